@@ -1,0 +1,173 @@
+"""Every choice of a run, declared once: the flags, their help and checks, the README table and the
+checkpoint's record all come from this dataclass. No absl here; flags.py makes the flags."""
+
+from __future__ import annotations
+
+import dataclasses
+import math
+import typing
+from typing import Any, Literal
+
+from t2i_jax import errors
+
+
+def knob(
+  default: Any, help: str, *, low: float | None = None, high: float | None = None, free: bool = False
+) -> Any:
+  """A field that is a flag. `low` and `high` bound a number; `free`: may change when a run continues or is used."""
+  metadata = {"help": help, "low": low, "high": high, "free": free}
+  return dataclasses.field(default=default, metadata=metadata)
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Config:
+  """The defaults are the report's network with its ancestor's initialisation and Adam (BUILD_NOTES.md)."""
+
+  # What is done, with which data, and where it goes.
+  mode: Literal["prepare", "train", "sample", "evaluate", "bench", "params"] = knob(
+    "train", "what to do", free=True
+  )
+  dataset: Literal["synthetic", "flowers", "folder"] = knob(
+    "synthetic", "synthetic: drawn flowers; flowers: Oxford-102; folder: your own images"
+  )
+  raw_dir: str = knob("", "the dataset in its publisher's own layout", free=True)
+  data_dir: str = knob("data", "prepared data; made when absent", free=True)
+  workdir: str = knob("", "the run: checkpoints, metrics.jsonl, samples/, run.flags", free=True)
+  seed: int = knob(0, "fixes weights, order of examples and random images; the drawn dataset too", low=0)
+  train_split: str = knob("train", "the split to train on; flowers also has all and class_train")
+  split: str = knob("test", "the split to evaluate", free=True)
+  image_size: int = knob(64, "height and width of the images", low=16, high=128)
+  synthetic_images: int = knob(4000, "how many flowers the synthetic dataset draws", low=10)
+  captions_per_image: int = knob(0, "use the first so many captions of each image; 0: all", low=0)
+
+  # Words.
+  max_words: int = knob(25, "words a caption can have; shorter ones are padded", low=2)
+  long_captions: Literal["sibling", "truncate", "drop"] = knob(
+    "sibling", "a longer caption is replaced by another of its image, cut off, or left out"
+  )
+  oov: Literal["drop", "zero", "mean"] = knob(
+    "drop", "a word without a vector is left out, is a zero vector, or the mean of all vectors"
+  )
+  word_vectors: str = knob("", "a word2vec text or binary file; empty: train on the captions")
+  word2vec: Literal["cbow", "skip_gram"] = knob("cbow", "how vectors are trained on the captions")
+  embedding_dim: int = knob(400, "values in a word vector", low=1)
+  noise_dim: int = knob(0, "values of noise from U[-1, 1] joined to a caption's words; 0: none", low=0)
+
+  # Networks.
+  start_size: int = knob(8, "height and width of the map that a word is projected to", low=2)
+  base_channels: int = knob(64, "channels of the widest maps; doubled with every halving of size", low=1)
+  kernel_size: int = knob(5, "of the strided and fractionally strided convolutions", low=2, high=9)
+  recurrence: Literal["none", "convlstm"] = knob("convlstm", "what joins the words' images")
+  recurrence_position: Literal["start", "last", "last_plus_deconv", "penultimate"] = knob(
+    "last_plus_deconv",
+    "on the projected maps, on the images, on the images with two deconvolutions after it, "
+    "or before the last deconvolution",
+  )
+  recurrence_kernel_size: int = knob(5, "of the ConvLSTM's and its head's convolutions", low=1, high=9)
+  peephole: Literal["full", "channel", "none"] = knob(
+    "full", "peephole weights: one a value of the map, one a channel, or none"
+  )
+  forget_bias: float = knob(0.0, "initial bias of the ConvLSTM's forget gate")
+  share_gnn: bool = knob(True, "the GNN draws the last word with the generator's own parameters")
+  mask_padding: bool = knob(True, "keep padded words out of batch norm, ConvLSTM, D and means")
+  dtype: Literal["float32", "bfloat16"] = knob("float32", "of the computation; parameters stay float32")
+
+  # Losses and steps.
+  adversarial: Literal["non_saturating", "saturating"] = knob(
+    "non_saturating", "G maximises log D(G), or minimises log(1 - D(G))"
+  )
+  euclid_target: Literal["last", "mean_image", "mean_distance", "none"] = knob(
+    "last", "what is compared with the real image: the last word's image, the words' mean image, "
+    "each word's image with the distances averaged, or nothing"
+  )
+  euclid_reduction: Literal["pixel_mean", "norm", "sum"] = knob(
+    "pixel_mean", "mean of the squared differences, square root of their sum, or their sum"
+  )
+  euclid_weight: float = knob(1.0, "factor on the Euclidean term; above 1: the penalty method", low=0.0)
+  real_pairing: Literal["random", "corresponding"] = knob(
+    "random", "real images for D: random ones, or the caption's own for each of its words"
+  )
+  discriminator_steps: int = knob(1, "k: updates of D for each update of G", low=1)
+  generator_learning_rate: float = knob(2e-4, "Adam, for generator, GNN and recurrence", low=0.0)
+  discriminator_learning_rate: float = knob(2e-4, "Adam, for the discriminator", low=0.0)
+  adam_b1: float = knob(0.5, "Adam's first decay", low=0.0, high=0.9999)
+  l2: float = knob(1e-5, "factor of the parameters that is added to their gradients", low=0.0)
+  batch_size: int = knob(32, "captions a step", low=1)
+  steps: int = knob(0, "train until so many steps are done; bench: steps to time", low=0, free=True)
+  epochs: int = knob(0, "instead of --steps: passes over the captions", low=0, free=True)
+
+  # What a run leaves behind.
+  log_every: int = knob(10, "steps between two lines of metrics.jsonl", low=1, free=True)
+  sample_every: int = knob(100, "steps between two strip pictures", low=1, free=True)
+  sample_captions: int = knob(8, "captions in a strip picture", low=1, free=True)
+  checkpoint_every: int = knob(200, "steps between two checkpoints", low=1, free=True)
+  keep_checkpoints: int = knob(3, "how many checkpoints are kept", low=1, free=True)
+  captions: tuple[str, ...] = knob((), "sample: a caption; may be repeated", free=True)
+  captions_file: str = knob("", "sample: a text file, a caption a line", free=True)
+  output: str = knob("", "sample: the strip picture, .png; each last word's image is put beside it", free=True)
+
+  def __post_init__(self):
+    self._check_values()
+    self._check_together()
+
+  def _check_values(self):
+    for field, kind in fields():
+      value, low, high = getattr(self, field.name), field.metadata["low"], field.metadata["high"]
+      if typing.get_origin(kind) is Literal:
+        if value not in typing.get_args(kind):
+          raise errors.InputError(f"--{field.name}={value}: choose one of {', '.join(typing.get_args(kind))}")
+      elif low is not None and not (low <= value and math.isfinite(value)):
+        raise errors.InputError(f"--{field.name}={value}: must be at least {low}")
+      elif high is not None and not value <= high:
+        raise errors.InputError(f"--{field.name}={value}: must be at most {high}")
+
+  def _check_together(self):
+    deconvolutions = math.log2(self.image_size / self.start_size)
+    if deconvolutions < 1 or deconvolutions % 1 or self.image_size % 16:
+      raise errors.InputError(
+        f"--image_size={self.image_size} --start_size={self.start_size}: the image must be a multiple of 16 "
+        "and 2, 4, 8, ... times the start, such as 64 and 8, or 32 and 4"
+      )
+    if self.steps and self.epochs:
+      raise errors.InputError(f"--steps={self.steps} --epochs={self.epochs}: give one of the two")
+    if self.mode == "train" and not (self.steps or self.epochs):
+      raise errors.InputError("--steps: how long to train is not given; try --steps=400 or --epochs=5")
+    if self.mode in ("train", "sample", "evaluate") and not self.workdir:
+      raise errors.InputError(f"--workdir: --mode={self.mode} needs a folder for the run, such as --workdir=runs/first")
+    if self.mode == "sample" and not (self.captions or self.captions_file):
+      raise errors.InputError('--captions: nothing to draw; try --captions="this flower has red petals"')
+    if self.mode != "sample" and (self.captions or self.captions_file or self.output):
+      raise errors.InputError(f"--captions, --captions_file and --output are for --mode=sample, not {self.mode}")
+    if self.output and not self.output.lower().endswith(".png"):
+      raise errors.InputError(f"--output={self.output}: the picture is a PNG; end the name in .png")
+    if not self.share_gnn and self.euclid_target == "none":
+      raise errors.InputError(
+        "--euclid_target=none --noshare_gnn: a GNN of its own learns from the Euclidean term alone; "
+        "give it a target, such as --euclid_target=last, or --share_gnn"
+      )
+
+
+def fields() -> list[tuple[dataclasses.Field, Any]]:
+  """Each field of Config with its type."""
+  kinds = typing.get_type_hints(Config)
+  return [(field, kinds[field.name]) for field in dataclasses.fields(Config)]
+
+
+def from_record(record: dict[str, Any]) -> Config:
+  """The Config that was written as `dataclasses.asdict` into a checkpoint or a file.
+
+  Raises InputError for fields that this version does not know."""
+  known = {field.name for field, _ in fields()}
+  unknown = sorted(set(record) - known)
+  if unknown:
+    raise errors.InputError(f"the record holds options this version does not have: {', '.join(unknown)}")
+  return Config(**{**record, "captions": tuple(record.get("captions", ()))})
+
+
+def differences(a: Config, b: Config) -> list[str]:
+  """The fields that shape a run and differ, as 'name: of a, of b'."""
+  return [
+    f"--{f.name}: {getattr(a, f.name)} there, {getattr(b, f.name)} here"
+    for f, _ in fields()
+    if not f.metadata["free"] and getattr(a, f.name) != getattr(b, f.name)
+  ]

@@ -1,0 +1,159 @@
+"""Captions: text -> words -> rows of the word vector table.
+
+In: raw captions and a vocabulary. Out: a `CaptionTable` of padded ids with true lengths (reading S2
+of the report: n x 25 words for each caption).
+"""
+
+import collections
+import dataclasses
+import re
+import typing
+import unicodedata
+from collections.abc import Mapping, Sequence
+
+import numpy as np
+from jaxtyping import Int32
+
+from t2i_jax import errors
+
+PADDING_ID = 0
+UNKNOWN_ID = 1
+FIRST_WORD_ID = 2
+
+OutOfVocabulary = typing.Literal["drop", "zero", "mean"]
+LongCaptions = typing.Literal["sibling", "truncate", "drop"]
+
+MAX_WORDLESS_SHARE = 0.05
+
+# Letters and digits, joined inside a word by one hyphen or apostrophe: "5-petaled", "it's".
+_WORD = re.compile(r"[^\W_]+(?:[-'][^\W_]+)*")
+# Typographic hyphens and apostrophes, so that each word has one spelling.
+_PLAIN = str.maketrans({"\u2010": "-", "\u2011": "-", "\u2019": "'", "\u02bc": "'"})
+
+
+@dataclasses.dataclass(frozen=True)
+class CaptionTable:
+  """The kept captions, a row each, in the order of the raw ones.
+
+  `image` is the image a row belongs to; `source` is the index of the raw caption whose words stand
+  in the row (a sibling's where a long caption was replaced). Counts are of raw captions.
+  """
+
+  ids: Int32[np.ndarray, "n t"]
+  length: Int32[np.ndarray, "n"]
+  image: Int32[np.ndarray, "n"]
+  source: Int32[np.ndarray, "n"]
+  dropped_no_known_word: list[int]
+  dropped_long: int
+  replaced_by_sibling: int
+  truncated: int
+  unknown_words: collections.Counter
+
+
+def clean(text: str) -> list[str]:
+  """The caption's words in lower case, without punctuation.
+
+  Digits stay, hyphenated words and contractions stay whole, an underscore separates. (The ancestor
+  code lost digits and glued "5-petaled" into "petaled".)
+  """
+  return _WORD.findall(unicodedata.normalize("NFC", text.translate(_PLAIN).lower()))
+
+
+def encode(
+  captions: Sequence[Sequence[str]],
+  image: Int32[np.ndarray, "m"],
+  vocabulary: Mapping[str, int],
+  *,
+  max_words: int,
+  oov: OutOfVocabulary,
+  long_captions: LongCaptions,
+) -> CaptionTable:
+  """Looks up the cleaned captions of images `image` and settles those that do not fit.
+
+  oov: "drop" takes unknown words out; "zero" and "mean" put UNKNOWN_ID, whose vector is chosen
+  where the table is made. A caption without one known word is always dropped and listed.
+  long_captions (longer than max_words after that): "sibling" puts the next caption, cyclically, of
+  the same image that fits, or truncates where none does; "truncate"; "drop".
+
+  Raises:
+    InputError: over 5 % of the captions have no known word.
+  """
+  if oov not in typing.get_args(OutOfVocabulary):
+    raise ValueError(f"oov={oov!r}: use one of {typing.get_args(OutOfVocabulary)}")
+  if long_captions not in typing.get_args(LongCaptions):
+    raise ValueError(f"long_captions={long_captions!r}: use {typing.get_args(LongCaptions)}")
+  rows, unknown_words = _look_up(captions, vocabulary, keep_unknown=oov != "drop")
+  wordless = [i for i, row in enumerate(rows) if not _has_known_word(row)]
+  if len(wordless) > MAX_WORDLESS_SHARE * len(rows):
+    some = ", ".join(repr(" ".join(captions[i])) for i in wordless[:3])
+    raise errors.InputError(
+      f"{len(wordless)} of {len(rows)} captions have no word in the vocabulary ({some}); "
+      "give --word_vectors in the captions' language, or leave it empty to train on the captions"
+    )
+  fits = [_has_known_word(row) and len(row) <= max_words for row in rows]
+  siblings = collections.defaultdict(list)
+  for i, owner in enumerate(image.tolist()):
+    siblings[owner].append(i)
+
+  dropped, kept, sources = set(wordless), [], []
+  dropped_long = replaced = truncated = 0
+  for i, row in enumerate(rows):
+    if i in dropped:
+      continue
+    source = i
+    if not fits[i]:
+      if long_captions == "drop":
+        dropped_long += 1
+        continue
+      if long_captions == "sibling":
+        source = _next_that_fits(i, siblings[int(image[i])], fits)
+      if source != i:
+        replaced += 1
+      elif _has_known_word(row[:max_words]):
+        truncated += 1
+      else:  # Only unknown words are left of it.
+        dropped.add(i)
+        continue
+    kept.append(i)
+    sources.append(source)
+
+  ids = np.full((len(kept), max_words), PADDING_ID, np.int32)
+  length = np.zeros(len(kept), np.int32)
+  for k, source in enumerate(sources):
+    row = rows[source][:max_words]
+    ids[k, : len(row)] = row
+    length[k] = len(row)
+  return CaptionTable(
+    ids=ids,
+    length=length,
+    image=image[np.asarray(kept, np.int64)].astype(np.int32),
+    source=np.asarray(sources, np.int32),
+    dropped_no_known_word=sorted(dropped),
+    dropped_long=dropped_long,
+    replaced_by_sibling=replaced,
+    truncated=truncated,
+    unknown_words=unknown_words,
+  )
+
+
+def _look_up(captions, vocabulary, keep_unknown):
+  """The captions' ids, and how often each word outside the vocabulary stands in them."""
+  rows, unknown_words = [], collections.Counter()
+  for words in captions:
+    row = [vocabulary.get(word, UNKNOWN_ID) for word in words]
+    if UNKNOWN_ID in row:
+      unknown_words.update(word for word, i in zip(words, row) if i == UNKNOWN_ID)
+      if not keep_unknown:
+        row = [i for i in row if i != UNKNOWN_ID]
+    rows.append(row)
+  return rows, unknown_words
+
+
+def _has_known_word(row: Sequence[int]) -> bool:
+  return any(i >= FIRST_WORD_ID for i in row)
+
+
+def _next_that_fits(i: int, siblings: Sequence[int], fits: Sequence[bool]) -> int:
+  """The caption after `i` among its image's, cyclically, that fits; `i` itself if none does."""
+  start = siblings.index(i) + 1
+  return next((s for s in [*siblings[start:], *siblings[:start]] if fits[s]), i)

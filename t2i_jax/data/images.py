@@ -1,0 +1,120 @@
+"""Any image file -> a square of 8-bit RGB, or the reason why not."""
+
+import io
+import os
+import struct
+import threading
+import typing
+import zlib
+
+import numpy as np
+import PIL.Image
+import PIL.ImageOps
+from jaxtyping import UInt8
+
+SUFFIXES = (".jpg", ".jpeg", ".png", ".webp", ".bmp", ".gif", ".tif", ".tiff")
+MIN_SIDE = 8
+
+# A JPEG whose short side is over 8 times what is asked for is decoded at 1/2, 1/4 or 1/8 (never
+# below 4 times): memory falls by up to 64, and LANCZOS still averages over 4 pixels or more.
+_DRAFT_ABOVE = 8
+_DRAFT_DOWN_TO = 4
+# Larger images are decoded one at a time, so that memory does not grow with the number of threads.
+_LARGE_PIXELS = 1 << 24
+_one_large_image = threading.Lock()
+
+_BROKEN = (OSError, SyntaxError, ValueError, EOFError, IndexError, struct.error, zlib.error)
+
+
+class UnusableImage(ValueError):
+  """The file holds no image that could be used; `reason` says why in a few words."""
+
+  def __init__(self, reason: str):
+    super().__init__(reason)
+    self.reason = reason
+
+
+def fit(
+  source: str | os.PathLike | typing.BinaryIO, image_size: int
+) -> UInt8[np.ndarray, "h w 3"]:
+  """The centre square of the image, `image_size` pixels wide, in [0, 255].
+
+  EXIF orientation is applied; grey, palette, CMYK and 16-bit become RGB; alpha is laid on white;
+  of an animation the first frame counts. The crop is `(long - short) // 2` from the left or top,
+  the resize LANCZOS. A JPEG far larger than needed is decoded at reduced scale.
+
+  Raises:
+    UnusableImage: empty, truncated, no image, a side under 8 pixels, or more pixels than
+      `PIL.Image.MAX_IMAGE_PIXELS`, Pillow's limit against decompression bombs.
+  """
+  try:
+    with PIL.Image.open(source) as image:
+      width, height = image.size
+      if min(width, height) < MIN_SIDE:
+        raise UnusableImage(f"{width}x{height} pixels, a side under {MIN_SIDE}")
+      limit = PIL.Image.MAX_IMAGE_PIXELS
+      if limit is not None and width * height > limit:
+        raise UnusableImage(f"{width}x{height} pixels, over Pillow's limit of {limit}")
+      if image.format == "JPEG" and min(width, height) > _DRAFT_ABOVE * image_size:
+        scale = _DRAFT_DOWN_TO * image_size / min(width, height)
+        image.draft(None, (round(width * scale), round(height * scale)))
+      if image.width * image.height > _LARGE_PIXELS:
+        with _one_large_image:
+          return _square(image, image_size)
+      return _square(image, image_size)
+  except UnusableImage:
+    raise
+  except (PIL.Image.DecompressionBombError, PIL.Image.DecompressionBombWarning) as error:
+    raise UnusableImage("more pixels than Pillow's decompression bomb limit") from error
+  except PIL.UnidentifiedImageError as error:
+    raise UnusableImage("empty file" if _is_empty(source) else "not an image") from error
+  except FileNotFoundError as error:
+    raise UnusableImage("missing file") from error
+  except _BROKEN as error:
+    raise UnusableImage(f"broken image: {' '.join(str(error).split())}") from error
+
+
+def encode_png(image_u8: UInt8[np.ndarray, "h w c"]) -> bytes:
+  """The image as a PNG file."""
+  buffer = io.BytesIO()
+  PIL.Image.fromarray(image_u8).save(buffer, "PNG")
+  return buffer.getvalue()
+
+
+def decode(data: bytes) -> UInt8[np.ndarray, "h w 3"]:
+  """The image that `encode_png` wrote."""
+  with PIL.Image.open(io.BytesIO(data)) as image:
+    return np.asarray(image.convert("RGB"))
+
+
+def _square(image: PIL.Image.Image, image_size: int) -> UInt8[np.ndarray, "h w 3"]:
+  image = PIL.ImageOps.exif_transpose(image)
+  side = min(image.size)
+  left, top = (image.width - side) // 2, (image.height - side) // 2
+  image = _to_rgb(image.crop((left, top, left + side, top + side)))
+  if side != image_size:
+    image = image.resize((image_size, image_size), PIL.Image.Resampling.LANCZOS)
+  return np.asarray(image)
+
+
+def _to_rgb(image: PIL.Image.Image) -> PIL.Image.Image:
+  if image.mode == "F" or image.mode.startswith("I"):
+    # 16-bit grey, which Pillow would clip at 255 rather than scale; floats are taken as [0, 1].
+    values = np.asarray(image, np.float64)
+    if image.mode == "F":
+      full = 1.0 if values.max() <= 1 else 255.0
+    else:
+      full = 255.0 if image.mode == "I" and values.max() <= 255 else 65535.0
+    grey = np.round(np.clip(values / full, 0, 1) * 255).astype(np.uint8)
+    return PIL.Image.fromarray(grey).convert("RGB")
+  if image.has_transparency_data:
+    image = image.convert("RGBA")
+    white = PIL.Image.new("RGBA", image.size, "white")
+    return PIL.Image.alpha_composite(white, image).convert("RGB")
+  return image.convert("RGB")
+
+
+def _is_empty(source) -> bool:
+  if isinstance(source, (str, os.PathLike)):
+    return os.path.getsize(source) == 0
+  return source.seek(0, os.SEEK_END) == 0

@@ -1,0 +1,102 @@
+"""`python -m t2i_jax.main --mode=...`: flags -> Config -> one mode, whose result is one JSON line on standard output.
+
+Everything else goes to standard error. Exit status: 0 done; 2 wrong flags or input, one line; 1 anything else.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import sys
+from collections.abc import Callable, Sequence
+from typing import Any
+
+from t2i_jax import config as config_lib
+from t2i_jax import errors, flags
+
+# Each mode imports what it needs when it runs: --help and a wrong flag answer at once.
+
+
+def prepare(config: config_lib.Config, given: frozenset[str]) -> dict[str, Any]:
+  from t2i_jax.data import datasets
+
+  prepared = datasets.prepare(
+    config.dataset,
+    data_dir=config.data_dir,
+    raw_dir=config.raw_dir,
+    image_size=config.image_size,
+    synthetic_images=config.synthetic_images,
+    seed=config.seed,
+  )
+  return {
+    "dataset": prepared.dataset,
+    "images": prepared.images,
+    "captions": prepared.captions,
+    "splits": prepared.splits,
+    "skipped": len(prepared.skipped),
+    "folder": prepared.folder,
+  }
+
+
+def train(config: config_lib.Config, given: frozenset[str]) -> dict[str, Any]:
+  from t2i_jax.training import loop
+
+  return loop.train(config)
+
+
+def sample(config: config_lib.Config, given: frozenset[str]) -> dict[str, Any]:
+  from t2i_jax import sampling
+
+  return sampling.sample(config, given)
+
+
+def evaluate(config: config_lib.Config, given: frozenset[str]) -> dict[str, Any]:
+  from t2i_jax.evaluation import evaluate as evaluation
+
+  return evaluation.evaluate(config, given)
+
+
+def bench(config: config_lib.Config, given: frozenset[str]) -> dict[str, Any]:
+  from t2i_jax import benchmark
+
+  return benchmark.bench(config)
+
+
+def params(config: config_lib.Config, given: frozenset[str]) -> dict[str, Any]:
+  from t2i_jax.training import state
+
+  return state.count_parameters(config)
+
+
+MODES: dict[str, Callable[[config_lib.Config, frozenset[str]], dict[str, Any]]] = {
+  "prepare": prepare,
+  "train": train,
+  "sample": sample,
+  "evaluate": evaluate,
+  "bench": bench,
+  "params": params,
+}
+
+
+def main(argv: Sequence[str]) -> int:
+  """Runs the mode that argv (program name first) asks for; returns the exit status."""
+  try:
+    parsed = flags.parse(argv)
+    if parsed is None:
+      print(flags.help_text())
+      return 0
+    config, given = parsed
+    with contextlib.redirect_stdout(sys.stderr):
+      result = MODES[config.mode](config, given)
+  except errors.InputError as error:
+    print(f"t2i_jax: {' '.join(str(error).split())}", file=sys.stderr)
+    return 2
+  except KeyboardInterrupt:
+    print("t2i_jax: interrupted; a run goes on from its last checkpoint", file=sys.stderr)
+    return 1
+  print(json.dumps(result))
+  return 0
+
+
+if __name__ == "__main__":
+  sys.exit(main(sys.argv))

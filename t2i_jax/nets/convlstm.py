@@ -1,0 +1,98 @@
+"""The peephole convolutional LSTM over the words, and the two-deconvolution head. The report's section 5 (6), S6, S7.
+
+Shi et al. 2015, eq. 3, https://arxiv.org/abs/1506.04214 (* convolves, o multiplies value by value):
+
+  i_t = sigmoid(W_xi * x_t + W_hi * h_{t-1} + W_ci o c_{t-1} + b_i)
+  f_t = sigmoid(W_xf * x_t + W_hf * h_{t-1} + W_cf o c_{t-1} + b_f)
+  c_t = f_t o c_{t-1} + i_t o tanh(W_xc * x_t + W_hc * h_{t-1} + b_c)
+  o_t = sigmoid(W_xo * x_t + W_ho * h_{t-1} + W_co o c_t + b_o)
+  h_t = o_t o tanh(c_t)
+"""
+
+from __future__ import annotations
+
+from typing import Any, Literal
+
+import flax.linen as nn
+import jax.numpy as jnp
+from jaxtyping import Array, Bool, Float
+
+from t2i_jax.nets import layers
+
+# The report gives no initialisation for these layers. N(0, 0.02) would let a 3-channel 5x5 layer pass on a sixth of
+# its input's spread, so they start at the scale that keeps it.
+INIT = nn.initializers.lecun_normal()
+
+
+class Cell(nn.Module):
+  """One word: (memory, the input's share of the gates) -> (memory, h). The memory c is float32 whatever the dtype."""
+
+  channels: int
+  kernel_size: int
+  peephole: Literal["full", "channel", "none"]
+  dtype: Any = jnp.float32
+
+  @nn.compact
+  def __call__(self, memory, x_gates_and_mask):
+    (c, h), (x_gates, mask) = memory, x_gates_and_mask
+    gates = x_gates + layers.Convolution(
+      "same", 4 * self.channels, self.kernel_size, False, INIT, self.dtype, name="from_memory"
+    )(h)
+    i, f, g, o = jnp.split(gates.astype(jnp.float32), 4, axis=-1)
+    new_c = nn.sigmoid(f + self._peep("forget", c)) * c
+    new_c += nn.sigmoid(i + self._peep("input", c)) * jnp.tanh(g)
+    new_h = (nn.sigmoid(o + self._peep("output", new_c)) * jnp.tanh(new_c)).astype(self.dtype)
+    if mask is not None:
+      keep = mask[:, None, None, None]
+      new_c, new_h = jnp.where(keep, new_c, c), jnp.where(keep, new_h, h)
+    return (new_c, new_h), new_h
+
+  def _peep(self, gate: str, c: Float[Array, "b h w f"]) -> Float[Array, "b h w f"] | float:
+    """The memory's own say in a gate; one weight a value of the map, or one a channel."""
+    if self.peephole == "none":
+      return 0.0
+    shape = c.shape[1:] if self.peephole == "full" else c.shape[-1:]
+    return self.param(f"peephole_{gate}", nn.initializers.zeros, shape) * c
+
+
+class Recurrence(nn.Module):
+  """The ConvLSTM over the words and, with `has_head`, two deconvolutions that change neither channels nor size.
+
+  The input's convolution needs no memory and is done for all words at once; the four gates' convolutions of h are one.
+  """
+
+  kernel_size: int
+  peephole: Literal["full", "channel", "none"]
+  forget_bias: float
+  has_head: bool
+  dtype: Any = jnp.float32
+
+  @nn.compact
+  def __call__(
+    self, maps: Float[Array, "t b h w c"], mask: Bool[Array, "t b"] | None
+  ) -> Float[Array, "t b h w c"]:
+    """Reads the words left to right; a padded word (mask False) leaves the memory untouched."""
+    channels = maps.shape[-1]
+    x_gates = layers.Convolution(
+      "same", 4 * channels, self.kernel_size, False, INIT, self.dtype, name="from_input"
+    )(maps)
+    bias = self.param("bias", _gate_bias(self.forget_bias), (4 * channels,))
+    x_gates = x_gates + bias.astype(self.dtype)
+    scan = nn.scan(Cell, variable_broadcast="params", split_rngs={"params": False})
+    cell = scan(channels, self.kernel_size, self.peephole, self.dtype, name="cell")
+    empty = jnp.zeros(maps.shape[1:], jnp.float32)
+    _, hidden = cell((empty, empty.astype(self.dtype)), (x_gates, mask))
+    if not self.has_head:
+      return hidden
+    # A fractionally strided convolution of stride 1 is a convolution with its kernel turned round.
+    for layer in ("head_0", "head_1"):
+      hidden = nn.relu(hidden) if layer == "head_1" else hidden
+      hidden = layers.Convolution(
+        "same", channels, self.kernel_size, True, INIT, self.dtype, name=layer
+      )(hidden)
+    return jnp.tanh(hidden)
+
+
+def _gate_bias(forget: float):
+  """Zero but for the forget gate, the second of the four."""
+  return lambda key, shape: jnp.zeros(shape).at[shape[0] // 4 : shape[0] // 2].set(forget)
