@@ -73,6 +73,8 @@ class _Writer:
   def sentence(self) -> _Phrase:
     """One of the sentence forms that can hold all the words."""
     forms: list[Callable[[], _Phrase]] = [self._has, self._with, self._predicate, self._scene]
+    if "size" not in self._words:
+      forms.append(self._bare)
     if "centre_colour" in self._words and "petal_colour" in self._words:
       forms += [self._surrounded, self._around, self._whose]
     return self._pick(forms)()
@@ -89,30 +91,31 @@ class _Writer:
   def _flower(self, *articles: str) -> _Phrase:
     return [*self._say(*articles), *self._word("size"), *self._say("flower", "blossom", "bloom")]
 
-  def _petals(self) -> _Phrase:
-    """ "five pointed red petals", "five petals that are red and pointed"; empty if unnamed."""
+  def _petals(self, closing: bool = False) -> _Phrase:
+    """ "five pointed red petals", at a close "five petals that are red and pointed"; maybe empty."""
     count, shape, colour = (self._word(a) for a in ("petals", "shape", "petal_colour"))
     if not count + shape + colour:
       return []
     both = self._pick([shape + colour, colour + shape])
-    if shape and colour and self._rng.uniform() < 0.3:
+    if closing and shape and colour and self._rng.uniform() < 0.5:
       return [*count, "petals", "that", "are", both[0], "and", both[1]]
     return [*count, *both, "petals"]
 
-  def _centre(self, *articles: str) -> _Phrase:
-    """ "a yellow center", "a center that is yellow"; empty if unnamed."""
+  def _centre(self, *articles: str, closing: bool = False) -> _Phrase:
+    """ "a yellow center", at a close also "a center that is yellow"; empty if unnamed."""
     colour = self._word("centre_colour")
     if not colour:
       return []
-    if self._rng.uniform() < 0.2:
+    if closing and self._rng.uniform() < 0.4:
       return [*self._say(*articles), "center", "that", "is", *colour]
     return [*self._say(*articles), *colour, *self._say("center", "middle", "center")]
 
   def _parts(self) -> _Phrase:
     """The petals and the centre, in either order."""
-    first, second = self._petals(), self._centre("a")
     if self._rng.uniform() < 0.5:
-      first, second = second, first
+      first, second = self._petals(), self._centre("a", closing=True)
+    else:
+      first, second = self._centre("a"), self._petals(closing=True)
     return [*first, *self._say("and", "and", "with"), *second] if first and second else first + second
 
   def _place(self, *prepositions: str) -> _Phrase:
@@ -143,7 +146,7 @@ class _Writer:
     place = self._place("on", "against")
     if not colour:
       parts = self._petals()
-      tail = [*self._say("and", "with"), *parts] if parts else []
+      tail = ["with", *parts] if parts else []
       flower = self._flower("this", "the")
       return ["the", "center", "of", *flower, *place, "is", *centre, *tail]
     both = self._pick([[*shape, "and", *colour], [*colour, "and", *shape]]) if shape else colour
@@ -156,11 +159,15 @@ class _Writer:
     place = self._place("on", "against") or self._say("here", "in this picture")
     return [*place, *self._say("grows", "stands", "is"), *self._flower("a"), "with", *self._parts()]
 
+  def _bare(self) -> _Phrase:
+    """ "five red petals with a yellow center on green grass"."""
+    return [*self._parts(), *self._place("on", "against")]
+
   def _surrounded(self) -> _Phrase:
     """ "this flower has a yellow center surrounded by five red petals"."""
-    ring = self._say("surrounded by", "circled by", "inside")
+    ring = self._say("surrounded by", "circled by", "within")
     return [
-      *self._flower("this", "the"), "has", *self._centre("a"), *ring, *self._petals(),
+      *self._flower("this", "the"), "has", *self._centre("a"), *ring, *self._petals(True),
       *self._place("on", "against"),
     ]  # fmt: skip
 

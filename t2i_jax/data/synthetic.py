@@ -72,9 +72,12 @@ def split_sizes(images: int) -> dict[str, int]:
   return {split: size for split, size in sizes.items() if size}
 
 
-def generator(seed: int, split: str, index: int) -> np.random.Generator:
-  """The randomness of one image, the same whatever the number of images."""
-  return np.random.default_rng([seed, SPLITS.index(split), index])
+def generators(seed: int, split: str, index: int) -> list[np.random.Generator]:
+  """The randomness of one flower's attributes, picture and captions.
+
+  It is the same whatever the number of images, and none of the three depends on another.
+  """
+  return np.random.default_rng([seed, SPLITS.index(split), index]).spawn(3)
 
 
 def sample(rng: np.random.Generator, split: str) -> dict[str, str]:

@@ -1,4 +1,4 @@
-"""What colour an image's petals and centre have: rules that read drawn flowers, true or generated.
+"""What colour an image's petals, centre and background have: rules that read drawn flowers, true or generated.
 
 In: images. Out: indices into `synthetic.ATTRIBUTES`. The rules know where `synthetic.draw` puts
 things: the centre of the flower within 2 % of the image's, its disc a third of the flower wide.
@@ -12,6 +12,7 @@ from t2i_jax.data import synthetic
 # In units of the image's side. The smallest flower reaches to 0.30, the largest disc to 0.15.
 _PETAL_RING = (0.165, 0.285)
 _CENTRE_DISC = 0.06
+_CORNERS = (0.55, 1.0)
 
 
 def petal_colour(images_u8: UInt8[np.ndarray, "n h w 3"]) -> Int[np.ndarray, "n"]:
@@ -26,10 +27,8 @@ def petal_colour(images_u8: UInt8[np.ndarray, "n h w 3"]) -> Int[np.ndarray, "n"
   backgrounds = np.concatenate([_palette("background", light) for light in (0.8, 1.0, 1.2)])
   lab = _to_lab(images_u8[:, _ring(images_u8, *_PETAL_RING)])
   nearest = _distance(lab, np.concatenate([petals, dark, backgrounds])).argmin(-1)
-  votes = np.stack(
-    [((nearest % len(petals) == k) & (nearest < 2 * len(petals))).sum(-1) for k in range(len(petals))],
-    -1,
-  )
+  voted = np.where(nearest < 2 * len(petals), nearest % len(petals), -1)
+  votes = np.stack([(voted == k).sum(-1) for k in range(len(petals))], -1)
   fallback = _distance(lab.mean(1), petals).argmin(-1)
   return np.where(votes.any(-1), votes.argmax(-1), fallback)
 
@@ -38,6 +37,12 @@ def centre_colour(images_u8: UInt8[np.ndarray, "n h w 3"]) -> Int[np.ndarray, "n
   """Index into ATTRIBUTES["centre_colour"]: nearest, in CIELAB, to the disc's median colour."""
   disc = np.median(_to_lab(images_u8[:, _ring(images_u8, 0.0, _CENTRE_DISC)]), axis=1)
   return _distance(disc, _palette("centre_colour")).argmin(-1)
+
+
+def background(images_u8: UInt8[np.ndarray, "n h w 3"]) -> Int[np.ndarray, "n"]:
+  """Index into ATTRIBUTES["background"]: nearest, in CIELAB, to the corners' median colour."""
+  corners = np.median(_to_lab(images_u8[:, _ring(images_u8, *_CORNERS)]), axis=1)
+  return _distance(corners, _palette("background")).argmin(-1)
 
 
 def accuracy(

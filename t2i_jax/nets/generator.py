@@ -39,9 +39,9 @@ class Generator(nn.Module):
       dtype=self.dtype,
     )
     self.deconvolutions = [
-      layers.Convolution("transposed", f, self.kernel_size, use_bias=f == 3, dtype=self.dtype)
-      for f in [*widths[1:], 3]
-    ]
+      layers.Convolution("transposed", f, self.kernel_size, use_bias=False, dtype=self.dtype)
+      for f in widths[1:]
+    ] + [layers.Convolution("transposed", 3, self.kernel_size, dtype=self.dtype)]
     self.norms = [batch_norm.BatchNorm() for _ in widths]
 
   def lower(

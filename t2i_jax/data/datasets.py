@@ -1,0 +1,267 @@
+"""Datasets by name: prepared once on disk, loaded whole into memory.
+
+In: a dataset's name and its raw folder. Out: `Prepared`, what is on disk and what was skipped, and
+`Examples`, a split's images, labels and captions as arrays (flowers at 64 px: 101 MB).
+"""
+
+import concurrent.futures
+import contextlib
+import dataclasses
+import functools
+import os
+import pathlib
+import shutil
+import sys
+import time
+import typing
+
+import numpy as np
+import tensorflow_datasets as tfds
+from jaxtyping import Int32, UInt8
+
+from t2i_jax import errors
+from t2i_jax.data import builders, flowers, folder, images, raw, sentences, synthetic
+
+Dataset = typing.Literal["synthetic", "flowers", "folder"]
+_BUILDERS = {
+  "synthetic": builders.Synthetic,
+  "flowers": builders.Flowers,
+  "folder": builders.Folder,
+}
+_RAW = {"flowers": flowers, "folder": folder}
+# Splits made at load: of all images, those that `keep(held_out_class)` keeps.
+_CLASS_SPLITS = {"class_train": np.logical_not, "class_test": np.asarray}
+# A prepare that was killed leaves its incomplete.* folder; a younger one may still be at work.
+_STALE_SECONDS = 24 * 3600
+_READ_AT_ONCE = 128
+
+
+@dataclasses.dataclass(frozen=True)
+class Prepared:
+  """A dataset on disk: the counts are of usable images and captions, `splits` of images."""
+
+  dataset: str
+  folder: str
+  images: int
+  captions: int
+  splits: dict[str, int]
+  skipped: list[dict[str, str]]
+
+
+@dataclasses.dataclass(frozen=True)
+class Examples:
+  """A split in memory, in source order. `caption_image` is the image each caption belongs to.
+
+  labels: class from 0, or -1. attributes: for each of `synthetic.ATTRIBUTES` the index of the
+  image's value. named: for each, the position among the caption's words (`captions.clean`) of the
+  word that names it, or -1. Both are empty but for the dataset `synthetic`.
+  """
+
+  images_u8: UInt8[np.ndarray, "n h w 3"]
+  names: list[str]
+  labels: Int32[np.ndarray, "n"]
+  captions: list[str]
+  caption_image: Int32[np.ndarray, "m"]
+  attributes: dict[str, Int32[np.ndarray, "n"]]
+  named: dict[str, Int32[np.ndarray, "m"]]
+
+
+def prepare(
+  dataset: str,
+  *,
+  data_dir: str | os.PathLike,
+  raw_dir: str | os.PathLike | None = None,
+  image_size: int,
+  synthetic_images: int = 4000,
+  seed: int = 0,
+  progress: bool = True,
+) -> Prepared:
+  """Writes the dataset below `data_dir`, unless the same is there already.
+
+  `raw_dir` is for `flowers` and `folder`, and may be left out when exactly one copy of that
+  dataset and size is prepared. `synthetic_images` and `seed` are for `synthetic`.
+
+  Raises:
+    InputError: what is wrong with a setting or the raw files; or over 5 % of them are unusable.
+  """
+  return _describe(_prepared(**locals()))
+
+
+def load(
+  dataset: str,
+  split: str,
+  *,
+  data_dir: str | os.PathLike,
+  raw_dir: str | os.PathLike | None = None,
+  image_size: int,
+  synthetic_images: int = 4000,
+  seed: int = 0,
+  progress: bool = True,
+) -> Examples:
+  """The split's images and captions; prepares the dataset first where that is not done.
+
+  Besides the stored splits there are `all`, and for flowers `class_train` and `class_test`, whose
+  classes are disjoint (`flowers.held_out_classes`).
+
+  Raises:
+    InputError: as `prepare`; or there is no such split.
+  """
+  settings = {k: v for k, v in locals().items() if k != "split"}
+  builder = _prepared(**settings)
+  parts = builder.info.metadata["parts"]
+  known = [*parts, "all", *(_CLASS_SPLITS if dataset == "flowers" else ())]
+  if split not in known:
+    raise errors.InputError(f"dataset {dataset} has no split {split!r}; use {', '.join(known)}")
+  chosen = parts[split] if split in parts else [name for names in parts.values() for name in names]
+  records = [record for part in chosen for record in _read(builder, part)]
+  if split in _CLASS_SPLITS:
+    keep = _CLASS_SPLITS[split](np.array([bool(r["held_out_class"]) for r in records]))
+    records = [record for record, kept in zip(records, keep) if kept]
+  return _examples(records, image_size)
+
+
+def _prepared(
+  dataset, data_dir, raw_dir, image_size, synthetic_images, seed, progress
+) -> builders.Builder:
+  """The builder of a dataset that is on disk."""
+  if dataset not in _BUILDERS:
+    raise errors.InputError(f"--dataset={dataset}: use one of {', '.join(_BUILDERS)}")
+  data_dir = pathlib.Path(data_dir).expanduser()
+  make = functools.partial(_BUILDERS[dataset], data_dir=os.fspath(data_dir), image_size=image_size)
+  if dataset == "synthetic":
+    if synthetic_images < 1 or seed < 0:
+      raise errors.InputError(
+        f"--synthetic_images={synthetic_images} --seed={seed}: use at least 1 image and a seed "
+        "of at least 0"
+      )
+    config_name = f"{image_size}px_{synthetic_images}_seed{seed}"
+    read = functools.partial(_draw_all, synthetic_images, seed)
+  elif raw_dir:
+    raw_dir = pathlib.Path(raw_dir).expanduser()
+    if not raw_dir.is_dir():
+      raise errors.InputError(f"--raw_dir={raw_dir}: no such folder")
+    files = _RAW[dataset].files(raw_dir)
+    config_name = f"{image_size}px_{raw.fingerprint(raw_dir, files)}"
+    read = functools.partial(_RAW[dataset].read, raw_dir)
+  else:
+    return make(config_name=_only_config(data_dir, dataset, image_size))
+  builder = make(config_name=config_name)
+  if not builder.is_prepared():
+    _write(make(config_name=config_name, listing=read(), progress=progress))
+    builder = make(config_name=config_name)
+  return builder
+
+
+def _only_config(data_dir: pathlib.Path, dataset: str, image_size: int) -> str:
+  """The one configuration of this dataset and size that is prepared."""
+  version = str(builders.Builder.VERSION)
+  found = sorted(
+    info.parent.parent.name
+    for info in (data_dir / dataset).glob(f"{image_size}px_*/{version}/dataset_info.json")
+  )
+  if not found:
+    raise errors.InputError(
+      f"--raw_dir is missing: no {dataset} of {image_size} pixels is prepared in "
+      f"--data_dir={data_dir}; give the folder that holds the raw dataset"
+    )
+  if len(found) > 1:
+    raise errors.InputError(
+      f"--raw_dir is missing, and several {dataset} are prepared in {data_dir / dataset} "
+      f"({', '.join(found)}); give --raw_dir, or delete all but one"
+    )
+  return found[0]
+
+
+def _write(builder: builders.Builder):
+  """Writes the builder's listing; what two processes write at once, the first one wins."""
+  target = pathlib.Path(builder.data_path)
+  for leftover in target.parent.glob("incomplete.*"):
+    if time.time() - leftover.stat().st_mtime > _STALE_SECONDS:
+      shutil.rmtree(leftover, ignore_errors=True)
+  tfds.disable_progress_bar()
+  try:
+    # Standard output is for results alone, and TFDS prints.
+    with contextlib.redirect_stdout(sys.stderr):
+      builder.download_and_prepare(file_format="array_record")
+  except OSError:
+    if not builder.is_prepared():
+      raise
+
+
+def _draw_all(count: int, seed: int) -> builders.Listing:
+  """`count` flowers in three splits."""
+  splits = {}
+  for split, size in synthetic.split_sizes(count).items():
+    splits[split] = [_drawn(seed, split, index) for index in range(size)]
+  captions = count * sentences.CAPTIONS_PER_IMAGE
+  return builders.Listing("synthetic", splits, count, captions)
+
+
+def _drawn(seed: int, split: str, index: int) -> builders.Source:
+  attribute_rng, _, caption_rng = synthetic.generators(seed, split, index)
+  values = synthetic.sample(attribute_rng, split)
+  written = sentences.write(values, caption_rng)
+
+  def draw(image_size: int) -> np.ndarray:
+    _, image_rng, _ = synthetic.generators(seed, split, index)
+    return synthetic.draw(values, image_rng, image_size)
+
+  return builders.Source(
+    name=f"{split}/{index:06d}.png",
+    image=draw,
+    captions=[caption.text for caption in written],
+    attributes={a: words.index(values[a]) for a, words in synthetic.ATTRIBUTES.items()},
+    positions={a: [c.positions[a] for c in written] for a in synthetic.ATTRIBUTES},
+  )
+
+
+def _describe(builder: builders.Builder) -> Prepared:
+  info = builder.info
+  splits = {
+    split: sum(info.splits[part].num_examples for part in parts)
+    for split, parts in info.metadata["parts"].items()
+  }
+  return Prepared(
+    dataset=builder.name,
+    folder=os.fspath(builder.data_path),
+    images=sum(splits.values()),
+    captions=info.metadata["captions"],
+    splits=splits,
+    skipped=info.metadata["skipped"],
+  )
+
+
+def _read(builder: builders.Builder, part: str) -> list[dict]:
+  """All examples of a stored part, the PNG decoded; threads share the work."""
+  # TFDS's own image decoder wants OpenCV for speed; Pillow in threads does as well.
+  source = builder.as_data_source(part, decoders={"image": tfds.decode.SkipDecoding()})
+
+  def read_some(start: int) -> list[dict]:
+    records = source.__getitems__(list(range(start, min(start + _READ_AT_ONCE, len(source)))))
+    return [{**record, "image": images.decode(record["image"])} for record in records]
+
+  with concurrent.futures.ThreadPoolExecutor(os.cpu_count() or 1) as pool:
+    chunks = pool.map(read_some, range(0, len(source), _READ_AT_ONCE))
+    return [record for chunk in chunks for record in chunk]
+
+
+def _examples(records: list[dict], image_size: int) -> Examples:
+  """Rows to columns."""
+  images_u8 = np.zeros((len(records), image_size, image_size, 3), np.uint8)
+  for i, record in enumerate(records):
+    images_u8[i] = record.pop("image")
+  captions = [[c.decode() for c in record["captions"]] for record in records]
+  attributes, named = {}, {}
+  if records and "attributes" in records[0]:
+    for a in synthetic.ATTRIBUTES:
+      attributes[a] = np.array([record["attributes"][a] for record in records], np.int32)
+      named[a] = np.concatenate([record["positions"][a] for record in records]).astype(np.int32)
+  return Examples(
+    images_u8=images_u8,
+    names=[record["name"].decode() for record in records],
+    labels=np.array([record["label"] for record in records], np.int32),
+    captions=[caption for own in captions for caption in own],
+    caption_image=np.repeat(np.arange(len(records), dtype=np.int32), [len(c) for c in captions]),
+    attributes=attributes,
+    named=named,
+  )

@@ -1,0 +1,107 @@
+"""Oxford-102 Flowers with Reed et al.'s captions, in their publishers' layout -> a `Listing`.
+
+raw_dir holds jpg/image_NNNNN.jpg, imagelabels.mat, setid.mat (Nilsback and Zisserman 2008) and
+text_c10/class_NNNNN/image_NNNNN.txt, ten lines each (Reed et al. 2016).
+"""
+
+import functools
+import pathlib
+
+import numpy as np
+import scipy.io
+
+from t2i_jax import errors
+from t2i_jax.data import builders, images, raw
+
+# The publisher's names; each image is in one of the three.
+_OFFICIAL = {"train": "trnid", "validation": "valid", "test": "tstid"}
+# Reed et al. trained on 82 of the 102 classes. Their lists, one class_NNNNN a line, where present.
+_CLASS_LISTS = ("trainvalclasses.txt", "testclasses.txt")
+_HELD_OUT_SHARE = 20 / 102
+_HELD_OUT_SEED = 0
+
+
+def files(raw_dir: pathlib.Path) -> list[pathlib.Path]:
+  """All files that the listing depends on.
+
+  Raises:
+    InputError: the folder is not laid out as above.
+  """
+  for name in ("jpg", "text_c10", "imagelabels.mat", "setid.mat"):
+    if not (raw_dir / name).exists():
+      raise errors.InputError(
+        f"--raw_dir={raw_dir}: no {name}; expected jpg/image_00001.jpg ..., imagelabels.mat, "
+        "setid.mat and text_c10/class_00001/image_00001.txt ..."
+      )
+  found = [raw_dir / "imagelabels.mat", raw_dir / "setid.mat"]
+  found += [raw_dir / name for name in _CLASS_LISTS if (raw_dir / name).exists()]
+  photographs = list((raw_dir / "jpg").glob("image_*.jpg"))
+  if not photographs:
+    raise errors.InputError(f"--raw_dir={raw_dir}: jpg holds no image_NNNNN.jpg")
+  return found + photographs + list((raw_dir / "text_c10").glob("class_*/image_*.txt"))
+
+
+def read(raw_dir: pathlib.Path) -> builders.Listing:
+  """The official splits; labels count from 0; a fifth of the classes is marked as held out."""
+  labels = _matrix(raw_dir / "imagelabels.mat", "labels").astype(int)
+  held_out = held_out_classes(raw_dir, labels)
+  splits, skipped, seen, captions_seen = {}, [], 0, 0
+  for split, key in _OFFICIAL.items():
+    splits[split] = []
+    for number in _matrix(raw_dir / "setid.mat", key).astype(int):
+      if not 1 <= number <= len(labels):
+        raise errors.InputError(
+          f"--raw_dir={raw_dir}: setid.mat names image {number}, imagelabels.mat has {len(labels)}"
+        )
+      seen += 1
+      label = int(labels[number - 1])
+      name = f"image_{number:05d}"
+      captions, reason = raw.read_captions(
+        raw_dir / "text_c10" / f"class_{label:05d}" / f"{name}.txt"
+      )
+      captions_seen += len(captions)
+      if reason:
+        skipped.append({"file": f"jpg/{name}.jpg", "reason": reason})
+        continue
+      splits[split].append(
+        builders.Source(
+          name=f"jpg/{name}.jpg",
+          image=functools.partial(images.fit, raw_dir / "jpg" / f"{name}.jpg"),
+          captions=captions,
+          label=label - 1,
+          held_out_class=label in held_out,
+        )
+      )
+  return builders.Listing(str(raw_dir), splits, seen, captions_seen, skipped)
+
+
+def held_out_classes(raw_dir: pathlib.Path, labels: np.ndarray) -> set[int]:
+  """The classes, counted from 1, of split `class_test`.
+
+  Those of Reed et al.'s testclasses.txt where the folder has it, else those that are missing in
+  their trainvalclasses.txt, else the first 20 of 102 of `default_rng(0).permutation(classes)`.
+  """
+  classes = np.unique(labels)
+  train_file, test_file = (raw_dir / name for name in _CLASS_LISTS)
+  if test_file.exists():
+    return _class_list(test_file)
+  if train_file.exists():
+    return set(classes.tolist()) - _class_list(train_file)
+  shuffled = np.random.default_rng(_HELD_OUT_SEED).permutation(classes)
+  return set(shuffled[: round(_HELD_OUT_SHARE * len(classes))].tolist())
+
+
+def _class_list(file: pathlib.Path) -> set[int]:
+  try:
+    return {int(line.rsplit("_", 1)[-1]) for line in file.read_text("utf-8").split()}
+  except ValueError as error:
+    raise errors.InputError(f"{file}: expected lines such as class_00001 ({error})") from error
+
+
+def _matrix(file: pathlib.Path, key: str) -> np.ndarray:
+  try:
+    return scipy.io.loadmat(file)[key].ravel()
+  except KeyError as error:
+    raise errors.InputError(f"{file}: no matrix named {key}") from error
+  except Exception as error:  # SciPy raises many kinds for a file that is no MATLAB file.
+    raise errors.InputError(f"{file}: not a readable MATLAB file ({error})") from error

@@ -1,0 +1,83 @@
+"""Everything that training moves, as one pytree, and the optimizers that move it."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+import flax.struct
+import jax
+import jax.numpy as jnp
+import optax
+
+from t2i_jax.nets import networks as networks_lib
+
+if TYPE_CHECKING:
+  from t2i_jax import config as config_lib
+
+NETWORKS = (*networks_lib.DRAWING, "discriminator")
+
+
+@flax.struct.dataclass
+class NetState:
+  """One network and all that training moves in it; empty when the network is not there."""
+
+  params: Any
+  batch_stats: Any
+  opt_state: Any
+
+  def variables(self) -> dict[str, Any]:
+    return {"params": self.params, "batch_stats": self.batch_stats}
+
+
+@flax.struct.dataclass
+class TrainState:
+  """`step` i32[]: finished generator updates, also the data position. `rng`: fixed, folded with step, never advanced."""
+
+  step: Any
+  rng: Any
+  generator: NetState
+  gnn: NetState
+  recurrence: NetState
+  discriminator: NetState
+
+  def variables(self) -> dict[str, dict[str, Any]]:
+    return {name: getattr(self, name).variables() for name in NETWORKS}
+
+
+def make_optimizers(config: config_lib.Config) -> dict[str, optax.GradientTransformation]:
+  """Adam for each network, with the parameters' own L2 gradient added first, as in the ancestor's code."""
+
+  def adam(learning_rate: float) -> optax.GradientTransformation:
+    return optax.chain(
+      optax.add_decayed_weights(config.l2), optax.adam(learning_rate, b1=config.adam_b1)
+    )
+
+  rates = dict.fromkeys(networks_lib.DRAWING, config.generator_learning_rate)
+  rates["discriminator"] = config.discriminator_learning_rate
+  return {name: adam(rate) for name, rate in rates.items()}
+
+
+def init_state(
+  config: config_lib.Config,
+  networks: networks_lib.Networks,
+  optimizers: dict[str, optax.GradientTransformation],
+) -> TrainState:
+  """A fresh state from the seed. Call it inside jit: leaves made eagerly may share memory and cannot be donated."""
+  weights_key, rng = jax.random.split(jax.random.key(config.seed))
+  words = jax.ShapeDtypeStruct((2, 2, config.embedding_dim + config.noise_dim), jnp.float32)
+  variables = networks_lib.init(networks, weights_key, words)
+  states = {
+    name: NetState(v["params"], v["batch_stats"], optimizers[name].init(v["params"]))
+    for name, v in variables.items()
+  }
+  return TrainState(step=jnp.zeros((), jnp.int32), rng=rng, **states)
+
+
+def count_parameters(config: config_lib.Config) -> dict[str, Any]:
+  """Parameters of each network, and bytes with Adam's two moments, without allocating any."""
+  networks, optimizers = networks_lib.build(config), make_optimizers(config)
+  shapes = jax.eval_shape(lambda: init_state(config, networks, optimizers))
+  leaves = {name: jax.tree.leaves(getattr(shapes, name).params) for name in NETWORKS}
+  counts = {name: sum(leaf.size for leaf in found) for name, found in leaves.items()}
+  total = sum(counts.values())
+  return {**counts, "total": total, "bytes_with_adam": 3 * 4 * total}
