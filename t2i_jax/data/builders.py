@@ -1,6 +1,6 @@
 """Listings of images with captions -> prepared data on disk, as TFDS builders without TensorFlow.
 
-In: a `Listing` (what `flowers`, `folder` or `synthetic` found or would draw). Out: an ArrayRecord
+In: a `Listing` (what `flowers` or `folder` found, or `drawn` will draw). Out: an ArrayRecord
 dataset in `data_dir/<dataset>/<config>/<version>`, images as PNG of the size wanted. TFDS writes
 to a folder named incomplete.* beside it and renames that at the end, so a half-written dataset is
 never read.

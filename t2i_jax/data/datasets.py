@@ -12,15 +12,17 @@ import os
 import pathlib
 import shutil
 import sys
+import tempfile
 import time
 import typing
 
+import absl.logging
 import numpy as np
 import tensorflow_datasets as tfds
 from jaxtyping import Int32, UInt8
 
 from t2i_jax import errors
-from t2i_jax.data import builders, flowers, folder, images, raw, sentences, synthetic
+from t2i_jax.data import builders, drawn, flowers, folder, images, raw, synthetic
 
 Dataset = typing.Literal["synthetic", "flowers", "folder"]
 _BUILDERS = {
@@ -135,7 +137,7 @@ def _prepared(
         "of at least 0"
       )
     config_name = f"{image_size}px_{synthetic_images}_seed{seed}"
-    read = functools.partial(_draw_all, synthetic_images, seed)
+    read = functools.partial(drawn.read, synthetic_images, seed)
   elif raw_dir:
     raw_dir = pathlib.Path(raw_dir).expanduser()
     if not raw_dir.is_dir():
@@ -144,12 +146,18 @@ def _prepared(
     config_name = f"{image_size}px_{raw.fingerprint(raw_dir, files)}"
     read = functools.partial(_RAW[dataset].read, raw_dir)
   else:
-    return make(config_name=_only_config(data_dir, dataset, image_size))
-  builder = make(config_name=config_name)
-  if not builder.is_prepared():
-    _write(make(config_name=config_name, listing=read(), progress=progress))
-    builder = make(config_name=config_name)
-  return builder
+    config_name = _only_config(data_dir, dataset, image_size)
+  if not _is_prepared(data_dir, dataset, config_name):
+    with _quiet():
+      builder = make(config_name=config_name, listing=read(), progress=progress)
+    _write(builder)
+  with _quiet():
+    return make(config_name=config_name)
+
+
+def _is_prepared(data_dir: pathlib.Path, dataset: str, config_name: str) -> bool:
+  version = str(builders.Builder.VERSION)
+  return (data_dir / dataset / config_name / version / "dataset_info.json").exists()
 
 
 def _only_config(data_dir: pathlib.Path, dataset: str, image_size: int) -> str:
@@ -180,39 +188,24 @@ def _write(builder: builders.Builder):
       shutil.rmtree(leftover, ignore_errors=True)
   tfds.disable_progress_bar()
   try:
-    # Standard output is for results alone, and TFDS prints.
-    with contextlib.redirect_stdout(sys.stderr):
-      builder.download_and_prepare(file_format="array_record")
+    # Nothing is downloaded, but TFDS makes the folder.
+    with _quiet(), tempfile.TemporaryDirectory() as nothing:
+      builder.download_and_prepare(file_format="array_record", download_dir=nothing)
   except OSError:
-    if not builder.is_prepared():
+    if not (target / "dataset_info.json").exists():
       raise
 
 
-def _draw_all(count: int, seed: int) -> builders.Listing:
-  """`count` flowers in three splits."""
-  splits = {}
-  for split, size in synthetic.split_sizes(count).items():
-    splits[split] = [_drawn(seed, split, index) for index in range(size)]
-  captions = count * sentences.CAPTIONS_PER_IMAGE
-  return builders.Listing("synthetic", splits, count, captions)
-
-
-def _drawn(seed: int, split: str, index: int) -> builders.Source:
-  attribute_rng, _, caption_rng = synthetic.generators(seed, split, index)
-  values = synthetic.sample(attribute_rng, split)
-  written = sentences.write(values, caption_rng)
-
-  def draw(image_size: int) -> np.ndarray:
-    _, image_rng, _ = synthetic.generators(seed, split, index)
-    return synthetic.draw(values, image_rng, image_size)
-
-  return builders.Source(
-    name=f"{split}/{index:06d}.png",
-    image=draw,
-    captions=[caption.text for caption in written],
-    attributes={a: words.index(values[a]) for a, words in synthetic.ATTRIBUTES.items()},
-    positions={a: [c.positions[a] for c in written] for a in synthetic.ATTRIBUTES},
-  )
+@contextlib.contextmanager
+def _quiet():
+  """Standard output is for results alone, and TFDS prints and warns of what is wanted here."""
+  verbosity = absl.logging.get_verbosity()
+  absl.logging.set_verbosity(absl.logging.ERROR)
+  try:
+    with contextlib.redirect_stdout(sys.stderr):
+      yield
+  finally:
+    absl.logging.set_verbosity(verbosity)
 
 
 def _describe(builder: builders.Builder) -> Prepared:

@@ -35,7 +35,9 @@ def files(raw_dir: pathlib.Path) -> list[pathlib.Path]:
     raise errors.InputError(f"--raw_dir={raw_dir}: not a folder; {_LAYOUT}")
   photographs = _photographs(raw_dir)
   if not photographs:
-    raise errors.InputError(f"--raw_dir={raw_dir}: no image ({' '.join(images.SUFFIXES)}); {_LAYOUT}")
+    raise errors.InputError(
+      f"--raw_dir={raw_dir}: no image ({' '.join(images.SUFFIXES)}); {_LAYOUT}"
+    )
   table = _table(raw_dir)
   if table is not None:
     return [*photographs, table]
@@ -152,7 +154,9 @@ def _csv_rows(table: pathlib.Path) -> Iterator[_Row]:
   reader = csv.reader(io.StringIO(text, newline=""))
   header = [field.strip().lower() for field in next(reader, [])]
   if not {"image", "caption"} <= set(header):
-    raise errors.InputError(f"{table}: the first line must be image,caption, not {','.join(header)!r}")
+    raise errors.InputError(
+      f"{table}: the first line must be image,caption, not {','.join(header)!r}"
+    )
   at_image, at_caption = header.index("image"), header.index("caption")
   while True:
     try:

@@ -34,9 +34,7 @@ class UnusableImage(ValueError):
     self.reason = reason
 
 
-def fit(
-  source: str | os.PathLike | typing.BinaryIO, image_size: int
-) -> UInt8[np.ndarray, "h w 3"]:
+def fit(source: str | os.PathLike | typing.BinaryIO, image_size: int) -> UInt8[np.ndarray, "h w 3"]:
   """The centre square of the image, `image_size` pixels wide, in [0, 255].
 
   EXIF orientation is applied; grey, palette, CMYK and 16-bit become RGB; alpha is laid on white;

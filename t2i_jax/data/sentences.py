@@ -18,7 +18,7 @@ LEAVE_OUT = 0.2
 
 @dataclasses.dataclass(frozen=True)
 class Caption:
-  """The text; and for each attribute the index, among its words, of the one that names it, or -1."""
+  """A caption; for each attribute the index, among its words, of the one that names it, or -1."""
 
   text: str
   positions: dict[str, int]
@@ -92,7 +92,7 @@ class _Writer:
     return [*self._say(*articles), *self._word("size"), *self._say("flower", "blossom", "bloom")]
 
   def _petals(self, closing: bool = False) -> _Phrase:
-    """ "five pointed red petals", at a close "five petals that are red and pointed"; maybe empty."""
+    """ "five pointed red petals", last also "five petals that are round and red"; maybe empty."""
     count, shape, colour = (self._word(a) for a in ("petals", "shape", "petal_colour"))
     if not count + shape + colour:
       return []
@@ -102,7 +102,7 @@ class _Writer:
     return [*count, *both, "petals"]
 
   def _centre(self, *articles: str, closing: bool = False) -> _Phrase:
-    """ "a yellow center", at a close also "a center that is yellow"; empty if unnamed."""
+    """ "a yellow center", last also "a center that is yellow"; empty if unnamed."""
     colour = self._word("centre_colour")
     if not colour:
       return []
@@ -116,7 +116,8 @@ class _Writer:
       first, second = self._petals(), self._centre("a", closing=True)
     else:
       first, second = self._centre("a"), self._petals(closing=True)
-    return [*first, *self._say("and", "and", "with"), *second] if first and second else first + second
+    joint = self._say("and", "and", "with") if first and second else []
+    return [*first, *joint, *second]
 
   def _place(self, *prepositions: str) -> _Phrase:
     """ "on a dark background", "against green grass"; empty if unnamed."""

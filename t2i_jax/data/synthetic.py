@@ -5,7 +5,6 @@ for a real dataset where none is at hand, and lets an evaluation measure whether
 its caption says. `sentences` writes the captions.
 """
 
-import colorsys
 import math
 
 import numpy as np
@@ -116,7 +115,7 @@ def draw(
 
 def _petal_shape(shape: str, count: int) -> Float[np.ndarray, "k 2"]:
   """The outline of an upright petal of length 1 that starts at the origin; y points outwards."""
-  t = np.linspace(0, 1, 40)
+  t = np.linspace(0, 1, 32)
   if shape == "round":
     # A narrow base that opens into a disc which fills its share of the circle.
     half = min(0.40, 0.62 * math.tan(math.pi / count))
@@ -142,7 +141,7 @@ def _draw_petal(pen, centre, shape, angle, length, colour):
 
   def place(points):
     points = np.asarray(points) * length
-    return [tuple(p) for p in centre + points[:, :1] * across + points[:, 1:] * along]
+    return (centre + points[:, :1] * across + points[:, 1:] * along).ravel().tolist()
 
   pen.polygon(place(shape), fill=_shade(colour, 0.66))
   middle = np.array([0.0, 0.56])
@@ -171,22 +170,20 @@ def _draw_centre(pen, centre, radius, name, rng):
 def _background(name: str, rng: np.random.Generator, side: int) -> PIL.Image.Image:
   """The background's colour, a little lighter above, with blades, grains or blotches."""
   colour = np.array(_vary(PALETTES["background"][name], rng, 5), float)
-  cloud = PIL.Image.fromarray(rng.uniform(-1, 1, (5, 5)).astype(np.float32))
-  cloud = np.asarray(cloud.resize((side, side), PIL.Image.Resampling.BICUBIC))
-  fall = np.linspace(0.06, -0.06, side)[:, None]
-  shaded = colour * (1 + 0.10 * cloud + fall)[..., None]
-  canvas = PIL.Image.fromarray(np.clip(shaded, 0, 255).astype(np.uint8))
+  light = 1 + 0.10 * rng.uniform(-1, 1, (5, 5)) + np.linspace(0.06, -0.06, 5)[:, None]
+  coarse = np.clip(colour * light[..., None], 0, 255).astype(np.uint8)
+  canvas = PIL.Image.fromarray(coarse).resize((side, side), PIL.Image.Resampling.BICUBIC)
   pen = PIL.ImageDraw.Draw(canvas)
   unit = side / 64
-  for x, y, turn, light in rng.uniform(0, 1, (90, 4)):
-    at = np.array([x, y]) * side
-    fill = _shade(tuple(colour), 0.8 + 0.42 * light)
+  fills = [_shade(colour.tolist(), light) for light in np.linspace(0.8, 1.2, 8)]
+  for k, (x, y, turn) in enumerate((rng.uniform(0, 1, (90, 3)) * [side, side, 1]).tolist()):
+    fill = fills[k % len(fills)]
     if name == "green":  # Blades of grass.
-      tip = at + unit * 6 * np.array([turn - 0.5, -1])
-      pen.line([tuple(at), tuple(tip)], fill=fill, width=max(1, round(unit)))
+      tip = (x + 6 * unit * (turn - 0.5), y - 6 * unit)
+      pen.line([x, y, *tip], fill=fill, width=max(1, round(unit)))
     elif name in ("brown", "gray"):  # Crumbs of soil, grains of stone.
       r = unit * (0.5 + (1.1 if name == "brown" else 0.4) * turn)
-      pen.ellipse([at[0] - r, at[1] - r, at[0] + r, at[1] + r], fill=fill)
+      pen.ellipse([x - r, y - r, x + r, y + r], fill=fill)
   return canvas
 
 
@@ -196,7 +193,6 @@ def _vary(colour, rng: np.random.Generator, amount: float) -> tuple[int, ...]:
 
 
 def _shade(colour, light: float) -> tuple[int, ...]:
-  """The colour with its brightness times `light`; hue and saturation stay."""
-  hue, saturation, value = colorsys.rgb_to_hsv(*(c / 255 for c in colour))
-  shaded = colorsys.hsv_to_rgb(hue, saturation, min(1.0, value * light))
-  return tuple(round(255 * c) for c in shaded)
+  """The colour with its brightness times `light`, at most full; hue and saturation stay."""
+  light = min(light, 255 / max(*colour, 1))
+  return tuple(round(c * light) for c in colour)

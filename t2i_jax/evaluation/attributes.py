@@ -1,6 +1,6 @@
-"""What colour an image's petals, centre and background have: rules that read drawn flowers, true or generated.
+"""The colours of an image's petals, centre and background: rules that read drawn flowers.
 
-In: images. Out: indices into `synthetic.ATTRIBUTES`. The rules know where `synthetic.draw` puts
+In: images, true or generated. Out: indices into `synthetic.ATTRIBUTES`. The rules know where `synthetic.draw` puts
 things: the centre of the flower within 2 % of the image's, its disc a third of the flower wide.
 """
 

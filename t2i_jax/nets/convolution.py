@@ -19,8 +19,6 @@ from jax import lax
 from jaxtyping import Array, Float
 
 _DIMENSIONS = ("NHWC", "HWIO", "NHWC")
-# Below this many channels a tap's matrix product is too thin to be fast, and all taps are gathered into one.
-_THIN = 16
 
 
 def strided(
@@ -91,7 +89,7 @@ def dense_strided(x, kernel, stride: int):
   small = _folded(kernel, stride)
   short = small.shape[0] * stride - k
   x = jnp.pad(x, ((0, 0), (low, high + short), (low, high + short), (0, 0)))
-  return _dense(_space_to_depth(x, stride), small)
+  return _dense(lax.optimization_barrier(_space_to_depth(x, stride)), small)
 
 
 def dense_transposed(x, kernel, stride: int):
@@ -147,22 +145,28 @@ def _dense_forward(x, kernel):
 
 
 def _dense_backward(saved, dy):
-  x, kernel = saved
+  # The barrier keeps XLA from doing space-to-depth anew within every tap's product.
+  x, dy = lax.optimization_barrier((saved[0], dy))
+  kernel = saved[1]
   q = kernel.shape[0]
   around = ((0, 0), (q - 1, q - 1), (q - 1, q - 1), (0, 0))
   return _dense(jnp.pad(dy, around), _turned(kernel)), _dense_kernel_gradient(x, dy, q)
 
 
 def _dense_kernel_gradient(x, dy, q: int):
-  """[q q c f]: for each tap, the product of the input that it saw and the output's gradient."""
+  """[q q c f]: for each tap, the product of the input that it saw and the output's gradient.
+
+  One product for all taps copies q*q*c values a position, one for each tap reads f values q*q times."""
   height, width, c = dy.shape[1], dy.shape[2], x.shape[-1]
-  seen = [x[:, i : i + height, j : j + width] for i in range(q) for j in range(q)]
-  if c < _THIN:
+  # Flattened first: XLA's CPU backend is several times slower when three axes are contracted.
+  seen = [
+    x[:, i : i + height, j : j + width].reshape(-1, c) for i in range(q) for j in range(q)
+  ]
+  dy = dy.reshape(-1, dy.shape[-1])
+  if 2 * c < dy.shape[-1]:
     seen = [jnp.concatenate(seen, -1)]
   products = [
-    lax.dot_general(
-      part, dy, (((0, 1, 2), (0, 1, 2)), ((), ())), preferred_element_type=jnp.float32
-    )
+    lax.dot_general(part, dy, (((0,), (0,)), ((), ())), preferred_element_type=jnp.float32)
     for part in seen
   ]
   return jnp.stack(products).reshape(q, q, c, dy.shape[-1]).astype(x.dtype)
@@ -174,13 +178,16 @@ _dense.defvjp(_dense_forward, _dense_backward)
 # --- the choice: made pass by pass, so that no gradient is ever taken through it ---
 
 
-def _by_backend(dense, native):
-  """The convolution whose value and gradients take `dense` on the CPU and `native` elsewhere."""
+def _by_backend(dense, native, forward_on_cpu):
+  """The convolution whose gradients take `dense` on the CPU, its value `forward_on_cpu`, and `native` elsewhere."""
 
   @functools.partial(jax.custom_vjp, nondiff_argnums=(2,))
   def convolve(x, kernel, stride):
     return lax.platform_dependent(
-      x, kernel, cpu=lambda x, w: dense(x, w, stride), default=lambda x, w: native(x, w, stride)
+      x,
+      kernel,
+      cpu=lambda x, w: forward_on_cpu(x, w, stride),
+      default=lambda x, w: native(x, w, stride),
     )
 
   def forward(x, kernel, stride):
@@ -196,5 +203,11 @@ def _by_backend(dense, native):
   return convolve
 
 
-_strided = _by_backend(dense_strided, native_strided)
-_transposed = _by_backend(dense_transposed, native_transposed)
+def _strided_on_cpu(x, kernel, stride: int):
+  """Strided convolutions are as fast as dense ones forwards, unless the channels are thin."""
+  form = dense_strided if x.shape[-1] < 16 else native_strided
+  return form(x, kernel, stride)
+
+
+_strided = _by_backend(dense_strided, native_strided, _strided_on_cpu)
+_transposed = _by_backend(dense_transposed, native_transposed, dense_transposed)
