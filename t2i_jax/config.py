@@ -33,7 +33,7 @@ class Config:
   raw_dir: str = knob("", "the dataset in its publisher's own layout", free=True)
   data_dir: str = knob("data", "prepared data; made when absent", free=True)
   workdir: str = knob("", "the run: checkpoints, metrics.jsonl, samples/, run.flags", free=True)
-  seed: int = knob(0, "fixes weights, order of examples and random images; the drawn dataset too", low=0)
+  seed: int = knob(0, "fixes weights, order of examples, noise and random reals", low=0)
   train_split: str = knob("train", "the split to train on; flowers also has all and class_train")
   split: str = knob("test", "the split to evaluate", free=True)
   image_size: int = knob(64, "height and width of the images", low=16, high=128)

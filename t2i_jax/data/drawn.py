@@ -1,4 +1,4 @@
-"""Drawn flowers and their sentences -> a `Listing`, as `flowers` and `folder` give of real images."""
+"""Drawn flowers and their sentences -> a `Listing`, as `flowers` gives of photographs."""
 
 import numpy as np
 

@@ -1,7 +1,7 @@
 """The colours of an image's petals, centre and background: rules that read drawn flowers.
 
-In: images, true or generated. Out: indices into `synthetic.ATTRIBUTES`. The rules know where `synthetic.draw` puts
-things: the centre of the flower within 2 % of the image's, its disc a third of the flower wide.
+In: images, true or generated. Out: indices into `synthetic.ATTRIBUTES`. The rules know where
+`synthetic.draw` puts things: the centre of the flower within 2 % of the image's, its disc a third of the flower wide.
 """
 
 import numpy as np
@@ -13,6 +13,7 @@ from t2i_jax.data import synthetic
 _PETAL_RING = (0.165, 0.285)
 _CENTRE_DISC = 0.06
 _CORNERS = (0.55, 1.0)
+_IMAGES_AT_ONCE = 256  # Distances to all colours of more would fill gigabytes.
 
 
 def petal_colour(images_u8: UInt8[np.ndarray, "n h w 3"]) -> Int[np.ndarray, "n"]:
@@ -21,11 +22,18 @@ def petal_colour(images_u8: UInt8[np.ndarray, "n h w 3"]) -> Int[np.ndarray, "n"
   A pixel votes for the nearest petal colour in CIELAB unless a background colour is nearer; where
   nothing but background is left, the nearest petal colour of the ring's mean counts.
   """
+  ring = _ring(images_u8, *_PETAL_RING)
+  starts = range(0, len(images_u8), _IMAGES_AT_ONCE)
+  chunks = [_petal_votes(images_u8[i : i + _IMAGES_AT_ONCE, ring]) for i in starts]
+  return np.concatenate(chunks) if chunks else np.zeros(0, int)
+
+
+def _petal_votes(pixels: UInt8[np.ndarray, "n p 3"]) -> Int[np.ndarray, "n"]:
   petals = _palette("petal_colour")
   # Rims and veins are darker petals: they vote for their petal's colour, not for a background.
   dark = _palette("petal_colour", 0.75)
   backgrounds = np.concatenate([_palette("background", light) for light in (0.8, 1.0, 1.2)])
-  lab = _to_lab(images_u8[:, _ring(images_u8, *_PETAL_RING)])
+  lab = _to_lab(pixels)
   nearest = _distance(lab, np.concatenate([petals, dark, backgrounds])).argmin(-1)
   voted = np.where(nearest < 2 * len(petals), nearest % len(petals), -1)
   votes = np.stack([(voted == k).sum(-1) for k in range(len(petals))], -1)

@@ -203,3 +203,16 @@ def make_train_step(
     return update(config, networks, optimizers, state, batches)
 
   return jax.jit(step, donate_argnums=0)
+
+
+def make_draw(
+  config: config_lib.Config, networks: networks_lib.Networks
+) -> Callable[..., UInt8[Array, "b t h w 3"]]:
+  """The jitted (variables, table, ids i32[b t], length i32[b], key) -> images as bytes, with running statistics."""
+
+  def draw(variables, table, ids, length, key):
+    words = read_words(table, ids, config.noise_dim, key)
+    images, _ = networks_lib.draw(networks, variables, words, length, train=False)
+    return jnp.round((jnp.swapaxes(images, 0, 1) + 1.0) * 127.5).astype(jnp.uint8)
+
+  return jax.jit(draw)

@@ -1,0 +1,144 @@
+"""From a prepared split to what a step gathers from: images, padded caption ids, word vectors; and their order."""
+
+from __future__ import annotations
+
+import dataclasses
+import logging
+import os
+import zlib
+from collections.abc import Callable
+from typing import TYPE_CHECKING
+
+import grain
+import numpy as np
+from jaxtyping import Float, Int32, UInt8
+
+from t2i_jax import errors
+from t2i_jax.data import captions, datasets
+from t2i_jax.text import word2vec
+
+if TYPE_CHECKING:
+  from t2i_jax import config as config_lib
+
+log = logging.getLogger(__name__)
+
+
+@dataclasses.dataclass(frozen=True)
+class Corpus:
+  """One split, ready to be gathered from. `sentences[i]` are the words of row i; `source` its raw caption."""
+
+  images_u8: UInt8[np.ndarray, "n h w 3"]
+  table: Float[np.ndarray, "v e"]
+  ids: Int32[np.ndarray, "m t"]
+  length: Int32[np.ndarray, "m"]
+  image: Int32[np.ndarray, "m"]
+  source: Int32[np.ndarray, "m"]
+  sentences: list[list[str]]
+
+  def fingerprint(self) -> str:
+    """Changes when an image, a caption or a word vector does."""
+    arrays = (self.images_u8, self.ids, self.table)
+    return "-".join(f"{zlib.crc32(np.ascontiguousarray(a)):08x}" for a in arrays)
+
+
+def load_examples(config: config_lib.Config, split: str) -> datasets.Examples:
+  """The split as the flags name it."""
+  return datasets.load(
+    config.dataset,
+    split,
+    data_dir=config.data_dir,
+    raw_dir=config.raw_dir or None,
+    image_size=config.image_size,
+    synthetic_images=config.synthetic_images,
+  )
+
+
+def word_vectors_path(workdir: str | os.PathLike) -> str:
+  """Where a run keeps the vectors of its words, in word2vec's binary format."""
+  return os.path.join(workdir, "word_vectors.bin")
+
+
+def make_word_vectors(
+  config: config_lib.Config, examples: datasets.Examples
+) -> word2vec.WordVectors:
+  """Vectors for the words of these captions: from --word_vectors, or trained on the captions themselves.
+
+  Raises InputError when the file's vectors are not --embedding_dim wide.
+  """
+  sentences = [captions.clean(text) for text in examples.captions]
+  if not config.word_vectors:
+    return word2vec.train(
+      sentences, dimension=config.embedding_dim, architecture=config.word2vec, seed=config.seed
+    )
+  known = {word for words in sentences for word in words}
+  found = word2vec.load(config.word_vectors, only=known)
+  if found.vectors.shape[1] != config.embedding_dim:
+    width = found.vectors.shape[1]
+    raise errors.InputError(
+      f"--embedding_dim={config.embedding_dim}: the vectors in {config.word_vectors} have {width} "
+      f"values; give --embedding_dim={width}"
+    )
+  return found
+
+
+def make_corpus(
+  config: config_lib.Config, examples: datasets.Examples, vectors: word2vec.WordVectors
+) -> Corpus:
+  """Looks the captions up; says on standard error how many did not fit or were not known."""
+  rank = _rank_within_image(examples.caption_image)
+  chosen = np.flatnonzero(rank < (config.captions_per_image or len(rank)))
+  sentences = [captions.clean(examples.captions[i]) for i in chosen]
+  found = captions.encode(
+    sentences,
+    examples.caption_image[chosen],
+    vectors.vocabulary(),
+    max_words=config.max_words,
+    oov=config.oov,
+    long_captions=config.long_captions,
+  )
+  log.info(
+    "%d captions of %d images; %d without a known word left out, %d too long: %d replaced by a "
+    "sibling, %d cut off, %d left out; %d words without a vector",
+    len(found.ids),
+    len(examples.images_u8),
+    len(found.dropped_no_known_word),
+    found.replaced_by_sibling + found.truncated + found.dropped_long,
+    found.replaced_by_sibling,
+    found.truncated,
+    found.dropped_long,
+    len(found.unknown_words),
+  )
+  words = {i: word for word, i in vectors.vocabulary().items()}
+  return Corpus(
+    images_u8=examples.images_u8,
+    table=word2vec.table(vectors, config.oov),
+    ids=found.ids,
+    length=found.length,
+    image=found.image,
+    source=chosen[found.source].astype(np.int32),
+    sentences=[
+      [words.get(int(i), "?") for i in row[:n]] for row, n in zip(found.ids, found.length)
+    ],
+  )
+
+
+def _rank_within_image(image: Int32[np.ndarray, "m"]) -> Int32[np.ndarray, "m"]:
+  """For each caption, how many of its image's captions stand before it."""
+  seen: dict[int, int] = {}
+  ranks = np.zeros(len(image), np.int32)
+  for i, owner in enumerate(image.tolist()):
+    ranks[i] = seen.get(owner, 0)
+    seen[owner] = int(ranks[i]) + 1
+  return ranks
+
+
+def example_order(
+  count: int, batch_size: int, updates: int, seed: int
+) -> Callable[[int], Int32[np.ndarray, "k b"]]:
+  """step -> the captions of its k batches: each epoch a new order, a function of seed and step alone."""
+  rows = grain.MapDataset.range(count).seed(seed).shuffle().repeat().batch(batch_size * updates)
+
+  def captions_of(step: int) -> Int32[np.ndarray, "k b"]:
+    return np.asarray(rows[step], np.int32).reshape(updates, batch_size)
+
+  return captions_of

@@ -1,0 +1,127 @@
+"""Checkpoints with Orbax: generator, gnn, recurrence and discriminator apart, so that sampling restores what it needs.
+
+Items of a step: one for each network (parameters and batch statistics), `loop` (step, random key, optimizer states)
+and `config` (the run's Config as JSON).
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import os
+from typing import Any
+
+import jax
+import orbax.checkpoint as ocp
+
+from t2i_jax import config as config_lib
+from t2i_jax import errors
+from t2i_jax.nets import networks as networks_lib
+from t2i_jax.training import state as state_lib
+
+_policies = ocp.checkpoint_managers
+
+
+def open_manager(
+  workdir: str | os.PathLike, keep: int = 3, read_only: bool = False
+) -> ocp.CheckpointManager:
+  """The one way the checkpoints of a run are opened. Saving is asynchronous; close the manager to finish it."""
+  return ocp.CheckpointManager(
+    os.path.abspath(os.path.join(workdir, "checkpoints")),
+    options=ocp.CheckpointManagerOptions(
+      preservation_policy=_policies.LatestN(keep),
+      read_only=read_only,
+      create=not read_only,
+    ),
+    item_names=(*state_lib.NETWORKS, "loop", "config"),
+  )
+
+
+def _items(state: state_lib.TrainState) -> dict[str, Any]:
+  """The state as its items. Keys are stored as their raw data."""
+  items = {name: getattr(state, name).variables() for name in state_lib.NETWORKS}
+  items["loop"] = {
+    "step": state.step,
+    "rng": jax.random.key_data(state.rng),
+    "optimizers": {name: getattr(state, name).opt_state for name in state_lib.NETWORKS},
+  }
+  return items
+
+
+def save(
+  manager: ocp.CheckpointManager,
+  step: int,
+  state: state_lib.TrainState,
+  config: config_lib.Config,
+) -> None:
+  """Begins to save the state; a step that is there already is left as it is."""
+  if step in manager.all_steps():
+    return
+  items = {name: ocp.args.StandardSave(item) for name, item in _items(state).items()}
+  record = ocp.args.JsonSave(dataclasses.asdict(config))
+  manager.save(step, args=ocp.args.Composite(**items, config=record), force=True)
+
+
+def restore(
+  manager: ocp.CheckpointManager, like: state_lib.TrainState
+) -> state_lib.TrainState | None:
+  """The newest state, to continue with; None when there is none. `like` gives shapes and devices."""
+  step = manager.latest_step()
+  if step is None:
+    return None
+  abstract = jax.tree.map(ocp.utils.to_shape_dtype_struct, _items(like))
+  got = manager.restore(
+    step,
+    args=ocp.args.Composite(**{n: ocp.args.StandardRestore(a) for n, a in abstract.items()}),
+  )
+  networks = {
+    name: state_lib.NetState(
+      got[name]["params"], got[name]["batch_stats"], got["loop"]["optimizers"][name]
+    )
+    for name in state_lib.NETWORKS
+  }
+  rng = jax.random.wrap_key_data(got["loop"]["rng"])
+  return state_lib.TrainState(step=got["loop"]["step"], rng=rng, **networks)
+
+
+def has_any(workdir: str | os.PathLike) -> bool:
+  """Whether the run has a finished checkpoint."""
+  if not os.path.isdir(os.path.join(workdir, "checkpoints")):
+    return False
+  with open_manager(workdir, read_only=True) as manager:
+    return manager.latest_step() is not None
+
+
+def read_config(workdir: str | os.PathLike) -> tuple[config_lib.Config, int]:
+  """The Config and step of the newest checkpoint.
+
+  Raises InputError when the folder holds none: nothing is ever drawn without trained weights.
+  """
+  if not has_any(workdir):
+    raise errors.InputError(
+      f"--workdir={workdir}: there is no checkpoint; train first: "
+      f"python -m t2i_jax.main --mode=train --steps=400 --workdir={workdir}"
+    )
+  with open_manager(workdir, read_only=True) as manager:
+    step = manager.latest_step()
+    got = manager.restore(step, args=ocp.args.Composite(config=ocp.args.JsonRestore()))
+  return config_lib.from_record(got["config"]), step
+
+
+def restore_drawing(
+  workdir: str | os.PathLike, step: int, config: config_lib.Config
+) -> dict[str, networks_lib.Variables]:
+  """Generator, GNN and recurrence of a checkpoint, without discriminator and optimizers."""
+  networks, optimizers = networks_lib.build(config), state_lib.make_optimizers(config)
+  shapes = jax.eval_shape(lambda: state_lib.init_state(config, networks, optimizers))
+  one_device = jax.sharding.SingleDeviceSharding(jax.devices()[0])
+  args = {
+    name: ocp.args.StandardRestore(
+      jax.tree.map(
+        lambda x: jax.ShapeDtypeStruct(x.shape, x.dtype, sharding=one_device),
+        getattr(shapes, name).variables(),
+      )
+    )
+    for name in networks_lib.DRAWING
+  }
+  with open_manager(workdir, read_only=True) as manager:
+    return dict(manager.restore(step, args=ocp.args.Composite(**args)).items())

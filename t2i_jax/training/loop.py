@@ -1,0 +1,195 @@
+"""`--mode=train`: data, state, then step after step with a progress bar, metrics, strips and checkpoints.
+
+A run on the same workdir goes on from its last checkpoint exactly as if it had never stopped.
+"""
+
+from __future__ import annotations
+
+import json
+import logging
+import math
+import os
+import time
+from collections.abc import Callable
+from typing import Any
+
+import jax
+import numpy as np
+import tqdm
+
+from t2i_jax import config as config_lib
+from t2i_jax import errors, flags
+from t2i_jax.data import pipeline
+from t2i_jax.nets import networks as networks_lib
+from t2i_jax.reporting import metrics as metrics_lib
+from t2i_jax.reporting import pictures
+from t2i_jax.text import word2vec
+from t2i_jax.training import checkpoints, steps
+from t2i_jax.training import state as state_lib
+
+log = logging.getLogger(__name__)
+
+
+def train(config: config_lib.Config) -> dict[str, Any]:
+  """Trains to --steps or --epochs and returns the mode's JSON line."""
+  _check_workdir(config)
+  corpus = _load(config)
+  total = config.steps or math.ceil(config.epochs * len(corpus.ids) / _captions_a_step(config))
+  networks, optimizers = networks_lib.build(config), state_lib.make_optimizers(config)
+  state = jax.jit(lambda: state_lib.init_state(config, networks, optimizers))()
+  with checkpoints.open_manager(config.workdir, config.keep_checkpoints) as manager:
+    state = checkpoints.restore(manager, state) or state
+    first = int(state.step)
+    if first > total:
+      raise errors.InputError(
+        f"--steps={total}: the run in {config.workdir} is at step {first}; give more, or another --workdir"
+      )
+    if first:
+      log.info("going on from step %d of %s", first, config.workdir)
+    flags.write_run_flags(config, config.workdir)
+    with metrics_lib.MetricWriter(config.workdir, first) as writer:
+      state, last, speed = _run(
+        config, corpus, networks, optimizers, state, first, total, manager, writer
+      )
+    checkpoints.save(manager, total, state, config)
+  return {
+    "workdir": config.workdir,
+    "step": total,
+    "epoch": round(total * _captions_a_step(config) / len(corpus.ids), 3),
+    "captions_per_second": speed,
+    "d_loss": last.get("d/loss"),
+    "g_loss": last.get("g/loss"),
+    "euclid": last.get("g/euclid"),
+    "checkpoint": os.path.join(config.workdir, "checkpoints", str(total)),
+  }
+
+
+def _captions_a_step(config: config_lib.Config) -> int:
+  return config.batch_size * config.discriminator_steps
+
+
+def _check_workdir(config: config_lib.Config) -> None:
+  """Raises InputError when the workdir's checkpoints belong to another configuration."""
+  os.makedirs(config.workdir, exist_ok=True)
+  if checkpoints.has_any(config.workdir):
+    trained, step = checkpoints.read_config(config.workdir)
+    different = config_lib.differences(trained, config)
+    if different:
+      raise errors.InputError(
+        f"--workdir={config.workdir}: its run, at step {step}, has another configuration "
+        f"({'; '.join(different)}); give its flags (--flagfile={config.workdir}/run.flags) or another --workdir"
+      )
+
+
+def _load(config: config_lib.Config) -> pipeline.Corpus:
+  """The training split with the run's word vectors, which are made once and kept in the workdir.
+
+  Raises InputError when a run would go on with other data than it began with.
+  """
+  examples = pipeline.load_examples(config, config.train_split)
+  path = pipeline.word_vectors_path(config.workdir)
+  if os.path.exists(path):
+    vectors = word2vec.load(path)
+  else:
+    log.info("making the word vectors")
+    vectors = pipeline.make_word_vectors(config, examples)
+    word2vec.save(path, vectors)
+  corpus = pipeline.make_corpus(config, examples, vectors)
+  record = os.path.join(config.workdir, "data.json")
+  known = {"images": len(corpus.images_u8), "captions": len(corpus.ids), "crc32": corpus.fingerprint()}
+  if checkpoints.has_any(config.workdir) and os.path.exists(record):
+    with open(record, encoding="utf8") as file:
+      before = json.load(file)
+    if before != known:
+      raise errors.InputError(
+        f"--data_dir={config.data_dir}: the run in {config.workdir} began with other data "
+        f"({before} there, {known} here); give that data, or another --workdir"
+      )
+  with open(record + ".part", "w", encoding="utf8") as file:
+    json.dump(known, file)
+  os.replace(record + ".part", record)
+  return corpus
+
+
+def _run(
+  config, corpus, networks, optimizers, state, first, total, manager, writer
+) -> tuple[state_lib.TrainState, dict[str, float], float | None]:
+  """The loop. Returns the state, the last metrics and captions a second without the first step's compilation.
+
+  Metrics of a step are fetched after the next one is dispatched, so that the device never waits.
+  """
+  resident = steps.Resident(
+    *jax.device_put((corpus.table, corpus.ids, corpus.length, corpus.image, corpus.images_u8))
+  )
+  train_step = steps.make_train_step(config, networks, optimizers)
+  order = pipeline.example_order(
+    len(corpus.ids), config.batch_size, config.discriminator_steps, config.seed
+  )
+  show = _strip_writer(config, corpus, networks, resident.table, writer)
+  window, last, pending, began = [], {}, None, None
+
+  def fetch():
+    """Takes in the metrics of the step before; writes them out when a line is due."""
+    nonlocal last
+    step, values = pending
+    values = {name: float(value) for name, value in jax.device_get(values).items()}
+    if not all(math.isfinite(value) for value in values.values()):
+      bad = [name for name, value in values.items() if not math.isfinite(value)]
+      raise FloatingPointError(
+        f"step {step}: {', '.join(bad)} not finite; the last checkpoint is from before"
+      )
+    window.append(values)
+    last = {name: float(np.mean([v[name] for v in window])) for name in values}
+    if step % config.log_every == 0 or step == total:
+      writer.write(step, last)
+      window.clear()
+      bar.set_postfix(
+        {n: f"{last[k]:.3f}" for n, k in (("d", "d/loss"), ("g", "g/loss"), ("euclid", "g/euclid"))}
+      )
+
+  with tqdm.tqdm(total=total * config.batch_size, initial=first * config.batch_size, unit="captions",
+                 desc="train", mininterval=1.0) as bar:  # fmt: skip
+    for step in range(first + 1, total + 1):
+      state, values = train_step(state, resident, jax.device_put(order(step - 1)))
+      if pending is not None:
+        fetch()
+      pending = (step, values)
+      if began is None:
+        jax.block_until_ready(values)
+        began = time.monotonic()
+      bar.update(config.batch_size)
+      if step % config.sample_every == 0 or step == total:
+        show(step, state)
+      if step % config.checkpoint_every == 0:
+        fetch()
+        pending = None
+        checkpoints.save(manager, step, state, config)
+    if pending is not None:
+      fetch()
+  seconds = time.monotonic() - began if began else 0.0
+  done = (total - first - 1) * _captions_a_step(config)
+  return state, last, round(done / seconds, 2) if done > 0 else None
+
+
+def _strip_writer(
+  config, corpus, networks, table, writer
+) -> Callable[[int, state_lib.TrainState], None]:
+  """(step, state) -> samples/step_NNNNNN.png: always the same captions, spread over the split, with the same noise."""
+  count = min(config.sample_captions, len(corpus.ids))
+  rows = np.linspace(0, len(corpus.ids) - 1, count).astype(int)
+  draw = steps.make_draw(config, networks)
+  folder = os.path.join(config.workdir, "samples")
+
+  def show(step: int, state: state_lib.TrainState) -> None:
+    images = draw(
+      state.variables(), table, corpus.ids[rows], corpus.length[rows], jax.random.key(config.seed)
+    )
+    sheet = pictures.strips(
+      np.asarray(images),
+      [corpus.sentences[row] for row in rows],
+      corpus.images_u8[corpus.image[rows]],
+    )
+    pictures.write_png(os.path.join(folder, f"step_{step:06d}.png"), sheet)
+    writer.write_picture(step, "strips", sheet)
+
+  return show

@@ -1,0 +1,120 @@
+"""Oxford-102 in its publishers' layout: a made copy, and the real one where it is at hand."""
+
+import pathlib
+
+import numpy as np
+import PIL.Image
+import pytest
+import scipy.io
+
+from t2i_jax import errors
+from t2i_jax.data import datasets, flowers, images
+
+REAL = pathlib.Path(__file__).parents[2] / "../shared/data/flowers102"
+
+# Ten images of five classes, in the order of setid.mat.
+LABELS = [3, 1, 2, 5, 4, 1, 2, 3, 4, 5]
+SPLITS = {"trnid": [4, 1], "valid": [10, 2], "tstid": [9, 3, 5, 6, 7, 8]}
+
+
+def make(raw_dir, copies=1):
+  (raw_dir / "jpg").mkdir(parents=True)
+  labels = LABELS * copies
+  for number, label in enumerate(labels, 1):
+    pixels = np.random.default_rng(number).integers(0, 256, (12, 10, 3), dtype=np.uint8)
+    PIL.Image.fromarray(pixels).save(raw_dir / f"jpg/image_{number:05d}.jpg")
+    text = raw_dir / f"text_c10/class_{label:05d}/image_{number:05d}.txt"
+    text.parent.mkdir(parents=True, exist_ok=True)
+    text.write_text("".join(f"caption {k} of {number}\n" for k in range(10)))
+  splits = {k: [i + 10 * c for c in range(copies) for i in v] for k, v in SPLITS.items()}
+  scipy.io.savemat(raw_dir / "imagelabels.mat", {"labels": np.array([labels], np.uint8)})
+  scipy.io.savemat(
+    raw_dir / "setid.mat", {k: np.array([v], np.uint16) for k, v in splits.items()}
+  )
+  return raw_dir
+
+
+def load(raw_dir, split, tmp_path):
+  return datasets.load(
+    "flowers", split, data_dir=tmp_path / "prepared", raw_dir=raw_dir, image_size=8,
+    progress=False,
+  )  # fmt: skip
+
+
+def test_official_splits_labels_and_captions(tmp_path):
+  raw = make(tmp_path / "raw")
+  numbers = {"train": [4, 1], "validation": [10, 2], "test": [9, 3, 5, 6, 7, 8]}
+  numbers["all"] = sum(numbers.values(), [])
+  for split, expected in numbers.items():
+    examples = load(raw, split, tmp_path)
+    assert examples.names == [f"jpg/image_{i:05d}.jpg" for i in expected]
+    np.testing.assert_array_equal(examples.labels, [LABELS[i - 1] - 1 for i in expected])
+    assert examples.captions == [f"caption {k} of {i}" for i in expected for k in range(10)]
+    for i, image_u8 in zip(expected, examples.images_u8):
+      np.testing.assert_array_equal(image_u8, images.fit(raw / f"jpg/image_{i:05d}.jpg", 8))
+
+
+def test_class_splits_are_disjoint_and_complete(tmp_path):
+  raw = make(tmp_path / "raw")
+  train, test = (load(raw, split, tmp_path) for split in ("class_train", "class_test"))
+  assert set(train.labels) | set(test.labels) == set(range(5))
+  assert len(set(test.labels)) == 1 and not set(train.labels) & set(test.labels)
+  assert len(train.names) + len(test.names) == 10
+  np.testing.assert_array_equal(np.unique(test.caption_image), np.arange(len(test.names)))
+
+
+@pytest.mark.parametrize(
+  "name, classes", [("testclasses.txt", (2, 5)), ("trainvalclasses.txt", (1, 3, 4))]
+)
+def test_reeds_class_lists_take_precedence(name, classes, tmp_path):
+  raw = make(tmp_path / "raw")
+  before = load(raw, "class_test", tmp_path)
+  (raw / name).write_text("".join(f"class_{c:05d}\n" for c in classes))
+  after = load(raw, "class_test", tmp_path)  # The new file makes another configuration.
+  assert set(after.labels) == {1, 4} != set(before.labels)
+
+
+def test_twenty_of_102_classes_are_held_out():
+  classes = np.arange(1, 103)
+  held_out = flowers.held_out_classes(pathlib.Path("nowhere"), classes)
+  assert len(held_out) == 20
+  assert held_out == flowers.held_out_classes(pathlib.Path("nowhere"), np.tile(classes, 2))
+
+
+def test_a_missing_photograph_or_text_is_skipped(tmp_path):
+  raw = make(tmp_path / "raw", copies=6)
+  (raw / "jpg/image_00011.jpg").unlink()
+  (raw / "text_c10/class_00001/image_00022.txt").unlink()
+  prepared = datasets.prepare(
+    "flowers", data_dir=tmp_path / "prepared", raw_dir=raw, image_size=8, progress=False
+  )
+  assert sorted((s["file"], s["reason"]) for s in prepared.skipped) == [
+    ("jpg/image_00011.jpg", "missing file"),
+    ("jpg/image_00022.jpg", "missing caption file image_00022.txt"),
+  ]
+  assert (prepared.images, prepared.captions) == (58, 580)
+
+
+def test_a_broken_layout_is_an_input_error(tmp_path):
+  raw = make(tmp_path / "raw")
+  (raw / "setid.mat").write_text("no matrix")
+  with pytest.raises(errors.InputError, match=r"setid\.mat: not a readable MATLAB file"):
+    load(raw, "all", tmp_path)
+  (raw / "setid.mat").unlink()
+  with pytest.raises(errors.InputError, match=r"no setid\.mat; expected jpg/image_00001\.jpg"):
+    load(raw, "all", tmp_path)
+
+
+@pytest.mark.skipif(not REAL.exists(), reason="the real dataset is not at hand")
+def test_the_real_dataset_is_complete():
+  assert len(flowers.files(REAL)) == 2 + 2 * 8189
+  listing = flowers.read(REAL)
+  assert {split: len(found) for split, found in listing.splits.items()} == {
+    "train": 1020, "validation": 1020, "test": 6149,
+  }  # fmt: skip
+  assert (listing.captions, list(listing.skipped_images)) == (81890, [])
+  sources = [source for found in listing.splits.values() for source in found]
+  assert len({source.name for source in sources}) == 8189
+  assert len({source.label for source in sources if source.held_out_class}) == 20
+  for source in (sources[0], sources[-1]):
+    assert source.image(16).shape == (16, 16, 3)

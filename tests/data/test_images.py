@@ -1,0 +1,129 @@
+"""Any image file becomes a square of RGB, or says why not."""
+
+import io
+
+import numpy as np
+import PIL.Image
+import pytest
+
+from t2i_jax.data import images
+
+
+def save(image, file_format="PNG", **options):
+  buffer = io.BytesIO()
+  image.save(buffer, file_format, **options)
+  buffer.seek(0)
+  return buffer
+
+
+def test_crop_takes_the_centre_of_the_longer_side():
+  # Column x has red value 10 x: of 13 columns and 8 rows, columns 2 to 9 stay.
+  pixels = np.zeros((8, 13, 3), np.uint8)
+  pixels[..., 0] = 10 * np.arange(13)
+  fitted = images.fit(save(PIL.Image.fromarray(pixels)), 8)
+  np.testing.assert_array_equal(fitted, pixels[:, 2:10])
+  upright = np.swapaxes(pixels, 0, 1)
+  np.testing.assert_array_equal(
+    images.fit(save(PIL.Image.fromarray(upright)), 8), upright[2:10]
+  )
+
+
+def test_nothing_outside_the_crop_bleeds_into_it():
+  pixels = np.full((16, 48, 3), 255, np.uint8)
+  pixels[:, 16:32] = 40
+  np.testing.assert_array_equal(images.fit(save(PIL.Image.fromarray(pixels)), 8), 40)
+
+
+def test_exif_orientation_is_applied():
+  rng = np.random.default_rng(0)
+  pixels = rng.integers(0, 256, (9, 9, 3), dtype=np.uint8)
+  exif = PIL.Image.Exif()
+  exif[0x0112] = 6  # The camera was turned: show it a quarter turn clockwise.
+  fitted = images.fit(save(PIL.Image.fromarray(pixels), exif=exif), 9)
+  np.testing.assert_array_equal(fitted, np.rot90(pixels, -1))
+
+
+def flat(mode, colour):
+  return PIL.Image.new(mode, (10, 10), colour)
+
+
+@pytest.mark.parametrize(
+  "image, file_format, expected",
+  [
+    (flat("L", 77), "PNG", (77, 77, 77)),
+    (flat("1", 1), "PNG", (255, 255, 255)),
+    (PIL.Image.fromarray(np.full((10, 10), 200 * 257, np.uint16)), "PNG", (200, 200, 200)),
+    (PIL.Image.fromarray(np.full((10, 10), 0.4, np.float32)), "TIFF", (102, 102, 102)),
+    (flat("CMYK", (0, 255, 255, 0)), "TIFF", (255, 0, 0)),
+    (flat("RGBA", (200, 0, 0, 0)), "PNG", (255, 255, 255)),
+    (flat("RGBA", (255, 0, 0, 51)), "PNG", (255, 204, 204)),
+    (flat("LA", (0, 0)), "PNG", (255, 255, 255)),
+    (flat("RGB", (1, 2, 3)).quantize(4), "GIF", (1, 2, 3)),
+  ],
+)
+def test_every_mode_becomes_rgb(image, file_format, expected):
+  fitted = images.fit(save(image, file_format), 8)
+  assert fitted.shape == (8, 8, 3) and fitted.dtype == np.uint8
+  np.testing.assert_allclose(fitted.reshape(-1, 3), np.tile(expected, (64, 1)), atol=1)
+
+
+def test_a_cmyk_jpeg_becomes_rgb():
+  fitted = images.fit(save(flat("CMYK", (0, 255, 255, 0)), "JPEG", quality=95), 8)
+  np.testing.assert_allclose(fitted.reshape(-1, 3), np.tile((255, 0, 0), (64, 1)), atol=6)
+
+
+def test_a_transparent_palette_colour_is_white():
+  image = PIL.Image.new("P", (10, 10), 0)
+  image.putpalette([255, 0, 0] * 256)
+  fitted = images.fit(save(image, "GIF", transparency=0), 8)
+  np.testing.assert_array_equal(fitted, 255)
+
+
+def test_reduced_decoding_of_a_large_jpeg_hardly_changes_it():
+  y, x = np.mgrid[0:480, 0:700]
+  pixels = np.stack([x * 255 // 700, y * 255 // 480, 128 + 100 * np.sin(x / 60)], -1)
+  image = PIL.Image.fromarray(pixels.astype(np.uint8))
+  reduced = images.fit(save(image, "JPEG", quality=95), 16)  # 480 > 8 * 16
+  whole = images.fit(save(image), 16)
+  np.testing.assert_allclose(reduced, whole.astype(int), atol=4)
+
+
+def reason(source):
+  with pytest.raises(images.UnusableImage) as raised:
+    images.fit(source, 8)
+  return raised.value.reason
+
+
+@pytest.mark.parametrize("file_format", ["PNG", "JPEG", "GIF", "WEBP"])
+def test_truncated_is_unusable(file_format, tmp_path):
+  rng = np.random.default_rng(0)
+  noise = PIL.Image.fromarray(rng.integers(0, 256, (40, 40, 3), dtype=np.uint8))
+  data = save(noise, file_format).getvalue()
+  (tmp_path / "a").write_bytes(data[: len(data) // 2])
+  assert reason(tmp_path / "a")
+  assert reason(io.BytesIO(data[: len(data) // 2]))
+
+
+def test_the_reason_says_what_is_wrong(tmp_path):
+  (tmp_path / "empty.png").write_bytes(b"")
+  (tmp_path / "text.png").write_text("no image at all")
+  assert reason(tmp_path / "empty.png") == "empty file"
+  assert reason(io.BytesIO(b"")) == "empty file"
+  assert reason(tmp_path / "text.png") == "not an image"
+  assert reason(tmp_path / "absent.png") == "missing file"
+  assert "1x1 pixels" in reason(save(PIL.Image.new("RGB", (1, 1))))
+  assert "7x90 pixels" in reason(save(PIL.Image.new("RGB", (7, 90))))
+  assert images.fit(save(PIL.Image.new("RGB", (8, 90))), 8).shape == (8, 8, 3)
+
+
+@pytest.mark.filterwarnings("ignore::PIL.Image.DecompressionBombWarning")
+def test_pillows_limit_on_pixels_holds(monkeypatch):
+  monkeypatch.setattr(PIL.Image, "MAX_IMAGE_PIXELS", 300)
+  assert images.fit(save(PIL.Image.new("RGB", (15, 20))), 8).shape == (8, 8, 3)
+  assert "limit" in reason(save(PIL.Image.new("RGB", (15, 21))))  # Pillow only warns here.
+  assert "bomb" in reason(save(PIL.Image.new("RGB", (40, 40))))  # Here it raises.
+
+
+def test_png_keeps_every_pixel():
+  pixels = np.random.default_rng(0).integers(0, 256, (9, 9, 3), dtype=np.uint8)
+  np.testing.assert_array_equal(images.decode(images.encode_png(pixels)), pixels)

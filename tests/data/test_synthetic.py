@@ -1,0 +1,124 @@
+"""Drawn flowers and their captions."""
+
+import collections
+import itertools
+
+import numpy as np
+
+from t2i_jax.data import captions, drawn, sentences, synthetic
+
+TRIPLE = ("petal_colour", "centre_colour", "shape")
+
+
+def sources(count, seed=0):
+  return drawn.read(count, seed).splits
+
+
+def values(source):
+  return {a: synthetic.ATTRIBUTES[a][i] for a, i in source.attributes.items()}
+
+
+def test_unseen_triples_are_a_fifth_and_leave_every_pair_to_train():
+  triples = [
+    t
+    for t in itertools.product(*(synthetic.ATTRIBUTES[a] for a in TRIPLE))
+    if t[0] != t[1]
+  ]
+  seen = [t for t in triples if not synthetic.is_unseen(*t)]
+  assert 0.15 < 1 - len(seen) / len(triples) < 0.25
+  for i, j in itertools.combinations(range(3), 2):
+    assert {(t[i], t[j]) for t in seen} == {(t[i], t[j]) for t in triples}
+
+
+def test_only_the_split_unseen_shows_unseen_triples():
+  splits = sources(600)
+  assert {split: len(found) for split, found in splits.items()} == {
+    "train": 480, "test": 60, "unseen": 60,
+  }  # fmt: skip
+  for split, found in splits.items():
+    for source in found:
+      petal, centre, shape = (values(source)[a] for a in TRIPLE)
+      assert petal != centre
+      assert synthetic.is_unseen(petal, centre, shape) == (split == "unseen")
+
+
+def test_every_value_is_in_train():
+  counts = collections.Counter(
+    item for source in sources(600)["train"] for item in source.attributes.items()
+  )
+  assert len(counts) == sum(map(len, synthetic.ATTRIBUTES.values()))
+
+
+def test_few_images_make_splits_without_loss():
+  for count in (1, 2, 3, 9, 10, 57):
+    assert sum(synthetic.split_sizes(count).values()) == count
+
+
+def test_a_flower_depends_on_seed_split_and_index_alone():
+  few, many, other = sources(30), sources(60), sources(30, seed=1)
+  for split in synthetic.SPLITS:
+    assert few[split][0].captions == many[split][0].captions
+    first = few[split][0].image(16)
+    np.testing.assert_array_equal(first, many[split][0].image(16))
+    np.testing.assert_array_equal(first, few[split][0].image(16))  # Drawn again, the same.
+    assert np.any(first != few[split][1].image(16))
+    assert np.any(first != other[split][0].image(16))
+  assert np.any(few["train"][0].image(16) != few["test"][0].image(16))
+
+
+def test_any_size_from_16_to_128():
+  source = sources(1)["train"][0]
+  for size in (16, 33, 128):
+    image = source.image(size)
+    assert image.shape == (size, size, 3) and image.dtype == np.uint8
+
+
+def test_equal_attributes_give_images_that_are_alike_but_not_equal():
+  chosen = values(sources(1)["train"][0])
+  one, two = (synthetic.draw(chosen, np.random.default_rng(k), 32).astype(int) for k in (1, 2))
+  assert 0 < np.abs(one - two).mean() < 25
+
+
+def test_the_number_of_petals_can_be_counted_on_a_circle():
+  base = dict(petal_colour="white", centre_colour="red", size="large", background="dark")
+  angles = np.linspace(0, 2 * np.pi, 720, endpoint=False)
+  for count, shape in itertools.product(synthetic.ATTRIBUTES["petals"], ("round", "pointed")):
+    image = synthetic.draw({**base, "petals": count, "shape": shape}, np.random.default_rng(0), 128)
+    radius = 0.37 * 128  # Beyond the veins, inside the tips.
+    y = np.round(64 - radius * np.cos(angles)).astype(int)
+    x = np.round(64 + radius * np.sin(angles)).astype(int)
+    petal = image[y, x].min(-1) > 190
+    runs = np.sum(petal & ~np.roll(petal, 1))
+    assert runs == 4 + synthetic.ATTRIBUTES["petals"].index(count), (count, shape)
+    assert petal[0]  # The first is upright.
+
+
+def test_captions_have_5_to_20_words_and_know_where_each_attribute_stands():
+  left_out, lengths, texts = collections.Counter(), set(), []
+  for source in sources(600)["train"]:
+    assert len(source.captions) == sentences.CAPTIONS_PER_IMAGE
+    for k, text in enumerate(source.captions):
+      words = captions.clean(text)
+      lengths.add(len(words))
+      texts.append(text)
+      position = {a: source.positions[a][k] for a in synthetic.ATTRIBUTES}
+      assert max(position["petal_colour"], position["centre_colour"]) >= 0, text
+      for a, at in position.items():
+        left_out[a] += at < 0
+        assert at < 0 or words[at] == values(source)[a], (text, a)
+        # A word that stands for this attribute alone is absent when the attribute is unnamed.
+        if at < 0 and a in ("petals", "shape", "size"):
+          assert values(source)[a] not in words, (text, a)
+  assert min(lengths) >= 5 and max(lengths) <= 20 and len(lengths) >= 12
+  assert len(set(texts)) > 0.9 * len(texts)
+  for a in synthetic.ATTRIBUTES:
+    assert 0.15 < left_out[a] / len(texts) < 0.25, a
+
+
+def test_articles_fit_the_word_that_follows():
+  texts = [c for s in sources(600)["train"] for c in s.captions]
+  pairs = [pair for t in texts for pair in itertools.pairwise(captions.clean(t))]
+  assert ("an", "orange") in pairs
+  for article, word in pairs:
+    if article in ("a", "an"):
+      assert (article == "an") == (word[0] in "aeiou"), (article, word)
