@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import contextlib
 import json
+import logging
 import sys
 from collections.abc import Callable, Sequence
 from typing import Any
@@ -86,6 +87,8 @@ def main(argv: Sequence[str]) -> int:
       print(flags.help_text())
       return 0
     config, given = parsed
+    logging.basicConfig(format="%(message)s", level=logging.WARNING, stream=sys.stderr)
+    logging.getLogger("t2i_jax").setLevel(logging.INFO)
     with contextlib.redirect_stdout(sys.stderr):
       result = MODES[config.mode](config, given)
   except errors.InputError as error:
