@@ -19,7 +19,7 @@ from t2i_jax import errors
 from t2i_jax.data import captions
 
 # gensim moves vectors a little with every word it reads: a small corpus is read more often.
-_WORDS_READ = 4_000_000
+_WORDS_READ = 6_000_000
 _FEWEST_EPOCHS, _MOST_EPOCHS = 5, 50
 
 

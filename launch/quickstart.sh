@@ -1,0 +1,16 @@
+#!/usr/bin/env bash
+# Installs t2i_jax and runs its main job on the embedded dataset: trains, then scores unseen flowers.
+# usage: bash launch/quickstart.sh [flags, such as --steps=400 or --workdir=runs/mine]
+# EXTRAS=cuda12 (or cuda13, tpu) installs for an accelerator; PYTHON names the interpreter for .venv.
+set -euo pipefail
+cd "$(dirname "${BASH_SOURCE[0]}")/.."
+source launch/environment.sh
+use_environment "${EXTRAS:-}"
+
+workdir=runs/quickstart
+for flag in "$@"; do
+  case "$flag" in --workdir=*) workdir="${flag#--workdir=}" ;; esac
+done
+"$python" -m t2i_jax.main --mode=train --flagfile=launch/flags/quickstart.flags --workdir="$workdir" "$@" >&2
+"$python" -m t2i_jax.main --mode=evaluate --workdir="$workdir" --split=unseen
+echo "pictures: $workdir/samples" >&2
