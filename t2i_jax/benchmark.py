@@ -118,7 +118,9 @@ def bench(config: config_lib.Config) -> dict[str, Any]:
   shape = (config.discriminator_steps, config.batch_size)
   chosen = jnp.asarray(rng.integers(0, _CAPTIONS, shape), jnp.int32)
   began = time.perf_counter()
-  step = steps.make_train_step(config, networks, optimizers).lower(state, resident, chosen).compile()
+  step = (
+    steps.make_train_step(config, networks, optimizers).lower(state, resident, chosen).compile()
+  )
   compile_s = time.perf_counter() - began
   seconds = []
   for _ in tqdm.trange(1 + (config.steps or _STEPS), desc="bench"):

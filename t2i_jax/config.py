@@ -12,7 +12,12 @@ from t2i_jax import errors
 
 
 def knob(
-  default: Any, help: str, *, low: float | None = None, high: float | None = None, free: bool = False
+  default: Any,
+  help: str,
+  *,
+  low: float | None = None,
+  high: float | None = None,
+  free: bool = False,
 ) -> Any:
   """A field that is a flag. `low` and `high` bound a number; `free`: may change when a run continues or is used."""
   metadata = {"help": help, "low": low, "high": high, "free": free}
@@ -51,11 +56,15 @@ class Config:
   word_vectors: str = knob("", "a word2vec text or binary file; empty: train on the captions")
   word2vec: Literal["cbow", "skip_gram"] = knob("cbow", "how vectors are trained on the captions")
   embedding_dim: int = knob(400, "values in a word vector", low=1)
-  noise_dim: int = knob(0, "values of noise from U[-1, 1] joined to a caption's words; 0: none", low=0)
+  noise_dim: int = knob(
+    0, "values of noise from U[-1, 1] joined to a caption's words; 0: none", low=0
+  )
 
   # Networks.
   start_size: int = knob(8, "height and width of the map that a word is projected to", low=2)
-  base_channels: int = knob(64, "channels of the widest maps; doubled with every halving of size", low=1)
+  base_channels: int = knob(
+    64, "channels of the widest maps; doubled with every halving of size", low=1
+  )
   kernel_size: int = knob(5, "of the strided and fractionally strided convolutions", low=2, high=9)
   recurrence: Literal["none", "convlstm"] = knob("convlstm", "what joins the words' images")
   recurrence_position: Literal["start", "last", "last_plus_deconv", "penultimate"] = knob(
@@ -63,27 +72,34 @@ class Config:
     "on the projected maps, on the images, on the images with two deconvolutions after it, "
     "or before the last deconvolution",
   )
-  recurrence_kernel_size: int = knob(5, "of the ConvLSTM's and its head's convolutions", low=1, high=9)
+  recurrence_kernel_size: int = knob(
+    5, "of the ConvLSTM's and its head's convolutions", low=1, high=9
+  )
   peephole: Literal["full", "channel", "none"] = knob(
     "full", "peephole weights: one a value of the map, one a channel, or none"
   )
   forget_bias: float = knob(0.0, "initial bias of the ConvLSTM's forget gate")
   share_gnn: bool = knob(True, "the GNN draws the last word with the generator's own parameters")
   mask_padding: bool = knob(True, "keep padded words out of batch norm, ConvLSTM, D and means")
-  dtype: Literal["float32", "bfloat16"] = knob("float32", "of the computation; parameters stay float32")
+  dtype: Literal["float32", "bfloat16"] = knob(
+    "float32", "of the computation; parameters stay float32"
+  )
 
   # Losses and steps.
   adversarial: Literal["non_saturating", "saturating"] = knob(
     "non_saturating", "G maximises log D(G), or minimises log(1 - D(G))"
   )
   euclid_target: Literal["last", "mean_image", "mean_distance", "none"] = knob(
-    "last", "what is compared with the real image: the last word's image, the words' mean image, "
-    "each word's image with the distances averaged, or nothing"
+    "last",
+    "what is compared with the real image: the last word's image, the words' mean image, "
+    "each word's image with the distances averaged, or nothing",
   )
   euclid_reduction: Literal["pixel_mean", "norm", "sum"] = knob(
     "pixel_mean", "mean of the squared differences, square root of their sum, or their sum"
   )
-  euclid_weight: float = knob(1.0, "factor on the Euclidean term; above 1: the penalty method", low=0.0)
+  euclid_weight: float = knob(
+    1.0, "factor on the Euclidean term; above 1: the penalty method", low=0.0
+  )
   real_pairing: Literal["random", "corresponding"] = knob(
     "random", "real images for D: random ones, or the caption's own for each of its words"
   )
@@ -104,7 +120,9 @@ class Config:
   keep_checkpoints: int = knob(3, "how many checkpoints are kept", low=1, free=True)
   captions: tuple[str, ...] = knob((), "sample: a caption; may be repeated", free=True)
   captions_file: str = knob("", "sample: a text file, a caption a line", free=True)
-  output: str = knob("", "sample: the strip picture, .png; each last word's image is put beside it", free=True)
+  output: str = knob(
+    "", "sample: the strip picture, .png; each last word's image is put beside it", free=True
+  )
 
   def __post_init__(self):
     self._check_values()
@@ -115,7 +133,9 @@ class Config:
       value, low, high = getattr(self, field.name), field.metadata["low"], field.metadata["high"]
       if typing.get_origin(kind) is Literal:
         if value not in typing.get_args(kind):
-          raise errors.InputError(f"--{field.name}={value}: choose one of {', '.join(typing.get_args(kind))}")
+          raise errors.InputError(
+            f"--{field.name}={value}: choose one of {', '.join(typing.get_args(kind))}"
+          )
       elif low is not None and not (low <= value and math.isfinite(value)):
         raise errors.InputError(f"--{field.name}={value}: must be at least {low}")
       elif high is not None and not value <= high:
@@ -131,13 +151,21 @@ class Config:
     if self.steps and self.epochs:
       raise errors.InputError(f"--steps={self.steps} --epochs={self.epochs}: give one of the two")
     if self.mode == "train" and not (self.steps or self.epochs):
-      raise errors.InputError("--steps: how long to train is not given; try --steps=400 or --epochs=5")
+      raise errors.InputError(
+        "--steps: how long to train is not given; try --steps=400 or --epochs=5"
+      )
     if self.mode in ("train", "sample", "evaluate") and not self.workdir:
-      raise errors.InputError(f"--workdir: --mode={self.mode} needs a folder for the run, such as --workdir=runs/first")
+      raise errors.InputError(
+        f"--workdir: --mode={self.mode} needs a folder for the run, such as --workdir=runs/first"
+      )
     if self.mode == "sample" and not (self.captions or self.captions_file):
-      raise errors.InputError('--captions: nothing to draw; try --captions="this flower has red petals"')
+      raise errors.InputError(
+        '--captions: nothing to draw; try --captions="this flower has red petals"'
+      )
     if self.mode != "sample" and (self.captions or self.captions_file or self.output):
-      raise errors.InputError(f"--captions, --captions_file and --output are for --mode=sample, not {self.mode}")
+      raise errors.InputError(
+        f"--captions, --captions_file and --output are for --mode=sample, not {self.mode}"
+      )
     if self.output and not self.output.lower().endswith(".png"):
       raise errors.InputError(f"--output={self.output}: the picture is a PNG; end the name in .png")
     if not self.share_gnn and self.euclid_target == "none":
@@ -160,7 +188,9 @@ def from_record(record: dict[str, Any]) -> Config:
   known = {field.name for field, _ in fields()}
   unknown = sorted(set(record) - known)
   if unknown:
-    raise errors.InputError(f"the record holds options this version does not have: {', '.join(unknown)}")
+    raise errors.InputError(
+      f"the record holds options this version does not have: {', '.join(unknown)}"
+    )
   return Config(**{**record, "captions": tuple(record.get("captions", ()))})
 
 

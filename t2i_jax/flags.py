@@ -46,14 +46,20 @@ def parse(argv: Sequence[str]) -> tuple[config_lib.Config, frozenset[str]] | Non
   try:
     rest = values(list(argv))[1:]
   except absl_flags.UnrecognizedFlagError as error:
-    near = f"; did you mean --{', --'.join(error.suggestions)}?" if error.suggestions else "; --help lists them"
+    near = (
+      f"; did you mean --{', --'.join(error.suggestions)}?"
+      if error.suggestions
+      else "; --help lists them"
+    )
     raise errors.InputError(f"--{error.flagname}: there is no such flag{near}") from None
   except absl_flags.Error as error:
     raise errors.InputError(" ".join(str(error).split())) from None
   if values["help"].value:
     return None
   if rest:
-    raise errors.InputError(f"{rest[0]!r} is not a flag; a caption goes into quotes: --captions=\"{rest[0]} ...\"")
+    raise errors.InputError(
+      f'{rest[0]!r} is not a flag; a caption goes into quotes: --captions="{rest[0]} ..."'
+    )
   given = frozenset(f.name for f, _ in config_lib.fields() if values[f.name].present)
   read = {f.name: values[f.name].value for f, _ in config_lib.fields()}
   read["captions"] = tuple(read["captions"] or ())
@@ -62,7 +68,9 @@ def parse(argv: Sequence[str]) -> tuple[config_lib.Config, frozenset[str]] | Non
 
 def help_text() -> str:
   """Every flag with its default and help."""
-  return "usage: python -m t2i_jax.main --mode=... [--flagfile=FILE] [flags]\n" + define().get_help()
+  return (
+    "usage: python -m t2i_jax.main --mode=... [--flagfile=FILE] [flags]\n" + define().get_help()
+  )
 
 
 def as_flags(config: config_lib.Config) -> list[str]:
@@ -90,7 +98,9 @@ def markdown_table() -> str:
     choices = typing.get_args(kind) if typing.get_origin(kind) is Literal else ()
     what = field.metadata["help"] + (f" (`{'` `'.join(choices)}`)" if choices else "")
     default = field.default if isinstance(field.default, (int, float)) else field.default or " "
-    lines.append(f"| `--{field.name}` | {str(default).lower() if kind is bool else default} | {what} |")
+    lines.append(
+      f"| `--{field.name}` | {str(default).lower() if kind is bool else default} | {what} |"
+    )
   return "\n".join(lines)
 
 

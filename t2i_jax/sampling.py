@@ -118,7 +118,9 @@ def sample(config: config_lib.Config, given: frozenset[str]) -> dict[str, Any]:
   run = open_run(config, given)
   texts = read_captions(run.config)
   if not texts:
-    raise errors.InputError(f"--captions_file={run.config.captions_file}: there is no caption in it")
+    raise errors.InputError(
+      f"--captions_file={run.config.captions_file}: there is no caption in it"
+    )
   sentences = [captions_lib.clean(text) for text in texts]
   vectors = with_words(run, {word for words in sentences for word in words})
   found = look_up(sentences, texts, run, vectors)

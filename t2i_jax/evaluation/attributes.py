@@ -1,7 +1,8 @@
 """The colours of an image's petals, centre and background: rules that read drawn flowers.
 
 In: images, true or generated. Out: indices into `synthetic.ATTRIBUTES`. The rules know where
-`synthetic.draw` puts things: the centre of the flower within 2 % of the image's, its disc a third of the flower wide.
+`synthetic.draw` puts things: the centre of the flower within 2 % of the image's, its disc a third
+of the flower wide.
 """
 
 import numpy as np

@@ -65,7 +65,9 @@ def _padding(k: int, stride: int) -> tuple[int, int]:
 def native_strided(x, kernel, stride: int):
   """As the backend's library does it."""
   padding = [_padding(kernel.shape[0], stride)] * 2
-  return lax.conv_general_dilated(x, kernel, (stride, stride), padding, dimension_numbers=_DIMENSIONS)
+  return lax.conv_general_dilated(
+    x, kernel, (stride, stride), padding, dimension_numbers=_DIMENSIONS
+  )
 
 
 def native_transposed(x, kernel, stride: int):
@@ -159,9 +161,7 @@ def _dense_kernel_gradient(x, dy, q: int):
   One product for all taps copies q*q*c values a position, one for each tap reads f values q*q times."""
   height, width, c = dy.shape[1], dy.shape[2], x.shape[-1]
   # Flattened first: XLA's CPU backend is several times slower when three axes are contracted.
-  seen = [
-    x[:, i : i + height, j : j + width].reshape(-1, c) for i in range(q) for j in range(q)
-  ]
+  seen = [x[:, i : i + height, j : j + width].reshape(-1, c) for i in range(q) for j in range(q)]
   dy = dy.reshape(-1, dy.shape[-1])
   if 2 * c < dy.shape[-1]:
     seen = [jnp.concatenate(seen, -1)]

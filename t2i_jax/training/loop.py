@@ -96,7 +96,11 @@ def _load(config: config_lib.Config) -> pipeline.Corpus:
     word2vec.save(path, vectors)
   corpus = pipeline.make_corpus(config, examples, vectors)
   record = os.path.join(config.workdir, "data.json")
-  known = {"images": len(corpus.images_u8), "captions": len(corpus.ids), "crc32": corpus.fingerprint()}
+  known = {
+    "images": len(corpus.images_u8),
+    "captions": len(corpus.ids),
+    "crc32": corpus.fingerprint(),
+  }
   if checkpoints.has_any(config.workdir) and os.path.exists(record):
     with open(record, encoding="utf8") as file:
       before = json.load(file)

@@ -28,9 +28,7 @@ def make(raw_dir, copies=1):
     text.write_text("".join(f"caption {k} of {number}\n" for k in range(10)))
   splits = {k: [i + 10 * c for c in range(copies) for i in v] for k, v in SPLITS.items()}
   scipy.io.savemat(raw_dir / "imagelabels.mat", {"labels": np.array([labels], np.uint8)})
-  scipy.io.savemat(
-    raw_dir / "setid.mat", {k: np.array([v], np.uint16) for k, v in splits.items()}
-  )
+  scipy.io.savemat(raw_dir / "setid.mat", {k: np.array([v], np.uint16) for k, v in splits.items()})
   return raw_dir
 
 
@@ -44,7 +42,7 @@ def load(raw_dir, split, tmp_path):
 def test_official_splits_labels_and_captions(tmp_path):
   raw = make(tmp_path / "raw")
   numbers = {"train": [4, 1], "validation": [10, 2], "test": [9, 3, 5, 6, 7, 8]}
-  numbers["all"] = sum(numbers.values(), [])
+  numbers["all"] = [i for split in numbers.values() for i in split]
   for split, expected in numbers.items():
     examples = load(raw, split, tmp_path)
     assert examples.names == [f"jpg/image_{i:05d}.jpg" for i in expected]

@@ -23,9 +23,7 @@ def test_crop_takes_the_centre_of_the_longer_side():
   fitted = images.fit(save(PIL.Image.fromarray(pixels)), 8)
   np.testing.assert_array_equal(fitted, pixels[:, 2:10])
   upright = np.swapaxes(pixels, 0, 1)
-  np.testing.assert_array_equal(
-    images.fit(save(PIL.Image.fromarray(upright)), 8), upright[2:10]
-  )
+  np.testing.assert_array_equal(images.fit(save(PIL.Image.fromarray(upright)), 8), upright[2:10])
 
 
 def test_nothing_outside_the_crop_bleeds_into_it():

@@ -1,0 +1,65 @@
+"""Shapes in annotations are checked while the tests run; a tiny run that several tests share."""
+
+import jaxtyping
+
+jaxtyping.install_import_hook("t2i_jax", "beartype.beartype")
+
+import json  # noqa: E402
+
+import pytest  # noqa: E402
+
+from t2i_jax import main  # noqa: E402
+
+TINY = [
+  "--dataset=synthetic",
+  "--synthetic_images=30",
+  "--image_size=16",
+  "--start_size=4",
+  "--base_channels=4",
+  "--kernel_size=4",
+  "--recurrence_position=start",
+  "--recurrence_kernel_size=3",
+  "--embedding_dim=8",
+  "--max_words=20",
+  "--batch_size=4",
+  "--log_every=1",
+  "--sample_captions=2",
+  "--real_pairing=random",
+  "--noise_dim=2",
+  "--noshare_gnn",
+]
+
+
+class Command:
+  """Runs `t2i_jax.main` with the tiny configuration; keeps status, JSON line and standard error."""
+
+  def __init__(self, capsys, data_dir):
+    self._capsys, self._data_dir = capsys, data_dir
+
+  def __call__(self, *words, tiny=True):
+    shape = [*TINY, f"--data_dir={self._data_dir}"] if tiny else []
+    self._capsys.readouterr()
+    self.status = main.main(["t2i_jax", *shape, *map(str, words)])
+    out, self.err = self._capsys.readouterr()
+    self.lines = out.splitlines()
+    self.json = json.loads(self.lines[-1]) if self.lines else None
+    return self
+
+
+@pytest.fixture(scope="session")
+def data_dir(tmp_path_factory):
+  return tmp_path_factory.mktemp("data")
+
+
+@pytest.fixture
+def command(capsys, data_dir):
+  return Command(capsys, data_dir)
+
+
+@pytest.fixture(scope="session")
+def trained(tmp_path_factory, data_dir):
+  """The workdir of a tiny run of 10 steps."""
+  workdir = tmp_path_factory.mktemp("trained")
+  words = [*TINY, f"--data_dir={data_dir}", f"--workdir={workdir}", "--steps=10"]
+  assert main.main(["t2i_jax", "--mode=train", *words, "--sample_every=5"]) == 0
+  return workdir

@@ -1,0 +1,124 @@
+"""A run that is cut off and goes on is the run that never stopped; what does not fit is refused."""
+
+import json
+import shutil
+
+import numpy as np
+import orbax.checkpoint as ocp
+import pytest
+from PIL import Image
+
+from t2i_jax.data import pipeline
+from t2i_jax.reporting import metrics
+from t2i_jax.training import checkpoints, loop
+from t2i_jax.training import state as state_lib
+
+
+def _leaves(workdir, step):
+  """Everything in the checkpoint, read without the product's own code."""
+  folder = workdir / "checkpoints" / str(step)
+  found = {}
+  with ocp.PyTreeCheckpointer() as reader:
+    for item in (*state_lib.NETWORKS, "loop"):
+      flat = ocp.utils.to_flat_dict(reader.restore(folder / item))
+      found.update({(item, *path): np.asarray(leaf) for path, leaf in flat.items()})
+  return found
+
+
+def test_ten_steps_equal_five_a_restart_and_five_bit_for_bit(command, trained, tmp_path):
+  command("--mode=train", f"--workdir={tmp_path}", "--steps=5")
+  assert command.status == 0 and command.json["step"] == 5
+  command("--mode=train", f"--workdir={tmp_path}", "--steps=10")
+  assert command.status == 0 and command.json["step"] == 10
+  whole, parts = _leaves(trained, 10), _leaves(tmp_path, 10)
+  assert whole.keys() == parts.keys() and len(whole) > 50
+  for path, leaf in whole.items():
+    np.testing.assert_array_equal(leaf, parts[path], err_msg=str(path))
+  assert metrics.read(trained) == metrics.read(tmp_path)
+  assert [line["step"] for line in metrics.read(tmp_path)] == list(range(1, 11))
+
+
+def test_training_changes_every_network(trained, command, tmp_path):
+  command("--mode=train", f"--workdir={tmp_path}", "--steps=1")
+  one, ten = _leaves(tmp_path, 1), _leaves(trained, 10)
+  params = [path for path in ten if path[0] != "loop" and "params" in path]
+  assert {path[0] for path in params} == set(state_lib.NETWORKS)
+  still = [path for path in params if np.array_equal(one[path], ten[path])]
+  assert still == []
+
+
+def test_what_a_run_leaves_behind(trained):
+  for name in ("run.flags", "word_vectors.bin", "metrics.jsonl", "data.json"):
+    assert (trained / name).exists(), name
+  assert list((trained / "tensorboard").iterdir())
+  pictures = sorted(p.name for p in (trained / "samples").iterdir())
+  assert pictures == ["step_000005.png", "step_000010.png"]
+  with Image.open(trained / "samples" / pictures[-1]) as sheet:
+    assert sheet.width > 5 * 64 and sheet.height > 2 * 64
+
+
+def test_the_run_s_own_flags_repeat_it(trained, command, tmp_path):
+  command(f"--flagfile={trained}/run.flags", f"--workdir={tmp_path}", "--steps=3", tiny=False)
+  assert command.status == 0
+  assert metrics.read(tmp_path) == metrics.read(trained)[:3]
+
+
+def test_a_network_that_does_not_fit_is_refused_with_the_difference(trained, command):
+  before = sorted(p.name for p in trained.rglob("*"))
+  command("--mode=train", f"--workdir={trained}", "--steps=12", "--base_channels=5")
+  assert command.status == 2 and command.lines == []
+  (line,) = [li for li in command.err.splitlines() if li.startswith("t2i_jax: ")]
+  assert "--base_channels: 4 there, 5 here" in line
+  assert sorted(p.name for p in trained.rglob("*")) == before
+
+
+def test_other_data_is_refused(trained, command, tmp_path):
+  workdir = tmp_path / "run"
+  shutil.copytree(trained, workdir)
+  record = json.loads((workdir / "data.json").read_text())
+  (workdir / "data.json").write_text(json.dumps({**record, "crc32": "0-0-0"}))
+  command("--mode=train", f"--workdir={workdir}", "--steps=12")
+  assert command.status == 2 and "other data" in command.err
+
+
+def test_a_finished_run_is_told_so_and_fewer_steps_are_refused(trained, command):
+  command("--mode=train", f"--workdir={trained}", "--steps=10")
+  assert command.status == 0 and command.json["step"] == 10
+  command("--mode=train", f"--workdir={trained}", "--steps=9")
+  assert command.status == 2 and "--steps=9" in command.err
+
+
+def test_numbers_that_are_not_finite_stop_the_run(command, tmp_path):
+  with pytest.raises(FloatingPointError, match="not finite"):
+    command(
+      "--mode=train", f"--workdir={tmp_path}", "--steps=50", "--generator_learning_rate=1e38",
+      "--discriminator_learning_rate=1e38",
+    )  # fmt: skip
+  assert not checkpoints.has_any(tmp_path)
+
+
+def test_epochs_are_passes_over_the_captions(command, tmp_path):
+  command("--mode=train", f"--workdir={tmp_path}", "--epochs=1", "--batch_size=50",
+          "--captions_per_image=3")  # fmt: skip
+  # 24 training images (80 % of 30), 3 captions each: 72 captions in batches of 50.
+  assert command.json["step"] == 2
+  assert json.loads((tmp_path / "data.json").read_text())["captions"] == 72
+
+
+def test_order_shows_every_caption_once_an_epoch_and_depends_on_seed_and_step_alone():
+  order = pipeline.example_order(12, 3, 2, seed=5)
+  epochs = [np.concatenate([order(step).ravel() for step in (2 * e, 2 * e + 1)]) for e in (0, 1)]
+  for epoch in epochs:
+    assert sorted(epoch) == list(range(12))
+  assert not np.array_equal(*epochs)
+  again = pipeline.example_order(12, 3, 2, seed=5)
+  np.testing.assert_array_equal(again(3), order(3))
+  assert not np.array_equal(pipeline.example_order(12, 3, 2, seed=6)(0), order(0))
+  assert order(0).shape == (2, 3)
+
+
+def test_captions_a_step_counts_the_discriminator_s_own(monkeypatch):
+  class Two:
+    batch_size, discriminator_steps = 4, 3
+
+  assert loop._captions_a_step(Two()) == 12
