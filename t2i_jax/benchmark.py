@@ -1,6 +1,8 @@
-"""`--mode=bench`: how long a training step takes, what it computes, and how near that is to this machine's limit.
+"""`--mode=bench`: how long a training step takes, what it computes, and how near that is to this
+machine's limit.
 
-Words and images are random, at the configured shapes, captions of full length: every slot is a word.
+Words and images are random, at the configured shapes, captions of full length: every slot is a
+word.
 """
 
 from __future__ import annotations
@@ -29,9 +31,11 @@ _PRODUCT_SIDE = {"cpu": 2048, "gpu": 8192, "tpu": 8192}
 
 
 def flops_per_word(config: config_lib.Config) -> dict[str, int]:
-  """Multiplications and additions of one forward pass over one word, or image, from the networks' shapes.
+  """Multiplications and additions of one forward pass over one word, or image, from the networks'
+  shapes.
 
-  Only convolutions and matrix products are counted, each multiply-add as two; a transposed convolution as the
+  Only convolutions and matrix products are counted, each multiply-add as two; a transposed
+  convolution as the
   products it needs, k^2 for each input value.
   """
   k, start, size = config.kernel_size, config.start_size, config.image_size
@@ -62,8 +66,10 @@ def flops_per_word(config: config_lib.Config) -> dict[str, int]:
 def flops_per_caption(config: config_lib.Config) -> int:
   """Of one training step, a caption: a backward pass costs two forward ones.
 
-  The generator's side runs once forward and back, and k - 1 times forward; D, k times forward and back on real and
-  on fake images, then forward and back to the images (one product of each layer's two) for the generator. A GNN of
+  The generator's side runs once forward and back, and k - 1 times forward; D, k times forward and
+  back on real and
+  on fake images, then forward and back to the images (one product of each layer's two) for the
+  generator. A GNN of
   its own draws the last word once more.
   """
   parts, words, k = flops_per_word(config), config.max_words, config.discriminator_steps
@@ -110,7 +116,8 @@ def _peak_memory() -> int:
 
 
 def bench(config: config_lib.Config) -> dict[str, Any]:
-  """Times --steps training steps (5 when not given) after one to warm up; returns the mode's JSON line."""
+  """Times --steps training steps (5 when not given) after one to warm up; returns the mode's JSON
+  line."""
   networks, optimizers = networks_lib.build(config), state_lib.make_optimizers(config)
   state = jax.jit(lambda: state_lib.init_state(config, networks, optimizers))()
   resident = _random_resident(config)

@@ -19,14 +19,16 @@ def knob(
   high: float | None = None,
   free: bool = False,
 ) -> Any:
-  """A field that is a flag. `low` and `high` bound a number; `free`: may change when a run continues or is used."""
+  """A field that is a flag. `low` and `high` bound a number; `free`: may change when a run
+  continues or is used."""
   metadata = {"help": help, "low": low, "high": high, "free": free}
   return dataclasses.field(default=default, metadata=metadata)
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class Config:
-  """The defaults are the report's network with its ancestor's initialisation and Adam (BUILD_NOTES.md)."""
+  """The defaults are the report's network with its ancestor's initialisation and Adam
+  (BUILD_NOTES.md)."""
 
   # What is done, with which data, and where it goes.
   mode: Literal["prepare", "train", "sample", "evaluate", "bench", "params"] = knob(
@@ -145,8 +147,8 @@ class Config:
     deconvolutions = math.log2(self.image_size / self.start_size)
     if deconvolutions < 1 or deconvolutions % 1 or self.image_size % 16:
       raise errors.InputError(
-        f"--image_size={self.image_size} --start_size={self.start_size}: the image must be a multiple of 16 "
-        "and 2, 4, 8, ... times the start, such as 64 and 8, or 32 and 4"
+        f"--image_size={self.image_size} --start_size={self.start_size}: the image must be "
+        "a multiple of 16 and 2, 4, 8, ... times the start, such as 64 and 8, or 32 and 4"
       )
     if self.steps and self.epochs:
       raise errors.InputError(f"--steps={self.steps} --epochs={self.epochs}: give one of the two")
@@ -170,8 +172,8 @@ class Config:
       raise errors.InputError(f"--output={self.output}: the picture is a PNG; end the name in .png")
     if not self.share_gnn and self.euclid_target == "none":
       raise errors.InputError(
-        "--euclid_target=none --noshare_gnn: a GNN of its own learns from the Euclidean term alone; "
-        "give it a target, such as --euclid_target=last, or --share_gnn"
+        "--euclid_target=none --noshare_gnn: a GNN of its own learns from the Euclidean term "
+        "alone; give it a target, such as --euclid_target=last, or --share_gnn"
       )
 
 

@@ -1,4 +1,5 @@
-"""Command-line flags, made from the fields of Config; the run.flags file that repeats a run; the README's table."""
+"""Command-line flags, made from the fields of Config; the run.flags file that repeats a run; the
+README's table."""
 
 from __future__ import annotations
 
@@ -15,7 +16,8 @@ from t2i_jax import errors
 
 
 def define() -> absl_flags.FlagValues:
-  """A flag for every field of Config, in a set of their own: what libraries define cannot collide."""
+  """A flag for every field of Config, in a set of their own: what libraries define cannot
+  collide."""
   values = absl_flags.FlagValues()
   for field, kind in config_lib.fields():
     arguments = (field.name, field.default, field.metadata["help"])
@@ -38,7 +40,8 @@ def define() -> absl_flags.FlagValues:
 
 
 def parse(argv: Sequence[str]) -> tuple[config_lib.Config, frozenset[str]] | None:
-  """The Config that the command line (program name first) asks for, and the names of the flags that were given.
+  """The Config that the command line (program name first) asks for, and the names of the flags that
+  were given.
 
   None when help was asked for. Raises InputError for unknown flags, wrong values and stray words.
   """
@@ -112,7 +115,8 @@ def merge(
 ) -> config_lib.Config:
   """The trained run's Config with what the command line may change about its use.
 
-  A given flag that contradicts the trained network raises InputError. `also_free` names fields that this use may set.
+  A given flag that contradicts the trained network raises InputError. `also_free` names fields that
+  this use may set.
   """
   changed = {"mode": asked.mode, "workdir": asked.workdir}
   for field, _ in config_lib.fields():

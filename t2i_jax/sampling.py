@@ -1,4 +1,5 @@
-"""`--mode=sample`: captions in, strips out. Restores generator, GNN and recurrence only, and never draws without them."""
+"""`--mode=sample`: captions in, strips out. Restores generator, GNN and recurrence only, and never
+draws without them."""
 
 from __future__ import annotations
 
@@ -25,7 +26,8 @@ log = logging.getLogger(__name__)
 
 @dataclasses.dataclass(frozen=True)
 class TrainedRun:
-  """What drawing needs of a run: its Config as used now, the networks' variables and its words' vectors."""
+  """What drawing needs of a run: its Config as used now, the networks' variables and its words'
+  vectors."""
 
   config: config_lib.Config
   step: int
@@ -39,7 +41,8 @@ class TrainedRun:
   def draw(
     self, ids: np.ndarray, length: np.ndarray, table: np.ndarray, batch_size: int = 64
   ) -> np.ndarray:
-    """u8[n t h w 3]: one image for every word read so far; slots after the last word are undefined."""
+    """u8[n t h w 3]: one image for every word read so far; slots after the last word are
+    undefined."""
     draw = steps.make_draw(self.config, networks_lib.build(self.config))
     table = jax.device_put(table)
     size = min(batch_size, len(ids))
@@ -53,7 +56,8 @@ class TrainedRun:
 
 
 def open_run(config: config_lib.Config, given: frozenset[str]) -> TrainedRun:
-  """The newest checkpoint of --workdir. Flags that contradict the trained network raise InputError."""
+  """The newest checkpoint of --workdir. Flags that contradict the trained network raise
+  InputError."""
   trained, step = checkpoints.read_config(config.workdir)
   config = flags.merge(trained, config, given, also_free=("seed",))
   variables = checkpoints.restore_drawing(config.workdir, step, config)
@@ -76,7 +80,8 @@ def read_captions(config: config_lib.Config) -> list[str]:
 
 
 def with_words(run: TrainedRun, words: set[str]) -> word2vec.WordVectors:
-  """The run's vectors, and those of further words that the file it was trained with (--word_vectors) knows."""
+  """The run's vectors, and those of further words that the file it was trained with
+  (--word_vectors) knows."""
   more = words - set(run.vectors.words)
   if not more or not os.path.isfile(run.config.word_vectors):
     return run.vectors

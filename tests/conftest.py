@@ -2,13 +2,14 @@
 
 import jaxtyping
 
+# The hook must stand before the package is imported.
 jaxtyping.install_import_hook("t2i_jax", "beartype.beartype")
 
-import json  # noqa: E402
+import json
 
-import pytest  # noqa: E402
+import pytest
 
-from t2i_jax import main  # noqa: E402
+from t2i_jax import main
 
 TINY = [
   "--dataset=synthetic",

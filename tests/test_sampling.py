@@ -100,7 +100,8 @@ def test_evaluate_scores_the_unseen_split(command, trained):
 
 def test_params_counts_by_hand(command):
   command("--mode=params", "--noise_dim=0", "--share_gnn")
-  # Projection 8 -> 4x4x8, its norm; 4x4 deconvolution 8 -> 4, its norm; 4x4 deconvolution 4 -> 3 with bias.
+  # Projection 8 -> 4x4x8, its norm; 4x4 deconvolution 8 -> 4, its norm; 4x4 deconvolution 4 -> 3
+  # with bias.
   assert command.json["generator"] == 8 * 128 + 2 * 8 + 16 * 8 * 4 + 2 * 4 + 16 * 4 * 3 + 3
   assert command.json["gnn"] == 0
   # 3x3 convolutions 8 -> 32 of input and memory, bias, three full peepholes on 4x4x8.

@@ -1,4 +1,5 @@
-"""From a prepared split to what a step gathers from: images, padded caption ids, word vectors; and their order."""
+"""From a prepared split to what a step gathers from: images, padded caption ids, word vectors; and
+their order."""
 
 from __future__ import annotations
 
@@ -25,14 +26,15 @@ log = logging.getLogger(__name__)
 
 @dataclasses.dataclass(frozen=True)
 class Corpus:
-  """One split, ready to be gathered from. `sentences[i]` are the words of row i; `source` its raw caption."""
+  """One split, ready to be gathered from. `sentences[i]` are the words of row i; `source` its raw
+  caption."""
 
   images_u8: UInt8[np.ndarray, "n h w 3"]
   table: Float[np.ndarray, "v e"]
   ids: Int32[np.ndarray, "m t"]
-  length: Int32[np.ndarray, "m"]
-  image: Int32[np.ndarray, "m"]
-  source: Int32[np.ndarray, "m"]
+  length: Int32[np.ndarray, m]
+  image: Int32[np.ndarray, m]
+  source: Int32[np.ndarray, m]
   sentences: list[list[str]]
 
   def fingerprint(self) -> str:
@@ -61,7 +63,8 @@ def word_vectors_path(workdir: str | os.PathLike) -> str:
 def make_word_vectors(
   config: config_lib.Config, examples: datasets.Examples
 ) -> word2vec.WordVectors:
-  """Vectors for the words of these captions: from --word_vectors, or trained on the captions themselves.
+  """Vectors for the words of these captions: from --word_vectors, or trained on the captions
+  themselves.
 
   Raises InputError when the file's vectors are not --embedding_dim wide.
   """
@@ -122,7 +125,7 @@ def make_corpus(
   )
 
 
-def _rank_within_image(image: Int32[np.ndarray, "m"]) -> Int32[np.ndarray, "m"]:
+def _rank_within_image(image: Int32[np.ndarray, m]) -> Int32[np.ndarray, m]:
   """For each caption, how many of its image's captions stand before it."""
   seen: dict[int, int] = {}
   ranks = np.zeros(len(image), np.int32)
@@ -135,7 +138,8 @@ def _rank_within_image(image: Int32[np.ndarray, "m"]) -> Int32[np.ndarray, "m"]:
 def example_order(
   count: int, batch_size: int, updates: int, seed: int
 ) -> Callable[[int], Int32[np.ndarray, "k b"]]:
-  """step -> the captions of its k batches: each epoch a new order, a function of seed and step alone."""
+  """step -> the captions of its k batches: each epoch a new order, a function of seed and step
+  alone."""
   rows = grain.MapDataset.range(count).seed(seed).shuffle().repeat().batch(batch_size * updates)
 
   def captions_of(step: int) -> Int32[np.ndarray, "k b"]:

@@ -1,6 +1,8 @@
-"""`--mode=evaluate` on the drawn flowers: does the last word's image have the attributes that its caption names?
+"""`--mode=evaluate` on the drawn flowers: does the last word's image have the attributes that its
+caption names?
 
-The rules that read an image (attributes.py) are held against the true images of the same split in the same run.
+The rules that read an image (attributes.py) are held against the true images of the same split in
+the same run.
 """
 
 from __future__ import annotations
@@ -26,8 +28,10 @@ _SHOWN = 8
 def evaluate(config: config_lib.Config, given: frozenset[str]) -> dict[str, Any]:
   """Scores every caption of --split and returns the mode's JSON line.
 
-  For each rule: its accuracy on the generated images, on the true ones, and on the generated ones with captions
-  shuffled, each over the captions that name the attribute. A strip picture of some captions goes to the workdir.
+  For each rule: its accuracy on the generated images, on the true ones, and on the generated ones
+  with captions
+  shuffled, each over the captions that name the attribute. A strip picture of some captions goes to
+  the workdir.
   """
   run = sampling.open_run(config, given)
   if run.config.dataset != "synthetic":

@@ -1,6 +1,8 @@
-"""Batch norm for maps with any leading axes, such as [t b h w c], from whose statistics padded words are kept out.
+"""Batch norm for maps with any leading axes, such as [t b h w c], from whose statistics padded
+words are kept out.
 
-Ioffe & Szegedy 2015, https://arxiv.org/abs/1502.03167; the report's section 5 (6), "the original batch
+Ioffe & Szegedy 2015, https://arxiv.org/abs/1502.03167; the report's section 5 (6), "the original
+batch
 normalization is not suit for new inputs", read as statistics over (t, b, h, w) together.
 """
 
@@ -14,8 +16,9 @@ from jaxtyping import Array, Float
 
 def weighted_moments(
   x: Float[Array, "*lead h w c"], weights: Float[Array, "*lead"] | None
-) -> tuple[Float[Array, "c"], Float[Array, "c"]]:
-  """Mean and variance of each channel in float32, each image counted `weights` times (None: once)."""
+) -> tuple[Float[Array, c], Float[Array, c]]:
+  """Mean and variance of each channel in float32, each image counted `weights` times (None:
+  once)."""
   x = x.astype(jnp.float32)
   axes = tuple(range(x.ndim - 1))
   if weights is None:
@@ -30,7 +33,8 @@ def weighted_moments(
 class BatchNorm(nn.Module):
   """Normalises each channel, then scales and shifts it.
 
-  The scale starts at N(1, 0.02) (Radford et al. 2016). With `momentum` None no running statistics are kept and those
+  The scale starts at N(1, 0.02) (Radford et al. 2016). With `momentum` None no running statistics
+  are kept and those
   of the batch always serve, as in the discriminator.
   """
 

@@ -1,4 +1,5 @@
-"""The peephole convolutional LSTM over the words, and the two-deconvolution head. The report's section 5 (6), S6, S7.
+"""The peephole convolutional LSTM over the words, and the two-deconvolution head. The report's
+section 5 (6), S6, S7.
 
 Shi et al. 2015, eq. 3, https://arxiv.org/abs/1506.04214 (* convolves, o multiplies value by value):
 
@@ -19,13 +20,15 @@ from jaxtyping import Array, Bool, Float
 
 from t2i_jax.nets import layers
 
-# The report gives no initialisation for these layers. N(0, 0.02) would let a 3-channel 5x5 layer pass on a sixth of
+# The report gives no initialisation for these layers. N(0, 0.02) would let a 3-channel 5x5 layer
+# pass on a sixth of
 # its input's spread, so they start at the scale that keeps it.
 INIT = nn.initializers.lecun_normal()
 
 
 class Cell(nn.Module):
-  """One word: (memory, the input's share of the gates) -> (memory, h). The memory c is float32 whatever the dtype."""
+  """One word: (memory, the input's share of the gates) -> (memory, h). The memory c is float32
+  whatever the dtype."""
 
   channels: int
   kernel_size: int
@@ -56,9 +59,11 @@ class Cell(nn.Module):
 
 
 class Recurrence(nn.Module):
-  """The ConvLSTM over the words and, with `has_head`, two deconvolutions that change neither channels nor size.
+  """The ConvLSTM over the words and, with `has_head`, two deconvolutions that change neither
+  channels nor size.
 
-  The input's convolution needs no memory and is done for all words at once; the four gates' convolutions of h are one.
+  The input's convolution needs no memory and is done for all words at once; the four gates'
+  convolutions of h are one.
   """
 
   kernel_size: int

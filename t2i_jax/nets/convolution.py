@@ -1,11 +1,15 @@
-"""Strided, transposed and same-size convolution, each with a lowering per backend. Maps are NHWC, kernels HWIO.
+"""Strided, transposed and same-size convolution, each with a lowering per backend. Maps are NHWC,
+kernels HWIO.
 
-On TPU and GPU the three are `lax.conv_general_dilated` and its own gradients. XLA's CPU backend is slow on dilated
-convolutions, far slower when they stand in a loop, so there everything becomes a dense stride-1 convolution:
+On TPU and GPU the three are `lax.conv_general_dilated` and its own gradients. XLA's CPU backend is
+slow on dilated
+convolutions, far slower when they stand in a loop, so there everything becomes a dense stride-1
+convolution:
 space-to-depth turns a strided one into it, depth-to-space a transposed one. Its three passes are
   forward           a convolution
   input gradient    a convolution of the padded gradient with the kernel turned round
-  kernel gradient   one matrix product for each tap of the (small) kernel, or one for all taps where channels are thin
+  kernel gradient   one matrix product for each tap of the (small) kernel, or one for all taps where
+  channels are thin
 so that no convolution is ever strided or dilated, alone or inside a scan. FIGURES
 """
 
@@ -24,7 +28,8 @@ _DIMENSIONS = ("NHWC", "HWIO", "NHWC")
 def strided(
   x: Float[Array, "n h w c"], kernel: Float[Array, "k k c f"], stride: int = 2
 ) -> Float[Array, "n h2 w2 f"]:
-  """Strided convolution; height and width are divided by `stride`. Padding: (k-1)//2 before, the rest after.
+  """Strided convolution; height and width are divided by `stride`. Padding: (k-1)//2 before, the
+  rest after.
 
   Raises ValueError when the kernel is smaller than the stride or the size is no multiple of it."""
   _check(kernel, stride)
@@ -38,7 +43,8 @@ def transposed(
 ) -> Float[Array, "n h2 w2 f"]:
   """Fractionally strided convolution; height and width are multiplied by `stride`.
 
-  The adjoint of `strided` with the kernel's last two axes swapped: <strided(y, K), x> = <y, transposed(x, K')>.
+  The adjoint of `strided` with the kernel's last two axes swapped: <strided(y, K), x> = <y,
+  transposed(x, K')>.
   Raises ValueError when the kernel is smaller than the stride."""
   _check(kernel, stride)
   return _transposed(x, kernel, stride)
@@ -95,7 +101,8 @@ def dense_strided(x, kernel, stride: int):
 
 
 def dense_transposed(x, kernel, stride: int):
-  """A dense convolution to stride^2 times the channels, then depth-to-space and a crop: the adjoint, pass by pass."""
+  """A dense convolution to stride^2 times the channels, then depth-to-space and a crop: the
+  adjoint, pass by pass."""
   k = kernel.shape[0]
   low, _ = _padding(k, stride)
   small = _folded(jnp.swapaxes(kernel, 2, 3), stride)
@@ -107,7 +114,8 @@ def dense_transposed(x, kernel, stride: int):
 
 
 def _folded(kernel, stride: int):
-  """[k k c f] -> [q q stride*stride*c f]: the kernel as space-to-depth maps see it, zero taps added to fill up."""
+  """[k k c f] -> [q q stride*stride*c f]: the kernel as space-to-depth maps see it, zero taps added
+  to fill up."""
   k, _, c, f = kernel.shape
   q = -(-k // stride)
   kernel = jnp.pad(kernel, ((0, q * stride - k), (0, q * stride - k), (0, 0), (0, 0)))
@@ -158,7 +166,8 @@ def _dense_backward(saved, dy):
 def _dense_kernel_gradient(x, dy, q: int):
   """[q q c f]: for each tap, the product of the input that it saw and the output's gradient.
 
-  One product for all taps copies q*q*c values a position, one for each tap reads f values q*q times."""
+  One product for all taps copies q*q*c values a position, one for each tap reads f values q*q
+  times."""
   height, width, c = dy.shape[1], dy.shape[2], x.shape[-1]
   # Flattened first: XLA's CPU backend is several times slower when three axes are contracted.
   seen = [x[:, i : i + height, j : j + width].reshape(-1, c) for i in range(q) for j in range(q)]
@@ -179,7 +188,8 @@ _dense.defvjp(_dense_forward, _dense_backward)
 
 
 def _by_backend(dense, native, forward_on_cpu):
-  """The convolution whose gradients take `dense` on the CPU, its value `forward_on_cpu`, and `native` elsewhere."""
+  """The convolution whose gradients take `dense` on the CPU, its value `forward_on_cpu`, and
+  `native` elsewhere."""
 
   @functools.partial(jax.custom_vjp, nondiff_argnums=(2,))
   def convolve(x, kernel, stride):

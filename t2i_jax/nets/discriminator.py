@@ -1,4 +1,5 @@
-"""The discriminator: an image becomes one logit, high for real. The report's section 4.2 (S5); it sees no text."""
+"""The discriminator: an image becomes one logit, high for real. The report's section 4.2 (S5); it
+sees no text."""
 
 from __future__ import annotations
 
@@ -15,7 +16,8 @@ class Discriminator(nn.Module):
   """Strided convolutions down to a map of 4x4, then a logit.
 
   Batch norm on all convolutions but the first, leaky ReLU 0.2 (Radford et al. 2016,
-  https://arxiv.org/abs/1511.06434). D is only ever asked about whole batches in training, so batch norm keeps no
+  https://arxiv.org/abs/1511.06434). D is only ever asked about whole batches in training, so batch
+  norm keeps no
   running statistics. Real and fake images come in separate calls: each has statistics of its own.
   """
 

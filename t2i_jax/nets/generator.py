@@ -1,4 +1,5 @@
-"""The deconvolutional generator: a word vector becomes an image. The report's section 4.1, figure 1 (S3).
+"""The deconvolutional generator: a word vector becomes an image. The report's section 4.1, figure 1
+(S3).
 
 Its stages can be run in two parts, so that the ConvLSTM can stand between any two of them.
 """
@@ -15,11 +16,15 @@ from t2i_jax.nets import batch_norm, layers
 
 
 class Generator(nn.Module):
-  """Projection to a small map, then fractionally strided convolutions that double it to `image_size`.
+  """Projection to a small map, then fractionally strided convolutions that double it to
+  `image_size`.
 
-  Stage 0 is the projection, each further stage a deconvolution; all but the last are followed by batch norm and
-  ReLU, the last by tanh (Radford et al. 2016, https://arxiv.org/abs/1511.06434). Channels: `base_channels` before
-  the last deconvolution, twice as many before each earlier one. `split`: how many stages `lower` runs.
+  Stage 0 is the projection, each further stage a deconvolution; all but the last are followed by
+  batch norm and
+  ReLU, the last by tanh (Radford et al. 2016, https://arxiv.org/abs/1511.06434). Channels:
+  `base_channels` before
+  the last deconvolution, twice as many before each earlier one. `split`: how many stages `lower`
+  runs.
   """
 
   image_size: int

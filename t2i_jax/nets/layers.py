@@ -19,7 +19,8 @@ ANCESTOR_INIT = nn.initializers.normal(0.02)  # N(0, 0.02), Radford et al. 2016,
 
 
 class Convolution(nn.Module):
-  """`strided` halves height and width, `transposed` doubles them, `same` keeps them. [... h w c] -> [... h' w' f]."""
+  """`strided` halves height and width, `transposed` doubles them, `same` keeps them. [... h w c] ->
+  [... h' w' f]."""
 
   form: Literal["strided", "transposed", "same"]
   features: int

@@ -15,7 +15,8 @@ import tensorboardX
 class MetricWriter:
   """Appends to folder/metrics.jsonl and folder/tensorboard; a context manager.
 
-  A run that continues after `first_step` has each step once: later lines, left by a run that was cut off after its
+  A run that continues after `first_step` has each step once: later lines, left by a run that was
+  cut off after its
   last checkpoint, are taken out, and so is a half-written one.
   """
 

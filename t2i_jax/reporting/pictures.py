@@ -1,4 +1,5 @@
-"""Pictures to look at: strips with one image for every word read so far. Images are bytes [... h w 3]."""
+"""Pictures to look at: strips with one image for every word read so far. Images are bytes [... h w
+3]."""
 
 from __future__ import annotations
 
@@ -27,7 +28,8 @@ def strips(
 ) -> Image.Image:
   """A row a caption, a column a word with the word over its image; the last word's image is framed.
 
-  The caption's own image, where given, ends its row after a gap. Slots after a caption's last word stay empty.
+  The caption's own image, where given, ends its row after a gap. Slots after a caption's last word
+  stay empty.
   """
   scale = max(1, _CELL // images.shape[2])
   side = images.shape[2] * scale

@@ -1,4 +1,5 @@
-"""Word vectors: trained on captions by gensim, or read from a word2vec file; the table that words are looked up in.
+"""Word vectors: trained on captions by gensim, or read from a word2vec file; the table that words
+are looked up in.
 
 The report's section 3.1 (S1). Mikolov et al. 2013, https://arxiv.org/abs/1301.3781.
 """
@@ -38,7 +39,8 @@ class WordVectors:
 def table(
   word_vectors: WordVectors, oov: Literal["drop", "zero", "mean"]
 ) -> Float[np.ndarray, "v2 e"]:
-  """Rows for padding (zeros), for unknown words (zeros, or with oov="mean" the mean vector), then the words' own."""
+  """Rows for padding (zeros), for unknown words (zeros, or with oov="mean" the mean vector), then
+  the words' own."""
   vectors = word_vectors.vectors.astype(np.float32)
   special = np.zeros((captions.FIRST_WORD_ID, vectors.shape[1]), np.float32)
   if oov == "mean":
@@ -53,9 +55,11 @@ def train(
   architecture: Literal["cbow", "skip_gram"] = "cbow",
   seed: int = 0,
 ) -> WordVectors:
-  """Vectors of every word of the sentences; window 5, one worker, so that the seed gives the same bits again.
+  """Vectors of every word of the sentences; window 5, one worker, so that the seed gives the same
+  bits again.
 
-  They are scaled by one number so that the root mean square of all values is 1: the vectors of a small corpus are
+  They are scaled by one number so that the root mean square of all values is 1: the vectors of a
+  small corpus are
   tiny, and the network expects values of the order of 1.
   """
   words = sum(map(len, sentences))
@@ -76,7 +80,8 @@ def train(
 
 
 def load(path: str | os.PathLike, only: Collection[str] | None = None) -> WordVectors:
-  """Reads a word2vec text or binary file, plain or gzipped, whatever its name; with `only`, just those words.
+  """Reads a word2vec text or binary file, plain or gzipped, whatever its name; with `only`, just
+  those words.
 
   Raises InputError when the file is missing or is no word2vec file.
   """

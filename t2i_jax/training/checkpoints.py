@@ -1,6 +1,8 @@
-"""Checkpoints with Orbax: generator, gnn, recurrence and discriminator apart, so that sampling restores what it needs.
+"""Checkpoints with Orbax: generator, gnn, recurrence and discriminator apart, so that sampling
+restores what it needs.
 
-Items of a step: one for each network (parameters and batch statistics), `loop` (step, random key, optimizer states)
+Items of a step: one for each network (parameters and batch statistics), `loop` (step, random key,
+optimizer states)
 and `config` (the run's Config as JSON).
 """
 
@@ -24,7 +26,8 @@ _policies = ocp.checkpoint_managers
 def open_manager(
   workdir: str | os.PathLike, keep: int = 3, read_only: bool = False
 ) -> ocp.CheckpointManager:
-  """The one way the checkpoints of a run are opened. Saving is asynchronous; close the manager to finish it."""
+  """The one way the checkpoints of a run are opened. Saving is asynchronous; close the manager to
+  finish it."""
   return ocp.CheckpointManager(
     os.path.abspath(os.path.join(workdir, "checkpoints")),
     options=ocp.CheckpointManagerOptions(
@@ -64,7 +67,8 @@ def save(
 def restore(
   manager: ocp.CheckpointManager, like: state_lib.TrainState
 ) -> state_lib.TrainState | None:
-  """The newest state, to continue with; None when there is none. `like` gives shapes and devices."""
+  """The newest state, to continue with; None when there is none. `like` gives shapes and
+  devices."""
   step = manager.latest_step()
   if step is None:
     return None

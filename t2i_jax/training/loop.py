@@ -1,4 +1,5 @@
-"""`--mode=train`: data, state, then step after step with a progress bar, metrics, strips and checkpoints.
+"""`--mode=train`: data, state, then step after step with a progress bar, metrics, strips and
+checkpoints.
 
 A run on the same workdir goes on from its last checkpoint exactly as if it had never stopped.
 """
@@ -42,7 +43,8 @@ def train(config: config_lib.Config) -> dict[str, Any]:
     first = int(state.step)
     if first > total:
       raise errors.InputError(
-        f"--steps={total}: the run in {config.workdir} is at step {first}; give more, or another --workdir"
+        f"--steps={total}: the run in {config.workdir} is at step {first}; give more, "
+        "or another --workdir"
       )
     if first:
       log.info("going on from step %d of %s", first, config.workdir)
@@ -77,7 +79,8 @@ def _check_workdir(config: config_lib.Config) -> None:
     if different:
       raise errors.InputError(
         f"--workdir={config.workdir}: its run, at step {step}, has another configuration "
-        f"({'; '.join(different)}); give its flags (--flagfile={config.workdir}/run.flags) or another --workdir"
+        f"({'; '.join(different)}); give its flags "
+        f"(--flagfile={config.workdir}/run.flags) or another --workdir"
       )
 
 
@@ -118,7 +121,8 @@ def _load(config: config_lib.Config) -> pipeline.Corpus:
 def _run(
   config, corpus, networks, optimizers, state, first, total, manager, writer
 ) -> tuple[state_lib.TrainState, dict[str, float], float | None]:
-  """The loop. Returns the state, the last metrics and captions a second without the first step's compilation.
+  """The loop. Returns the state, the last metrics and captions a second without the first step's
+  compilation.
 
   Metrics of a step are fetched after the next one is dispatched, so that the device never waits.
   """
@@ -151,7 +155,8 @@ def _run(
         {n: f"{last[k]:.3f}" for n, k in (("d", "d/loss"), ("g", "g/loss"), ("euclid", "g/euclid"))}
       )
 
-  with tqdm.tqdm(total=total * config.batch_size, initial=first * config.batch_size, unit="captions",
+  with tqdm.tqdm(total=total * config.batch_size, initial=first * config.batch_size,
+                 unit="captions",
                  desc="train", mininterval=1.0) as bar:  # fmt: skip
     for step in range(first + 1, total + 1):
       state, values = train_step(state, resident, jax.device_put(order(step - 1)))
@@ -178,7 +183,8 @@ def _run(
 def _strip_writer(
   config, corpus, networks, table, writer
 ) -> Callable[[int, state_lib.TrainState], None]:
-  """(step, state) -> samples/step_NNNNNN.png: always the same captions, spread over the split, with the same noise."""
+  """(step, state) -> samples/step_NNNNNN.png: always the same captions, spread over the split, with
+  the same noise."""
   count = min(config.sample_captions, len(corpus.ids))
   rows = np.linspace(0, len(corpus.ids) - 1, count).astype(int)
   draw = steps.make_draw(config, networks)

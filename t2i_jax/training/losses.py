@@ -1,6 +1,7 @@
 """The adversarial and Euclidean losses of the report's sections 3.2 and 4.2, as pure functions.
 
-Logits are D's, before the sigmoid; `weights` counts each image (0: not counted). Cross entropies are written with
+Logits are D's, before the sigmoid; `weights` counts each image (0: not counted). Cross entropies
+are written with
 softplus: -log sigmoid(x) = softplus(-x), -log(1 - sigmoid(x)) = softplus(x).
 """
 
@@ -24,7 +25,8 @@ def discriminator_loss(
   fake: Float[Array, "*m"],
   fake_weights: Float[Array, "*m"],
 ) -> Float[Array, ""]:
-  """Binary cross entropy, real 1 and fake 0: -mean log D(x) - mean log(1 - D(G(z))). Goodfellow et al. 2014, eq. 1."""
+  """Binary cross entropy, real 1 and fake 0: -mean log D(x) - mean log(1 - D(G(z))). Goodfellow et
+  al. 2014, eq. 1."""
   real_term = weighted_mean(jax.nn.softplus(-real), real_weights)
   return real_term + weighted_mean(jax.nn.softplus(fake), fake_weights)
 
@@ -67,9 +69,11 @@ def euclid(
   target: Literal["last", "mean_image", "mean_distance", "none"],
   reduction: Literal["pixel_mean", "norm", "sum"],
 ) -> Float[Array, ""]:
-  """The Euclidean term: how far the words' images are from the caption's own image, averaged over captions.
+  """The Euclidean term: how far the words' images are from the caption's own image, averaged over
+  captions.
 
-  last: the last word's image (the report's original method). mean_image: the mean of the images of all counted words
+  last: the last word's image (the report's original method). mean_image: the mean of the images of
+  all counted words
   (its mean method). mean_distance: each counted word's image, distances averaged. none: 0.
   """
   if target == "none":

@@ -31,7 +31,8 @@ class NetState:
 
 @flax.struct.dataclass
 class TrainState:
-  """`step` i32[]: finished generator updates, also the data position. `rng`: fixed, folded with step, never advanced."""
+  """`step` i32[]: finished generator updates, also the data position. `rng`: fixed, folded with
+  step, never advanced."""
 
   step: Any
   rng: Any
@@ -45,7 +46,8 @@ class TrainState:
 
 
 def make_optimizers(config: config_lib.Config) -> dict[str, optax.GradientTransformation]:
-  """Adam for each network, with the parameters' own L2 gradient added first, as in the ancestor's code."""
+  """Adam for each network, with the parameters' own L2 gradient added first, as in the ancestor's
+  code."""
 
   def adam(learning_rate: float) -> optax.GradientTransformation:
     return optax.chain(
@@ -62,7 +64,8 @@ def init_state(
   networks: networks_lib.Networks,
   optimizers: dict[str, optax.GradientTransformation],
 ) -> TrainState:
-  """A fresh state from the seed. Call it inside jit: leaves made eagerly may share memory and cannot be donated."""
+  """A fresh state from the seed. Call it inside jit: leaves made eagerly may share memory and
+  cannot be donated."""
   weights_key, rng = jax.random.split(jax.random.key(config.seed))
   words = jax.ShapeDtypeStruct((2, 2, config.embedding_dim + config.noise_dim), jnp.float32)
   variables = networks_lib.init(networks, weights_key, words)

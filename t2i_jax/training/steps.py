@@ -1,6 +1,8 @@
-"""One training step: k updates of D, then one of generator, GNN and recurrence together. The report's section 4.2.
+"""One training step: k updates of D, then one of generator, GNN and recurrence together. The
+report's section 4.2.
 
-The images do not depend on D, so those of the last D update serve the generator's update too: one forward pass,
+The images do not depend on D, so those of the last D update serve the generator's update too: one
+forward pass,
 differentiated by `jax.vjp`, and the same mathematics as two.
 """
 
@@ -31,20 +33,21 @@ class Resident:
 
   table: Float[Array, "v e"]
   ids: Int[Array, "m t"]
-  length: Int[Array, "m"]
-  image: Int[Array, "m"]
+  length: Int[Array, m]
+  image: Int[Array, m]
   images_u8: UInt8[Array, "n h w 3"]
 
 
 @flax.struct.dataclass
 class Batch:
-  """What one update sees. Images are in [-1, 1]; `real_weights` counts each real image that D is shown."""
+  """What one update sees. Images are in [-1, 1]; `real_weights` counts each real image that D is
+  shown."""
 
   words: Float[Array, "t b e"]
-  length: Int[Array, "b"]
+  length: Int[Array, b]
   own: Float[Array, "b h w 3"]
   reals: Float[Array, "r h w 3"]
-  real_weights: Float[Array, "r"]
+  real_weights: Float[Array, r]
 
 
 def to_unit_range(images_u8: UInt8[Array, "*n h w 3"]) -> Float[Array, "*n h w 3"]:
@@ -62,8 +65,9 @@ def read_words(
   return jnp.concatenate([words, noise], axis=-1)
 
 
-def judged(length: Int[Array, "b"], slots: int, mask_padding: bool) -> Float[Array, "t b"]:
-  """1 for the images that D sees: every word's but the last one's; padded slots count when they are not masked."""
+def judged(length: Int[Array, b], slots: int, mask_padding: bool) -> Float[Array, "t b"]:
+  """1 for the images that D sees: every word's but the last one's; padded slots count when they are
+  not masked."""
   seen = ~networks_lib.is_last_word(length, slots)
   if mask_padding:
     seen &= networks_lib.is_word(length, slots)
@@ -71,9 +75,10 @@ def judged(length: Int[Array, "b"], slots: int, mask_padding: bool) -> Float[Arr
 
 
 def gather(
-  config: config_lib.Config, resident: Resident, captions: Int[Array, "b"], key: Array
+  config: config_lib.Config, resident: Resident, captions: Int[Array, b], key: Array
 ) -> Batch:
-  """The batch of these captions. Random reals: one for each word's image; corresponding: each image once, weighted."""
+  """The batch of these captions. Random reals: one for each word's image; corresponding: each image
+  once, weighted."""
   noise_key, reals_key = jax.random.split(key)
   length, image = resident.length[captions], resident.image[captions]
   words = read_words(resident.table, resident.ids[captions], config.noise_dim, noise_key)
@@ -122,7 +127,8 @@ def image_loss(
   batch: Batch,
   images: Float[Array, "t b h w 3"],
 ) -> tuple[Float[Array, ""], Metrics]:
-  """What the images cost generator, GNN and recurrence: adversarial loss through D plus the weighted Euclidean term."""
+  """What the images cost generator, GNN and recurrence: adversarial loss through D plus the
+  weighted Euclidean term."""
   counted = judged(batch.length, images.shape[0], config.mask_padding)
   fake = networks.discriminator.apply({"params": discriminator.params}, images, counted)
   adversarial = losses.ADVERSARIAL[config.adversarial](fake, counted)
@@ -195,7 +201,8 @@ def make_train_step(
   networks: networks_lib.Networks,
   optimizers: dict[str, optax.GradientTransformation],
 ) -> Callable[[state_lib.TrainState, Resident, Any], tuple[state_lib.TrainState, Metrics]]:
-  """The jitted step (state, resident, captions i32[k b]) -> (state, metrics); the state's memory is donated."""
+  """The jitted step (state, resident, captions i32[k b]) -> (state, metrics); the state's memory is
+  donated."""
 
   def step(state, resident, captions):
     keys = jax.random.split(jax.random.fold_in(state.rng, state.step), captions.shape[0])
@@ -208,7 +215,8 @@ def make_train_step(
 def make_draw(
   config: config_lib.Config, networks: networks_lib.Networks
 ) -> Callable[..., UInt8[Array, "b t h w 3"]]:
-  """The jitted (variables, table, ids i32[b t], length i32[b], key) -> images as bytes, with running statistics."""
+  """The jitted (variables, table, ids i32[b t], length i32[b], key) -> images as bytes, with
+  running statistics."""
 
   def draw(variables, table, ids, length, key):
     words = read_words(table, ids, config.noise_dim, key)

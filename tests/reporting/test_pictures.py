@@ -1,4 +1,5 @@
-"""Strips: each image where its word stands, nothing where there is no word, text within its own cell."""
+"""Strips: each image where its word stands, nothing where there is no word, text within its own
+cell."""
 
 import numpy as np
 import pytest

@@ -1,4 +1,5 @@
-"""Word vectors: what is trained repeats, what is written reads back, and the table's special rows."""
+"""Word vectors: what is trained repeats, what is written reads back, and the table's special
+rows."""
 
 import gzip
 import os
