@@ -15,8 +15,8 @@ def knob(
   default: Any,
   help: str,
   *,
-  low: float | None = None,
-  high: float | None = None,
+  low: int | float | None = None,
+  high: int | float | None = None,
   free: bool = False,
 ) -> Any:
   """A field that is a flag. `low` and `high` bound a number; `free`: may change when a run

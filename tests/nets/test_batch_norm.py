@@ -1,0 +1,71 @@
+"""Batch norm over time-major maps against NumPy; padded words stay out of it."""
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from t2i_jax.nets import batch_norm
+
+
+def _case():
+  rng = np.random.default_rng(0)
+  x = rng.normal(2.0, 3.0, (4, 3, 2, 2, 5)).astype(np.float32)  # t b h w c
+  mask = np.array([[1, 1, 1], [1, 1, 0], [1, 0, 0], [1, 0, 0]], np.float32)
+  return x, mask
+
+
+def _device(weights):
+  return None if weights is None else jnp.asarray(weights)
+
+
+def _apply(module, x, weights, train=True, variables=None):
+  variables = variables or module.init(jax.random.key(1), jnp.asarray(x), _device(weights), True)
+  y, new = module.apply(
+    variables, jnp.asarray(x), _device(weights), train, mutable=["batch_stats"]
+  )
+  return variables, np.asarray(y), new
+
+
+def test_statistics_are_over_real_words_only():
+  x, mask = _case()
+  variables, y, new = _apply(batch_norm.BatchNorm(momentum=0.75, epsilon=1e-3), x, mask)
+  words = x[mask.astype(bool)].reshape(-1, 5).astype(np.float64)
+  mean, variance = words.mean(0), words.var(0)
+  scale = np.asarray(variables["params"]["scale"])
+  expected = (x - mean) / np.sqrt(variance + 1e-3) * scale
+  np.testing.assert_allclose(y, expected, atol=2e-5)
+  stats = new["batch_stats"]
+  np.testing.assert_allclose(stats["mean"], 0.25 * mean, rtol=1e-5)
+  np.testing.assert_allclose(stats["variance"], 0.75 + 0.25 * variance, rtol=1e-5)
+
+
+def test_what_stands_in_padding_changes_nothing():
+  x, mask = _case()
+  module = batch_norm.BatchNorm()
+  variables, y, _ = _apply(module, x, mask)
+  garbage = np.where(mask[..., None, None, None] > 0, x, 1e4).astype(np.float32)
+  _, again, _ = _apply(module, garbage, mask, variables=variables)
+  np.testing.assert_array_equal(y[mask > 0], again[mask > 0])
+
+
+def test_a_weight_of_two_is_an_image_twice():
+  x, _ = _case()
+  module = batch_norm.BatchNorm(momentum=None)
+  weights = np.array([1.0, 2.0, 1.0, 0.0], np.float32)
+  variables, y, new = _apply(module, x[:, 0], weights)
+  assert "batch_stats" not in new
+  repeated = x[[0, 1, 1, 2], 0]
+  _, expected, _ = _apply(module, repeated, None, variables=variables)
+  np.testing.assert_allclose(y[[0, 1, 1, 2]], expected, atol=1e-5)
+
+
+def test_running_statistics_serve_without_training_and_stay_as_they_are():
+  x, mask = _case()
+  module = batch_norm.BatchNorm(epsilon=0.0)
+  variables = module.init(jax.random.key(0), jnp.asarray(x), _device(mask), True)
+  params = {"scale": np.ones(5, np.float32), "bias": np.full(5, 7.0, np.float32)}
+  stats = {"mean": np.full(5, 2.0, np.float32), "variance": np.full(5, 4.0, np.float32)}
+  _, y, new = _apply(module, x, mask, False, {"params": params, "batch_stats": stats})
+  np.testing.assert_allclose(y, (x - 2.0) / 2.0 + 7.0, atol=1e-5)
+  np.testing.assert_array_equal(new["batch_stats"]["mean"], stats["mean"])
+  assert not np.allclose(variables["params"]["scale"], 1.0)  # N(1, 0.02), not 1
