@@ -4,6 +4,7 @@ README's table."""
 from __future__ import annotations
 
 import dataclasses
+import difflib
 import os
 import typing
 from collections.abc import Sequence
@@ -49,11 +50,9 @@ def parse(argv: Sequence[str]) -> tuple[config_lib.Config, frozenset[str]] | Non
   try:
     rest = values(list(argv))[1:]
   except absl_flags.UnrecognizedFlagError as error:
-    near = (
-      f"; did you mean --{', --'.join(error.suggestions)}?"
-      if error.suggestions
-      else "; --help lists them"
-    )
+    names = [field.name for field, _ in config_lib.fields()]
+    near = difflib.get_close_matches(error.flagname, names, n=1)
+    near = f"; did you mean --{near[0]}?" if near else "; --help lists them"
     raise errors.InputError(f"--{error.flagname}: there is no such flag{near}") from None
   except absl_flags.Error as error:
     raise errors.InputError(" ".join(str(error).split())) from None

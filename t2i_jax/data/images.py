@@ -4,7 +4,6 @@ import io
 import os
 import struct
 import threading
-import typing
 import zlib
 
 import numpy as np
@@ -34,7 +33,7 @@ class UnusableImage(ValueError):
     self.reason = reason
 
 
-def fit(source: str | os.PathLike | typing.BinaryIO, image_size: int) -> UInt8[np.ndarray, "h w 3"]:
+def fit(source: str | os.PathLike | io.IOBase, image_size: int) -> UInt8[np.ndarray, "h w 3"]:
   """The centre square of the image, `image_size` pixels wide, in [0, 255].
 
   EXIF orientation is applied; grey, palette, CMYK and 16-bit become RGB; alpha is laid on white;

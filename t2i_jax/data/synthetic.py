@@ -102,12 +102,12 @@ def draw(
   radius = side * _RADIUS[values["size"]] * rng.uniform(0.97, 1.03)
   tilt = math.radians(rng.uniform(-3, 3))
   count = 4 + ATTRIBUTES["petals"].index(values["petals"])
-  colour = _vary(PALETTES["petal_colour"][values["petal_colour"]], rng, 5)
+  colour = _vary(PALETTES["petal_colour"][values["petal_colour"]], rng, 5.0)
   shape = _petal_shape(values["shape"], count)
   for k in rng.permutation(count):
     angle = tilt + 2 * math.pi * (k / count) + math.radians(rng.uniform(-1.5, 1.5))
     length = radius * rng.uniform(0.97, 1.03)
-    _draw_petal(pen, centre, shape, angle, length, _vary(colour, rng, 4))
+    _draw_petal(pen, centre, shape, angle, length, _vary(colour, rng, 4.0))
   _draw_centre(pen, centre, radius * _CENTRE_RADIUS, values["centre_colour"], rng)
   small = canvas.resize((image_size, image_size), PIL.Image.Resampling.LANCZOS)
   return np.asarray(small)
@@ -153,7 +153,7 @@ def _draw_petal(pen, centre, shape, angle, length, colour):
 
 def _draw_centre(pen, centre, radius, name, rng):
   """A disc with a dark rim and a spiral of seeds, as in a daisy."""
-  colour = _vary(PALETTES["centre_colour"][name], rng, 4)
+  colour = _vary(PALETTES["centre_colour"][name], rng, 4.0)
 
   def disc(at, r, fill):
     pen.ellipse([at[0] - r, at[1] - r, at[0] + r, at[1] + r], fill=fill)
@@ -169,7 +169,7 @@ def _draw_centre(pen, centre, radius, name, rng):
 
 def _background(name: str, rng: np.random.Generator, side: int) -> PIL.Image.Image:
   """The background's colour, a little lighter above, with blades, grains or blotches."""
-  colour = np.array(_vary(PALETTES["background"][name], rng, 5), float)
+  colour = np.array(_vary(PALETTES["background"][name], rng, 5.0), float)
   light = 1 + 0.10 * rng.uniform(-1, 1, (5, 5)) + np.linspace(0.06, -0.06, 5)[:, None]
   coarse = np.clip(colour * light[..., None], 0, 255).astype(np.uint8)
   canvas = PIL.Image.fromarray(coarse).resize((side, side), PIL.Image.Resampling.BICUBIC)

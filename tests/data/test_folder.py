@@ -68,7 +68,8 @@ def test_hidden_and_other_files_are_no_images(tmp_path):
   (tmp_path / "readme.md").write_text("x")
   (tmp_path / "a.txt").write_text("x")
   (tmp_path / "UPPER.txt").write_text("x")
-  assert list(content(read(tmp_path))) == ["UPPER.JPEG", "a.png"]
+  listing = read(tmp_path)
+  assert list(content(listing)) == ["UPPER.JPEG", "a.png"] and listing.images == 2
 
 
 def test_bad_caption_files_skip_their_image(tmp_path):

@@ -49,14 +49,16 @@ def _case(peephole, head=False):
   rng = np.random.default_rng(0)
   x = rng.normal(size=(T, B, H, W, C))
   mask = np.array([[1, 1], [1, 1], [1, 0], [1, 0]], bool)
-  shapes = module.init(jax.random.key(0), jnp.asarray(x, jnp.float32), jnp.asarray(mask))
+  shapes = jax.eval_shape(
+    module.init, jax.random.key(0), jnp.asarray(x, jnp.float32), jnp.asarray(mask)
+  )
   params = jax.tree.map(lambda p: rng.normal(0.0, 0.5, p.shape), shapes["params"])
   return module, params, x, mask
 
 
 def _run(module, params, x, mask):
   as_f32 = jax.tree.map(lambda p: jnp.asarray(p, jnp.float32), params)
-  return module.apply({"params": as_f32}, jnp.asarray(x, jnp.float32), jnp.asarray(mask))
+  return jax.jit(module.apply)({"params": as_f32}, jnp.asarray(x, jnp.float32), jnp.asarray(mask))
 
 
 @pytest.mark.parametrize("peephole", ["full", "channel", "none"])
@@ -66,7 +68,7 @@ def test_values_and_gradients_follow_the_equations(peephole):
     _run(module, params, x, mask), _reference(params, x, mask), atol=2e-5
   )
   weights = np.random.default_rng(1).normal(size=(T, B, H, W, C))
-  gradients = jax.grad(lambda p: (_run(module, p, x, mask) * weights).sum())(
+  gradients = jax.jit(jax.grad(lambda p: (_run(module, p, x, mask) * weights).sum()))(
     jax.tree.map(lambda p: jnp.asarray(p, jnp.float32), params)
   )
   leaves, tree = jax.tree.flatten(params)
@@ -85,7 +87,7 @@ def test_values_and_gradients_follow_the_equations(peephole):
 def test_peepholes_have_the_shape_asked_for_and_every_weight_learns():
   for peephole, shape in (("full", (H, W, C)), ("channel", (C,))):
     module, params, x, mask = _case(peephole)
-    gradients = jax.grad(lambda p, m=module, x=x, k=mask: (_run(m, p, x, k) ** 2).sum())(
+    gradients = jax.jit(jax.grad(lambda p, m=module, x=x, k=mask: (_run(m, p, x, k) ** 2).sum()))(
       jax.tree.map(lambda p: jnp.asarray(p, jnp.float32), params)
     )
     for gate in ("input", "forget", "output"):
@@ -108,7 +110,9 @@ def test_padding_changes_nothing_and_holds_the_memory():
 def test_a_word_s_image_depends_on_no_later_word():
   module, params, x, _ = _case("full", head=True)
   mask = np.ones((T, B), bool)
-  gradient = jax.grad(lambda x: _run(module, params, x, mask)[1].sum())(jnp.asarray(x, jnp.float32))
+  gradient = jax.jit(jax.grad(lambda x: _run(module, params, x, mask)[1].sum()))(
+    jnp.asarray(x, jnp.float32)
+  )
   reached = np.asarray(jnp.abs(gradient).sum((1, 2, 3, 4)) > 0)
   np.testing.assert_array_equal(reached, [True, True, False, False])
 
@@ -116,12 +120,12 @@ def test_a_word_s_image_depends_on_no_later_word():
 def test_forget_bias_head_and_memory_in_float32():
   module = convlstm.Recurrence(K, "full", 1.5, True, jnp.bfloat16)
   x = jnp.ones((T, B, H, W, C), jnp.bfloat16)
-  params = module.init(jax.random.key(0), x, None)["params"]
+  params = jax.jit(module.init)(jax.random.key(0), x, None)["params"]
   np.testing.assert_array_equal(params["bias"], [0.0] * C + [1.5] * C + [0.0] * 2 * C)
   assert {"head_0", "head_1"} <= params.keys()
-  assert module.apply({"params": params}, x, None).dtype == jnp.bfloat16
+  assert jax.eval_shape(module.apply, {"params": params}, x, None).dtype == jnp.bfloat16
   cell = convlstm.Cell(C, K, "full", jnp.bfloat16)
   memory = (jnp.zeros((B, H, W, C)), jnp.zeros((B, H, W, C), jnp.bfloat16))
   inputs = (jnp.ones((B, H, W, 4 * C), jnp.bfloat16), None)
-  (c, h), _ = cell.apply({"params": params["cell"]}, memory, inputs)
+  (c, h), _ = jax.eval_shape(cell.apply, {"params": params["cell"]}, memory, inputs)
   assert (c.dtype, h.dtype) == (jnp.float32, jnp.bfloat16)

@@ -1,0 +1,67 @@
+"""Losses against numbers worked out by hand."""
+
+import math
+
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from t2i_jax.training import losses
+
+LOGITS, WEIGHTS = jnp.array([0.0, math.log(3.0), 5.0]), jnp.array([1.0, 1.0, 0.0])
+
+
+def test_discriminator_loss_is_the_cross_entropy_of_real_one_and_fake_zero():
+  # D(real) = 1/2, 3/4; D(fake) = 1/2, 3/4; the third counts for nothing.
+  real = -(math.log(1 / 2) + math.log(3 / 4)) / 2
+  fake = -(math.log(1 / 2) + math.log(1 / 4)) / 2
+  got = losses.discriminator_loss(LOGITS, WEIGHTS, LOGITS, WEIGHTS)
+  np.testing.assert_allclose(got, real + fake, rtol=1e-6)
+
+
+def test_both_generator_losses():
+  np.testing.assert_allclose(
+    losses.saturating(LOGITS, WEIGHTS), (math.log(1 / 2) + math.log(1 / 4)) / 2, rtol=1e-6
+  )
+  np.testing.assert_allclose(
+    losses.non_saturating(LOGITS, WEIGHTS), -(math.log(1 / 2) + math.log(3 / 4)) / 2, rtol=1e-6
+  )
+
+
+def test_weights_count_and_nothing_counted_is_zero():
+  np.testing.assert_allclose(
+    losses.weighted_mean(jnp.array([1.0, 4.0]), jnp.array([3.0, 1.0])), 7 / 4, rtol=1e-6
+  )
+  assert losses.weighted_mean(jnp.ones(3), jnp.zeros(3)) == 0.0
+
+
+def test_the_three_distances_of_a_squared_error_of_a_tenth():
+  a = jnp.zeros((1, 64, 64, 3))
+  b = jnp.full((1, 64, 64, 3), math.sqrt(0.1))
+  expected = {"pixel_mean": 0.1, "norm": math.sqrt(1228.8), "sum": 1228.8}
+  for reduction, value in expected.items():
+    np.testing.assert_allclose(losses.distance(a, b, reduction), [value], rtol=1e-4)
+
+
+# One pixel, three channels of the same value; two captions of three and two words; own images 0.
+IMAGES = jnp.array([[1.0, 2.0], [3.0, 4.0], [5.0, 100.0]])[..., None, None, None] * jnp.ones(3)
+COUNTED = jnp.array([[1.0, 1.0], [1.0, 1.0], [1.0, 0.0]])
+LAST = jnp.array([5.0, 4.0])[:, None, None, None] * jnp.ones(3)
+
+
+@pytest.mark.parametrize(
+  ("target", "expected"),
+  [
+    ("last", (25 + 16) / 2),
+    ("mean_image", (3**2 + 3**2) / 2),
+    ("mean_distance", ((1 + 9 + 25) / 3 + (4 + 16) / 2) / 2),
+    ("none", 0.0),
+  ],
+)
+def test_euclid_by_each_target(target, expected):
+  own = jnp.zeros((2, 1, 1, 3))
+  got = losses.euclid(IMAGES, own, COUNTED, LAST, target, "pixel_mean")
+  np.testing.assert_allclose(got, expected, rtol=1e-6)
+  if target == "last":
+    total = losses.euclid(IMAGES, own, COUNTED, LAST, target, "sum")
+    np.testing.assert_allclose(total, 3 * expected, rtol=1e-6)

@@ -1,0 +1,255 @@
+"""One training step: who moves, and that the shared forward pass is the same mathematics as two."""
+
+import dataclasses
+import functools
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import optax
+import pytest
+
+from t2i_jax import config as config_lib
+from t2i_jax.nets import networks as networks_lib
+from t2i_jax.training import losses, steps
+from t2i_jax.training import state as state_lib
+
+CONFIG = config_lib.Config(
+  mode="bench",
+  image_size=16,
+  start_size=4,
+  base_channels=4,
+  kernel_size=4,
+  recurrence_position="start",
+  recurrence_kernel_size=3,
+  embedding_dim=6,
+  max_words=5,
+  batch_size=3,
+  l2=0.0,
+  share_gnn=False,
+  euclid_weight=2.0,
+  real_pairing="corresponding",
+)
+DRAWING = networks_lib.DRAWING
+
+
+@functools.cache
+def _parts(config):
+  networks, optimizers = networks_lib.build(config), state_lib.make_optimizers(config)
+  state = jax.jit(lambda: state_lib.init_state(config, networks, optimizers))()
+  # Peepholes start at zero, where a slip in their use would not show.
+  def stir(path, leaf):
+    return leaf + 0.3 if "peephole" in jax.tree_util.keystr(path) else leaf
+
+  recurrence = state.recurrence
+  params = jax.tree_util.tree_map_with_path(stir, recurrence.params)
+  state = state.replace(recurrence=recurrence.replace(params=params))
+  return networks, optimizers, state
+
+
+def _batch(config, slots=5, seed=0):
+  rng = np.random.default_rng(seed)
+  length = np.array([5, 2, 3], np.int32)
+  words = rng.normal(size=(5, 3, 6))
+  words = np.concatenate([words, np.full((slots - 5, 3, 6), 7.0)])
+  own = jnp.asarray(rng.uniform(-1, 1, (3, 16, 16, 3)), jnp.float32)
+  weights = steps.judged(jnp.asarray(length), slots, config.mask_padding).sum(0)
+  return steps.Batch(jnp.asarray(words, jnp.float32), jnp.asarray(length), own, own, weights)
+
+
+@functools.cache
+def _updated(config, slots=5):
+  networks, optimizers, state = _parts(config)
+  batches = [_batch(config, slots, seed) for seed in range(config.discriminator_steps)]
+  run = jax.jit(lambda s, b: steps.update(config, networks, optimizers, s, b))
+  return run(state, batches)
+
+
+def _moved(before, after):
+  pairs = zip(
+    jax.tree_util.tree_leaves_with_path(before), jax.tree_util.tree_leaves_with_path(after)
+  )
+  return {jax.tree_util.keystr(p): not np.array_equal(a, b) for (p, a), (_, b) in pairs}
+
+
+@pytest.mark.parametrize("position", ["start", "last_plus_deconv"])
+def test_the_step_moves_every_leaf_of_every_network(position):
+  config = dataclasses.replace(CONFIG, recurrence_position=position)
+  before, (after, _) = _parts(config)[2], _updated(config)
+  for name in state_lib.NETWORKS:
+    moved = _moved(getattr(before, name).params, getattr(after, name).params)
+    assert moved and all(moved.values()), (name, moved)
+  assert int(after.step) == 1
+
+
+def test_discriminator_s_update_moves_the_discriminator_alone():
+  networks, optimizers, state = _parts(CONFIG)
+  batch = _batch(CONFIG)
+
+  def fakes(drawing):
+    variables = {**state.variables(), **drawing}
+    return networks_lib.draw(networks, variables, batch.words, batch.length, True)[0]
+
+  def d_loss(drawing):
+    net, metrics = steps.update_discriminator(
+      CONFIG, networks, optimizers["discriminator"], state.discriminator, batch, fakes(drawing)
+    )
+    return metrics["d/loss"], net
+
+  drawing = {name: getattr(state, name).variables() for name in DRAWING}
+  _, net = jax.jit(d_loss)(drawing)
+  assert all(_moved(state.discriminator.params, net.params).values())
+  still = {**CONFIG.__dict__, "discriminator_learning_rate": 0.0}
+  config = config_lib.Config(**still)
+  _, optimizers, state = _parts(config)
+  after, _ = _updated(config)
+  assert not any(_moved(state.discriminator.params, after.discriminator.params).values())
+  assert all(_moved(state.generator.params, after.generator.params).values())
+
+
+def test_one_forward_pass_equals_two():
+  """The two updates written out, each with a forward pass of its own."""
+  networks, optimizers, state = _parts(CONFIG)
+  batch = _batch(CONFIG)
+  d, adversarial = networks.discriminator, losses.non_saturating
+  slots = np.arange(5)[:, None]
+  counted = jnp.asarray((slots < np.asarray(batch.length) - 1).astype(np.float32))
+
+  def draw(params):
+    variables = {n: {**getattr(state, n).variables(), "params": params[n]} for n in DRAWING}
+    return networks_lib.draw(networks, variables, batch.words, batch.length, True)[0]
+
+  def d_loss(params, images):
+    fake = d.apply({"params": params}, images, counted)
+    real = d.apply({"params": params}, batch.reals, counted.sum(0))
+    return losses.discriminator_loss(real, counted.sum(0), fake, counted)
+
+  def g_loss(params, d_params):
+    images = draw(params)
+    last = images[batch.length - 1, np.arange(3)]
+    fake = d.apply({"params": d_params}, images, counted)
+    return adversarial(fake, counted) + 2.0 * ((last - batch.own) ** 2).mean()
+
+  def apply(name, gradients):
+    net = getattr(state, name)
+    updates, _ = optimizers[name].update(gradients, net.opt_state, net.params)
+    return optax.apply_updates(net.params, updates)
+
+  @jax.jit
+  def two_passes():
+    params = {n: getattr(state, n).params for n in DRAWING}
+    d_params = apply("discriminator", jax.grad(d_loss)(state.discriminator.params, draw(params)))
+    gradients = jax.grad(g_loss)(params, d_params)
+    return {**{n: apply(n, gradients[n]) for n in DRAWING}, "discriminator": d_params}
+
+  expected, (after, _) = two_passes(), _updated(CONFIG)
+  for name in state_lib.NETWORKS:
+    got = getattr(after, name).params
+    before = getattr(state, name).params
+    for a, b, c in zip(*map(jax.tree.leaves, (got, expected[name], before))):
+      # Adam's first step is the learning rate times the gradient's sign: only where the gradient
+      # is rounding may the two differ.
+      assert (np.abs((a - c) - (b - c)) < 2e-5).mean() > 0.97
+      np.testing.assert_allclose(a, b, atol=4.1e-4)
+
+
+def test_padding_changes_no_loss_and_no_update():
+  (a, m_a), (b, m_b) = _updated(CONFIG), _updated(CONFIG, slots=8)
+  for name in m_a:
+    np.testing.assert_allclose(m_a[name], m_b[name], rtol=1e-4, atol=1e-6, err_msg=name)
+  for x, y in zip(jax.tree.leaves(a.generator.batch_stats), jax.tree.leaves(b.generator.batch_stats)):
+    np.testing.assert_allclose(x, y, rtol=1e-4, atol=1e-6)
+
+
+def test_padding_that_is_not_masked_does():
+  config = dataclasses.replace(CONFIG, mask_padding=False)
+  (_, m_a), (_, m_b) = _updated(config), _updated(config, slots=8)
+  assert abs(float(m_a["d/loss"] - m_b["d/loss"])) > 1e-4
+
+
+def test_weighted_reals_equal_the_same_images_repeated():
+  networks, _, state = _parts(CONFIG)
+  batch = _batch(CONFIG)
+  run = jax.jit(lambda x, w: networks.discriminator.apply({"params": state.discriminator.params}, x, w))
+  once = run(batch.own, jnp.array([4.0, 1.0, 2.0]))
+  repeated = run(batch.own[np.array([0, 0, 0, 0, 1, 2, 2])], jnp.ones(7))
+  np.testing.assert_allclose(once[np.array([0, 0, 0, 0, 1, 2, 2])], repeated, atol=1e-4)
+
+
+def test_d_judges_all_words_but_the_last():
+  got = steps.judged(jnp.array([3, 1]), 4, mask_padding=True)
+  np.testing.assert_array_equal(got, [[1, 0], [1, 0], [0, 0], [0, 0]])
+  got = steps.judged(jnp.array([3, 1]), 4, mask_padding=False)
+  np.testing.assert_array_equal(got, [[1, 0], [1, 1], [0, 1], [1, 1]])
+
+
+CHANGES = [
+  {"euclid_weight": 9.0},
+  {"euclid_target": "mean_image"},
+  {"euclid_reduction": "norm"},
+  {"adversarial": "saturating"},
+  {"discriminator_steps": 2},
+  {"l2": 0.1},
+  {"adam_b1": 0.9},
+  {"generator_learning_rate": 1e-3},
+  {"peephole": "none"},
+  {"forget_bias": 1.0},
+  {"share_gnn": True},
+  {"recurrence": "none"},
+  {"mask_padding": False},
+]
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("change", CHANGES, ids=lambda c: "=".join(map(str, *c.items())))
+def test_every_choice_changes_the_step(change):
+  config = dataclasses.replace(CONFIG, **change)
+  (a, m_a), (b, m_b) = _updated(CONFIG), _updated(config)
+  if change.keys() & {"adam_b1", "generator_learning_rate", "l2"}:
+    x, y = a.generator, b.generator
+    if "adam_b1" in change:  # The first step does not depend on it, the memory of it does.
+      x, y = x.opt_state, y.opt_state
+    assert any(not np.array_equal(p, q) for p, q in zip(*map(jax.tree.leaves, (x, y))))
+  else:
+    assert any(abs(float(m_a[k] - m_b[k])) > 1e-5 for k in ("d/loss", "g/loss", "g/euclid"))
+
+
+def test_gathering_pairs_captions_with_their_images_and_draws_random_reals():
+  rng = np.random.default_rng(0)
+  resident = steps.Resident(
+    table=jnp.asarray(rng.normal(size=(9, 6)), jnp.float32),
+    ids=jnp.array([[2, 3, 0, 0], [4, 5, 6, 0], [7, 8, 2, 3]]),
+    length=jnp.array([2, 3, 4]),
+    image=jnp.array([1, 0, 1]),
+    images_u8=jnp.asarray(rng.integers(0, 256, (2, 16, 16, 3)), jnp.uint8),
+  )
+  config = dataclasses.replace(CONFIG, real_pairing="random", noise_dim=2)
+  batch = steps.gather(config, resident, jnp.array([2, 1]), jax.random.key(0))
+  np.testing.assert_array_equal(batch.length, [4, 3])
+  np.testing.assert_array_equal(batch.words[1, 0, :6], resident.table[8])
+  np.testing.assert_array_equal(batch.words[2, 1, :6], resident.table[6])
+  noise = np.asarray(batch.words[..., 6:])
+  assert (np.abs(noise) <= 1).all() and (noise[0] == noise[3]).all() and (noise[:, 0] != noise[:, 1]).all()
+  images = np.asarray(resident.images_u8, np.float32) / 127.5 - 1
+  np.testing.assert_allclose(batch.own, images[[1, 0]], atol=1e-6)
+  assert batch.reals.shape == (6, 16, 16, 3)  # three slots of two captions can hold a judged word
+  np.testing.assert_array_equal(batch.real_weights, [1, 1, 1, 1, 1, 0])
+  for real in np.asarray(batch.reals):
+    assert any(np.allclose(real, image, atol=1e-6) for image in images)
+  other = steps.gather(config, resident, jnp.array([2, 1]), jax.random.key(1))
+  assert not np.array_equal(batch.reals, other.reals)
+  paired = steps.gather(CONFIG, resident, jnp.array([2, 1]), jax.random.key(0))
+  np.testing.assert_array_equal(paired.real_weights, [3, 2])
+  np.testing.assert_array_equal(paired.reals, paired.own)
+
+
+@pytest.mark.slow
+def test_a_fixed_batch_is_learnt():
+  config = dataclasses.replace(CONFIG, euclid_weight=20.0, generator_learning_rate=5e-3, share_gnn=True)
+  networks, optimizers, state = _parts(config)
+  step = jax.jit(lambda s, b: steps.update(config, networks, optimizers, s, [b]))
+  batch, first = _batch(config), None
+  for _ in range(120):
+    state, metrics = step(state, batch)
+    first = first or float(metrics["g/euclid"])
+  assert float(metrics["g/euclid"]) < 0.5 * first
