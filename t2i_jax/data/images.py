@@ -14,10 +14,10 @@ from jaxtyping import UInt8
 SUFFIXES = (".jpg", ".jpeg", ".png", ".webp", ".bmp", ".gif", ".tif", ".tiff")
 MIN_SIDE = 8
 
-# A JPEG whose short side is over 8 times what is asked for is decoded at 1/2, 1/4 or 1/8 (never
-# below 4 times): memory falls by up to 64, and LANCZOS still averages over 4 pixels or more.
-_DRAFT_ABOVE = 8
-_DRAFT_DOWN_TO = 4
+# A JPEG whose short side is over 16 times what is asked for is decoded at 1/2, 1/4 or 1/8 (never
+# below 8 times): memory falls by up to 64, and no pixel of the result moves by more than 1 or 2.
+_DRAFT_ABOVE = 16
+_DRAFT_DOWN_TO = 8
 # Larger images are decoded one at a time, so that memory does not grow with the number of threads.
 _LARGE_PIXELS = 1 << 24
 _one_large_image = threading.Lock()

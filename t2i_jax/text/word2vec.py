@@ -8,13 +8,16 @@ from __future__ import annotations
 
 import contextlib
 import dataclasses
+import gzip
+import io
 import os
-from collections.abc import Collection, Sequence
+import zlib
+from collections.abc import Collection, Iterator, Sequence
 from typing import Literal
 
 import gensim.models
 import numpy as np
-from jaxtyping import Float
+from jaxtyping import Float32
 
 from t2i_jax import errors
 from t2i_jax.data import captions
@@ -23,13 +26,17 @@ from t2i_jax.data import captions
 _WORDS_READ = 6_000_000
 _FEWEST_EPOCHS, _MOST_EPOCHS = 5, 50
 
+_GZIP = b"\x1f\x8b"
+_HEADER = 64  # bytes; a first line "<words> <dimension>" is shorter
+_CHUNK = 1 << 20
+
 
 @dataclasses.dataclass(frozen=True)
 class WordVectors:
   """`vectors[i]` belongs to `words[i]`."""
 
   words: tuple[str, ...]
-  vectors: Float[np.ndarray, "v e"]
+  vectors: Float32[np.ndarray, "v e"]
 
   def vocabulary(self) -> dict[str, int]:
     """The row of `table` that each word has."""
@@ -38,10 +45,10 @@ class WordVectors:
 
 def table(
   word_vectors: WordVectors, oov: Literal["drop", "zero", "mean"]
-) -> Float[np.ndarray, "v2 e"]:
+) -> Float32[np.ndarray, "rows e"]:
   """Rows for padding (zeros), for unknown words (zeros, or with oov="mean" the mean vector), then
   the words' own."""
-  vectors = word_vectors.vectors.astype(np.float32)
+  vectors = word_vectors.vectors
   special = np.zeros((captions.FIRST_WORD_ID, vectors.shape[1]), np.float32)
   if oov == "mean":
     special[captions.UNKNOWN_ID] = vectors.mean(0)
@@ -53,54 +60,138 @@ def train(
   *,
   dimension: int = 400,
   architecture: Literal["cbow", "skip_gram"] = "cbow",
+  window: int = 5,
+  min_count: int = 1,
+  epochs: int | None = None,
   seed: int = 0,
 ) -> WordVectors:
-  """Vectors of every word of the sentences; window 5, one worker, so that the seed gives the same
-  bits again.
+  """Vectors of every word that occurs `min_count` times; one worker, so that the seed gives the
+  same bits again.
 
-  They are scaled by one number so that the root mean square of all values is 1: the vectors of a
-  small corpus are
-  tiny, and the network expects values of the order of 1.
+  By default there are as many epochs as read about six million words, at least 5 and at most 50.
+  The vectors are scaled by one number so that the root mean square of all values is 1: those of a
+  small corpus are tiny, and the network expects values of the order of 1.
+
+  Raises InputError when no word occurs so often.
   """
-  words = sum(map(len, sentences))
-  if not words:
+  count = sum(map(len, sentences))
+  if not count:
     raise errors.InputError("word2vec: there are no captions to train word vectors on")
   model = gensim.models.Word2Vec(
-    sentences,
     vector_size=dimension,
     sg={"cbow": 0, "skip_gram": 1}[architecture],
-    window=5,
-    min_count=1,
+    window=window,
+    min_count=min_count,
     workers=1,
-    seed=seed + 1,  # gensim takes 0 for "unset"
-    epochs=min(_MOST_EPOCHS, max(_FEWEST_EPOCHS, _WORDS_READ // words)),
+    seed=seed + 1,  # --seed=0 is gensim's own default, 1
+    epochs=epochs or min(_MOST_EPOCHS, max(_FEWEST_EPOCHS, _WORDS_READ // count)),
   )
+  model.build_vocab(sentences)
+  if not len(model.wv):
+    raise errors.InputError(f"word2vec: no word of the captions occurs {min_count} times")
+  model.train(sentences, total_examples=model.corpus_count, epochs=model.epochs)
   vectors = model.wv.vectors / np.sqrt(np.mean(model.wv.vectors**2))
   return WordVectors(tuple(model.wv.index_to_key), vectors.astype(np.float32))
 
 
-def load(path: str | os.PathLike, only: Collection[str] | None = None) -> WordVectors:
+def load(path: str | os.PathLike, *, only: Collection[str] | None = None) -> WordVectors:
   """Reads a word2vec text or binary file, plain or gzipped, whatever its name; with `only`, just
-  those words.
+  those words, and no other vector is held. Of a word that stands twice, the first.
 
-  Raises InputError when the file is missing or is no word2vec file.
+  gensim's reader is not used: it repeats the one value of a text row that is too short, and reads
+  text as binary noise without complaint.
+
+  Raises InputError when the file is missing, is no word2vec file, has rows that do not fit its
+  first line, or holds values that are not finite.
   """
   if not os.path.isfile(path):
     raise errors.InputError(f"--word_vectors={path}: there is no such file")
-  found = None
-  for binary in (False, True):
-    with contextlib.suppress(ValueError, EOFError, KeyError, OSError, UnicodeError, IndexError):
-      found = gensim.models.KeyedVectors.load_word2vec_format(str(path), binary=binary)
-      break
-  if found is None:
+  wanted = None if only is None else frozenset(only)
+  rows: dict[str, int] = {}
+  data = bytearray()  # Grows with what is kept, not with what the first line promises.
+  try:
+    with _open(path) as file:
+      count, dimension = _read_header(file)
+      for word, row in _read_rows(file, count, dimension):
+        if word not in rows and (wanted is None or word in wanted):
+          rows[word] = len(rows)
+          data += np.asarray(row, np.float32).tobytes()
+    vectors = np.frombuffer(data, np.float32).reshape(len(rows), dimension)
+    if not np.isfinite(vectors).all():
+      raise ValueError("a value is not finite")
+  except (ValueError, OSError, EOFError, zlib.error) as error:
     raise errors.InputError(
-      f"--word_vectors={path}: not a word2vec file; expected a first line '<words> <dimension>', "
-      "then each word with its values, as text or binary, plain or .gz"
-    )
-  if only is None:
-    return WordVectors(tuple(found.index_to_key), found.vectors)
-  rows = [i for i, word in enumerate(found.index_to_key) if word in only]
-  return WordVectors(tuple(found.index_to_key[i] for i in rows), found.vectors[rows])
+      f"--word_vectors={path}: not a word2vec file ({error}); expected a first line "
+      "'<words> <dimension>', then each word with its values, as text or binary, plain or gzipped"
+    ) from None
+  return WordVectors(tuple(rows), vectors)
+
+
+def _open(path: str | os.PathLike) -> io.BufferedIOBase:
+  with open(path, "rb") as file:
+    zipped = file.read(len(_GZIP)) == _GZIP
+  return gzip.open(path, "rb") if zipped else open(path, "rb")
+
+
+def _read_header(file: io.BufferedIOBase) -> tuple[int, int]:
+  """The number of words and their dimension."""
+  fields = file.readline(_HEADER).split()
+  if len(fields) != 2 or not all(field.isdigit() and int(field) for field in fields):
+    raise ValueError("its first line is not two positive numbers")
+  return int(fields[0]), int(fields[1])
+
+
+def _read_rows(
+  file: io.BufferedIOBase, count: int, dimension: int
+) -> Iterator[tuple[str, np.ndarray | list[bytes]]]:
+  """Each word and its values, not yet numbers in a text file. ValueError if they are not `count`
+  rows of `dimension` values."""
+  begin = file.readline(_CHUNK)
+  read = _read_text if _is_text(begin) else _read_binary
+  done = 0
+  for row in read(file, begin, count, dimension):
+    yield row
+    done += 1
+  if done != count:
+    raise ValueError(f"{count} words announced, {done} found")
+
+
+def _is_text(line: bytes) -> bool:
+  """Whether what follows the first word is numbers in letters."""
+  try:
+    return len([float(value) for value in line.split()[1:]]) > 0
+  except ValueError:
+    return False
+
+
+def _read_text(file, line: bytes, count: int, dimension: int):
+  done = 0
+  while line.strip():
+    done += 1
+    word, *values = line.rstrip().split(b" ")
+    if len(values) != dimension:
+      raise ValueError(f"line {done + 1} has {len(values)} values instead of {dimension}")
+    if done > count:
+      raise ValueError(f"{count} words announced, there are more")
+    yield word.decode("utf8"), values
+    line = file.readline()
+
+
+def _read_binary(file, buffer: bytes, count: int, dimension: int):
+  at, size = 0, 4 * dimension
+  for _ in range(count):
+    end = buffer.find(b" ", at)
+    while end < 0 or len(buffer) < end + 1 + size:
+      more = file.read(_CHUNK)
+      if not more:
+        return
+      buffer, at = buffer[at:] + more, 0
+      end = buffer.find(b" ")
+    word = buffer[at:end].lstrip(b"\n")  # Some writers put a line's end after each vector.
+    yield word.decode("utf8"), np.frombuffer(buffer, "<f4", dimension, end + 1)
+    at = end + 1 + size
+  if (buffer[at:] + file.read(1)).strip():
+    raise ValueError(f"bytes are left after {count} words of {dimension} values")
 
 
 def save(path: str | os.PathLike, word_vectors: WordVectors) -> None:
@@ -108,5 +199,10 @@ def save(path: str | os.PathLike, word_vectors: WordVectors) -> None:
   keyed = gensim.models.KeyedVectors(word_vectors.vectors.shape[1])
   keyed.add_vectors(list(word_vectors.words), word_vectors.vectors)
   part = f"{path}.part"
-  keyed.save_word2vec_format(part, binary=True)
-  os.replace(part, path)
+  try:
+    keyed.save_word2vec_format(part, binary=True)
+    os.replace(part, path)
+  except BaseException:
+    with contextlib.suppress(OSError):
+      os.remove(part)
+    raise

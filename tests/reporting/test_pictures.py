@@ -37,21 +37,78 @@ def test_every_word_of_a_caption_shows_its_image_in_reading_order():
   assert own[1] > corner[0, 2][1] + 64 and own[0] == corner[0, 0][0]
 
 
-def test_small_images_are_enlarged_pixel_by_pixel():
-  images = _noise(1, 2, 16, 16, 3)
+@pytest.mark.parametrize(("side", "scale"), [(16, 4), (32, 2), (48, 2), (64, 1), (100, 1)])
+def test_small_images_are_enlarged_pixel_by_pixel_to_64_at_least(side, scale):
+  images = _noise(1, 2, side, side, 3)
   sheet = pictures.strips(images, [["a", "b"]], None)
-  assert len(_places(sheet, images[0, 0].repeat(4, 0).repeat(4, 1))) == 1
+  assert len(_places(sheet, images[0, 1].repeat(scale, 0).repeat(scale, 1))) == 1
+  thrice = pictures.strips(images, [["a", "b"]], None, scale=3)
+  assert len(_places(thrice, images[0, 1].repeat(3, 0).repeat(3, 1))) == 1
 
 
-def test_a_long_word_stays_within_its_cell():
-  images = np.full((1, 3, 64, 64, 3), 255, np.uint8)
-  short = np.asarray(pictures.strips(images, [["a", "", "c"]], None)).astype(int)
-  word = "chrysanthemumlikeinflorescences"
-  long = np.asarray(pictures.strips(images, [["a", word, "c"]], None)).astype(int)
-  columns = np.nonzero((short != long).any((0, 2)))[0]
+def test_slots_after_the_last_word_are_paper():
+  images = np.zeros((2, 25, 32, 32, 3), np.uint8)
+  caption = ["flower"] * 25
+  sheet = np.asarray(pictures.strips(images, [caption, caption[:5]], None))
   pitch = 64 + pictures._GAP
-  assert len(columns) and columns.min() >= pictures._GAP + pitch - 1
-  assert columns.max() <= pictures._GAP + pitch + 64
+  assert sheet.shape[1] == pictures._GAP + 25 * pitch
+  lower, right = sheet.shape[0] // 2, pictures._GAP + 5 * pitch
+  assert (sheet[lower:, right:] == pictures._PAPER).all()
+  assert (sheet[lower:, :right] != pictures._PAPER).any()
+
+
+def _ink(word):
+  """Where the word's letters change the pixels of the middle one of three captions of three words:
+  (rows, columns)."""
+  images = np.full((3, 3, 64, 64, 3), 255, np.uint8)
+
+  def sheet(middle):
+    rows = [["q", "gj", "q"], ["a", "c", middle], ["g", "q", "j"]]
+    return np.asarray(pictures.strips(images, rows, images[:, 0])).astype(int)
+
+  return np.nonzero((sheet(word) != sheet("")).any(-1))
+
+
+@pytest.mark.parametrize("word", ["gjpqy|()", "yellow", "W" * 8, "chrysanthemumlikeinflorescences"])
+def test_the_letters_of_a_word_stay_in_its_cell_clear_of_images_and_frame(word):
+  rows, columns = _ink(word)
+  left = pictures._GAP + 2 * (64 + pictures._GAP)
+  top = pictures._GAP + (pictures._LINE + 64 + 2 * pictures._GAP)
+  assert left <= columns.min() and columns.max() < left + 64
+  assert top <= rows.min() and rows.max() < top + pictures._LINE - pictures._FRAME_WIDTH
+
+
+def test_only_the_last_words_image_is_framed_and_the_frame_hides_nothing():
+  images = _noise(1, 3, 64, 64, 3)
+  sheet = pictures.strips(images, [["a", "b", "c"]], None)
+  places = [_places(sheet, images[0, t]) for t in range(3)]
+  framed = [tuple(np.asarray(sheet)[y + 64 + 1, x + 32]) == pictures._FRAME for ((y, x),) in places]
+  assert framed == [False, False, True]
+
+
+def _pixels(word):
+  return np.asarray(pictures.strips(np.zeros((1, 1, 64, 64, 3), np.uint8), [[word]], None))
+
+
+def test_letters_that_the_font_lacks_are_replaced():
+  np.testing.assert_array_equal(_pixels("\u00e9toile"), _pixels("etoile"))
+  np.testing.assert_array_equal(_pixels("\u82b1"), _pixels("?"))
+
+
+def test_images_that_are_not_square_keep_their_shape():
+  images = _noise(1, 2, 20, 40, 3)
+  sheet = pictures.strips(images, [["a", "b"]], None)
+  assert len(_places(sheet, images[0, 1].repeat(2, 0).repeat(2, 1))) == 1
+
+
+@pytest.mark.parametrize("titles", [None, list("abcde")])
+def test_a_grid_is_read_row_by_row(titles):
+  images = _noise(5, 64, 64, 3)
+  sheet = pictures.grid(images, 2, titles)
+  corners = [place for image in images for place in _places(sheet, image)]
+  assert len(corners) == 5 and corners == sorted(corners)
+  assert [x for _, x in corners] == [4, 72, 4, 72, 4]
+  assert len({y for y, _ in corners}) == 3
 
 
 def test_the_bytes_of_the_range_of_tanh():
@@ -73,4 +130,6 @@ def test_a_failed_write_leaves_the_picture_that_was_there(tmp_path, monkeypatch)
   monkeypatch.setattr(Image.Image, "save", fail)
   with pytest.raises(OSError, match="disk full"):
     pictures.write_png(path, _noise(4, 4, 3))
-  np.testing.assert_array_equal(np.asarray(Image.open(path)), first)
+  with Image.open(path) as file:
+    np.testing.assert_array_equal(np.asarray(file), first)
+  assert [p.name for p in path.parent.iterdir()] == ["a.png"]
