@@ -1,5 +1,13 @@
 """Shapes in annotations are checked while the tests run; a tiny run that several tests share."""
 
+import os
+
+# Toy networks: what is saved in compiling is more than what is lost in running.
+os.environ["XLA_FLAGS"] = (
+  os.environ.get("XLA_FLAGS", "")
+  + " --xla_backend_optimization_level=0 --xla_llvm_disable_expensive_passes=true"
+)
+
 import jaxtyping
 
 # The hook must stand before the package is imported.

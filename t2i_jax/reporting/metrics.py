@@ -27,13 +27,13 @@ class MetricWriter:
 
   def __init__(self, folder: str | os.PathLike, first_step: int):
     path = os.path.join(folder, _FILE)
-    os.makedirs(folder, exist_ok=True)
     if os.path.exists(path):
       kept = [line for line in read(folder) if line["step"] <= first_step]
       with open(path + ".part", "w", encoding="utf8") as file:
         file.writelines(json.dumps(line) + "\n" for line in kept)
       os.replace(path + ".part", path)
-    # Also at first_step 0: a run cut off before its first checkpoint has left events too.
+    # Makes the folder. Purges also at first_step 0: a run cut off before its first checkpoint has
+    # left events too.
     self._events = tensorboardX.SummaryWriter(
       os.path.join(folder, "tensorboard"), purge_step=first_step + 1
     )

@@ -3,7 +3,7 @@ cell."""
 
 import numpy as np
 import pytest
-from PIL import Image
+from PIL import Image, ImageDraw, ImageFont
 
 from t2i_jax.reporting import pictures
 
@@ -76,6 +76,15 @@ def test_the_letters_of_a_word_stay_in_its_cell_clear_of_images_and_frame(word):
   top = pictures._GAP + (pictures._LINE + 64 + 2 * pictures._GAP)
   assert left <= columns.min() and columns.max() < left + 64
   assert top <= rows.min() and rows.max() < top + pictures._LINE - pictures._FRAME_WIDTH
+
+
+def test_neither_image_nor_frame_covers_a_letter_of_the_last_word():
+  word = "gjpqy"
+  alone = Image.new("RGB", (200, 50), pictures._PAPER)
+  font = ImageFont.load_default(13)
+  ImageDraw.Draw(alone).text((50, 25), word, pictures._INK, font, anchor="ls")
+  drawn = (np.asarray(alone) != pictures._PAPER).any(-1).sum()
+  assert len(_ink(word)[0]) == drawn
 
 
 def test_only_the_last_words_image_is_framed_and_the_frame_hides_nothing():

@@ -19,12 +19,14 @@ VECTORS = word2vec.WordVectors(
 )
 SENTENCES = [["this", "flower", "has", colour, "petals"] for colour in ("red", "blue", "pink") * 30]
 
+# gensim deals out 10,000 words at a time: there must be more, or a second worker would not show.
 _TRAIN = """
 import zlib
 from t2i_jax.text import word2vec
 from tests.text import test_word2vec
 for architecture in ("cbow", "skip_gram"):
-  found = word2vec.train(test_word2vec.SENTENCES, dimension=8, architecture=architecture, seed=3)
+  sentences = test_word2vec.SENTENCES * 100
+  found = word2vec.train(sentences, dimension=8, architecture=architecture, epochs=3, seed=3)
   print(found.words, zlib.crc32(found.vectors))
 """
 
