@@ -81,7 +81,7 @@ def flops_per_caption(config: config_lib.Config) -> int:
   return drawing * (3 + k - 1) + d * (3 * k * (real_images + words) + 2 * words)
 
 
-def measured_peak(dtype: jnp.dtype) -> float:
+def measured_peak(dtype: Any) -> float:
   """FLOP/s of a large matrix product here and now: the limit that mfu is a share of."""
   side = _PRODUCT_SIDE.get(jax.default_backend(), 2048)
   a = jax.random.normal(jax.random.key(0), (side, side)).astype(dtype)

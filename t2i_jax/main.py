@@ -29,7 +29,6 @@ def prepare(config: config_lib.Config, given: frozenset[str]) -> dict[str, Any]:
     raw_dir=config.raw_dir,
     image_size=config.image_size,
     synthetic_images=config.synthetic_images,
-    seed=config.seed,
   )
   return {
     "dataset": prepared.dataset,
@@ -89,8 +88,9 @@ def main(argv: Sequence[str]) -> int:
       print(flags.help_text())
       return 0
     config, given = parsed
-    logging.basicConfig(format="%(message)s", level=logging.WARNING, stream=sys.stderr)
-    logging.getLogger("t2i_jax").setLevel(logging.INFO)
+    log = logging.getLogger("t2i_jax")
+    log.handlers, log.propagate = [logging.StreamHandler(sys.stderr)], False
+    log.setLevel(logging.INFO)
     with contextlib.redirect_stdout(sys.stderr):
       result = MODES[config.mode](config, given)
   except errors.InputError as error:

@@ -89,13 +89,18 @@ def test_use_of_a_run_may_change_what_is_free_and_nothing_else():
   trained = config_lib.Config(**RUN, base_channels=8)
   asked = config_lib.Config(mode="evaluate", workdir="w", split="unseen", seed=5, base_channels=9)
   merged = flags.merge(trained, asked, frozenset({"split", "seed"}), also_free=("seed",))
-  assert (merged.mode, merged.split, merged.seed, merged.base_channels) == ("evaluate", "unseen", 5, 8)
+  assert (merged.mode, merged.split, merged.seed, merged.base_channels) == (
+    "evaluate",
+    "unseen",
+    5,
+    8,
+  )
   with pytest.raises(errors.InputError, match="--base_channels=9"):
     flags.merge(trained, asked, frozenset({"base_channels"}))
 
 
 def _attributes_read(path):
-  """Names read as attributes of something called config (`config.x`, `self.config.x`, `run.config.x`)."""
+  """Names read as attributes of a config: `config.x`, `self.config.x`, `run.config.x`."""
   for node in ast.walk(ast.parse(path.read_text(encoding="utf8"))):
     if isinstance(node, ast.Attribute):
       owner = node.value

@@ -62,6 +62,13 @@ class Listing:
   skipped_captions: Sequence[Mapping[str, str]] = ()
 
 
+class _Info(tfds.core.DatasetInfo):
+  """TFDS would look for these datasets in its own bucket, and leave an empty temporary folder."""
+
+  def initialize_from_bucket(self):
+    pass
+
+
 class Builder(tfds.core.GeneratorBasedBuilder, skip_registration=True):
   """What the datasets have in common. Without a listing it only reads what is prepared."""
 
@@ -87,7 +94,7 @@ class Builder(tfds.core.GeneratorBasedBuilder, skip_registration=True):
 
   def _info(self) -> tfds.core.DatasetInfo:
     side = self._image_size
-    return tfds.core.DatasetInfo(
+    return _Info(
       builder=self,
       description=f"{self.name}: images of {side} pixels with captions.",
       features=tfds.features.FeaturesDict({

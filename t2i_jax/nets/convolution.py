@@ -2,15 +2,15 @@
 kernels HWIO.
 
 On TPU and GPU the three are `lax.conv_general_dilated` and its own gradients. XLA's CPU backend is
-slow on dilated
-convolutions, far slower when they stand in a loop, so there everything becomes a dense stride-1
-convolution:
-space-to-depth turns a strided one into it, depth-to-space a transposed one. Its three passes are
+slow on dilated convolutions, far slower when they stand in a loop, so there everything becomes a
+dense stride-1 convolution: space-to-depth turns a strided one into it, depth-to-space a transposed
+one. Its three passes are
   forward           a convolution
   input gradient    a convolution of the padded gradient with the kernel turned round
   kernel gradient   one matrix product for each tap of the (small) kernel, or one for all taps where
-  channels are thin
-so that no convolution is ever strided or dilated, alone or inside a scan. FIGURES
+                    the input's channels are few beside the output's
+so that no gradient holds a strided or dilated convolution, alone or inside a scan. Forwards, strided
+convolutions of 16 channels or more are native. BUILD_NOTES.md has the figures that chose these.
 """
 
 from __future__ import annotations

@@ -198,6 +198,8 @@ def save(path: str | os.PathLike, word_vectors: WordVectors) -> None:
   """Writes word2vec's binary format, which other tools read."""
   keyed = gensim.models.KeyedVectors(word_vectors.vectors.shape[1])
   keyed.add_vectors(list(word_vectors.words), word_vectors.vectors)
+  # gensim sorts by count, and warns where there is none: zeros keep the order.
+  keyed.allocate_vecattrs(["count"], [np.int64])
   part = f"{path}.part"
   try:
     keyed.save_word2vec_format(part, binary=True)

@@ -7,6 +7,7 @@ import os
 import pathlib
 import subprocess
 import sys
+import tempfile
 
 import numpy as np
 import PIL.Image
@@ -64,9 +65,12 @@ def test_prepared_images_equal_the_raw_ones_in_source_order(tmp_path):
   assert examples.attributes == examples.named == {}
 
 
-def test_nothing_reaches_standard_output(tmp_path, capfd):
+def test_nothing_reaches_standard_output_or_stays_elsewhere(tmp_path, capfd, monkeypatch):
+  (tmp_path / "temporary").mkdir()
+  monkeypatch.setattr(tempfile, "tempdir", str(tmp_path / "temporary"))
   prepare(tmp_path, make_folder(tmp_path / "raw"))
   load(tmp_path, tmp_path / "raw")
+  assert not list((tmp_path / "temporary").iterdir())
   assert capfd.readouterr().out == ""
   assert {p.name for p in (tmp_path / "prepared").iterdir()} == {"folder"}
 

@@ -20,9 +20,7 @@ def _device(weights):
 
 def _apply(module, x, weights, train=True, variables=None):
   variables = variables or module.init(jax.random.key(1), jnp.asarray(x), _device(weights), True)
-  y, new = module.apply(
-    variables, jnp.asarray(x), _device(weights), train, mutable=["batch_stats"]
-  )
+  y, new = module.apply(variables, jnp.asarray(x), _device(weights), train, mutable=["batch_stats"])
   return variables, np.asarray(y), new
 
 

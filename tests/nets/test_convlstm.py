@@ -64,9 +64,7 @@ def _run(module, params, x, mask):
 @pytest.mark.parametrize("peephole", ["full", "channel", "none"])
 def test_values_and_gradients_follow_the_equations(peephole):
   module, params, x, mask = _case(peephole)
-  np.testing.assert_allclose(
-    _run(module, params, x, mask), _reference(params, x, mask), atol=2e-5
-  )
+  np.testing.assert_allclose(_run(module, params, x, mask), _reference(params, x, mask), atol=2e-5)
   weights = np.random.default_rng(1).normal(size=(T, B, H, W, C))
   gradients = jax.jit(jax.grad(lambda p: (_run(module, p, x, mask) * weights).sum()))(
     jax.tree.map(lambda p: jnp.asarray(p, jnp.float32), params)
@@ -81,7 +79,9 @@ def test_values_and_gradients_follow_the_equations(peephole):
       return (_reference(jax.tree.unflatten(tree, moved), x, mask) * weights).sum()
 
     slope = (loss(1e-5) - loss(-1e-5)) / 2e-5
-    np.testing.assert_allclose((np.asarray(gradient) * direction).sum(), slope, rtol=2e-3, atol=2e-3)
+    np.testing.assert_allclose(
+      (np.asarray(gradient) * direction).sum(), slope, rtol=2e-3, atol=2e-3
+    )
 
 
 def test_peepholes_have_the_shape_asked_for_and_every_weight_learns():

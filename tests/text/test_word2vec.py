@@ -147,12 +147,13 @@ def test_a_failed_save_leaves_the_vectors_that_were_there(tmp_path, monkeypatch)
   assert word2vec.load(tmp_path / "v.bin").words == VECTORS.words
 
 
-def test_saved_vectors_read_back_bit_for_bit(tmp_path):
+def test_saved_vectors_read_back_bit_for_bit_without_a_warning(tmp_path, caplog):
   word2vec.save(tmp_path / "v.bin", VECTORS)
   found = word2vec.load(tmp_path / "v.bin")
   assert found.words == VECTORS.words
   np.testing.assert_array_equal(found.vectors, VECTORS.vectors)
   assert os.listdir(tmp_path) == ["v.bin"]
+  assert not caplog.records
 
 
 def test_only_the_words_asked_for_are_kept(tmp_path):

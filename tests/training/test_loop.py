@@ -8,6 +8,7 @@ import orbax.checkpoint as ocp
 import pytest
 from PIL import Image
 
+from t2i_jax import config as config_lib
 from t2i_jax.data import pipeline
 from t2i_jax.reporting import metrics
 from t2i_jax.training import checkpoints, loop
@@ -117,8 +118,6 @@ def test_order_shows_every_caption_once_an_epoch_and_depends_on_seed_and_step_al
   assert order(0).shape == (2, 3)
 
 
-def test_captions_a_step_counts_the_discriminator_s_own(monkeypatch):
-  class Two:
-    batch_size, discriminator_steps = 4, 3
-
-  assert loop._captions_a_step(Two()) == 12
+def test_captions_a_step_counts_the_discriminator_s_own():
+  config = config_lib.Config(mode="bench", batch_size=4, discriminator_steps=3)
+  assert loop._captions_a_step(config) == 12

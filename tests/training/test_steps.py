@@ -37,6 +37,7 @@ DRAWING = networks_lib.DRAWING
 def _parts(config):
   networks, optimizers = networks_lib.build(config), state_lib.make_optimizers(config)
   state = jax.jit(lambda: state_lib.init_state(config, networks, optimizers))()
+
   # Peepholes start at zero, where a slip in their use would not show.
   def stir(path, leaf):
     return leaf + 0.3 if "peephole" in jax.tree_util.keystr(path) else leaf
@@ -72,7 +73,9 @@ def _moved(before, after):
   return {jax.tree_util.keystr(p): not np.array_equal(a, b) for (p, a), (_, b) in pairs}
 
 
-@pytest.mark.parametrize("position", ["start", "last_plus_deconv"])
+@pytest.mark.parametrize(
+  "position", ["start", pytest.param("last_plus_deconv", marks=pytest.mark.slow)]
+)
 def test_the_step_moves_every_leaf_of_every_network(position):
   config = dataclasses.replace(CONFIG, recurrence_position=position)
   before, (after, _) = _parts(config)[2], _updated(config)
@@ -82,6 +85,7 @@ def test_the_step_moves_every_leaf_of_every_network(position):
   assert int(after.step) == 1
 
 
+@pytest.mark.slow
 def test_discriminator_s_update_moves_the_discriminator_alone():
   networks, optimizers, state = _parts(CONFIG)
   batch = _batch(CONFIG)
@@ -153,14 +157,18 @@ def test_one_forward_pass_equals_two():
       np.testing.assert_allclose(a, b, atol=4.1e-4)
 
 
+@pytest.mark.slow
 def test_padding_changes_no_loss_and_no_update():
   (a, m_a), (b, m_b) = _updated(CONFIG), _updated(CONFIG, slots=8)
   for name in m_a:
     np.testing.assert_allclose(m_a[name], m_b[name], rtol=1e-4, atol=1e-6, err_msg=name)
-  for x, y in zip(jax.tree.leaves(a.generator.batch_stats), jax.tree.leaves(b.generator.batch_stats)):
+  for x, y in zip(
+    jax.tree.leaves(a.generator.batch_stats), jax.tree.leaves(b.generator.batch_stats)
+  ):
     np.testing.assert_allclose(x, y, rtol=1e-4, atol=1e-6)
 
 
+@pytest.mark.slow
 def test_padding_that_is_not_masked_does():
   config = dataclasses.replace(CONFIG, mask_padding=False)
   (_, m_a), (_, m_b) = _updated(config), _updated(config, slots=8)
@@ -170,7 +178,9 @@ def test_padding_that_is_not_masked_does():
 def test_weighted_reals_equal_the_same_images_repeated():
   networks, _, state = _parts(CONFIG)
   batch = _batch(CONFIG)
-  run = jax.jit(lambda x, w: networks.discriminator.apply({"params": state.discriminator.params}, x, w))
+  run = jax.jit(
+    lambda x, w: networks.discriminator.apply({"params": state.discriminator.params}, x, w)
+  )
   once = run(batch.own, jnp.array([4.0, 1.0, 2.0]))
   repeated = run(batch.own[np.array([0, 0, 0, 0, 1, 2, 2])], jnp.ones(7))
   np.testing.assert_allclose(once[np.array([0, 0, 0, 0, 1, 2, 2])], repeated, atol=1e-4)
@@ -229,7 +239,11 @@ def test_gathering_pairs_captions_with_their_images_and_draws_random_reals():
   np.testing.assert_array_equal(batch.words[1, 0, :6], resident.table[8])
   np.testing.assert_array_equal(batch.words[2, 1, :6], resident.table[6])
   noise = np.asarray(batch.words[..., 6:])
-  assert (np.abs(noise) <= 1).all() and (noise[0] == noise[3]).all() and (noise[:, 0] != noise[:, 1]).all()
+  assert (
+    (np.abs(noise) <= 1).all()
+    and (noise[0] == noise[3]).all()
+    and (noise[:, 0] != noise[:, 1]).all()
+  )
   images = np.asarray(resident.images_u8, np.float32) / 127.5 - 1
   np.testing.assert_allclose(batch.own, images[[1, 0]], atol=1e-6)
   assert batch.reals.shape == (6, 16, 16, 3)  # three slots of two captions can hold a judged word
@@ -245,7 +259,9 @@ def test_gathering_pairs_captions_with_their_images_and_draws_random_reals():
 
 @pytest.mark.slow
 def test_a_fixed_batch_is_learnt():
-  config = dataclasses.replace(CONFIG, euclid_weight=20.0, generator_learning_rate=5e-3, share_gnn=True)
+  config = dataclasses.replace(
+    CONFIG, euclid_weight=20.0, generator_learning_rate=5e-3, share_gnn=True
+  )
   networks, optimizers, state = _parts(config)
   step = jax.jit(lambda s, b: steps.update(config, networks, optimizers, s, [b]))
   batch, first = _batch(config), None
