@@ -32,9 +32,9 @@ class Corpus:
   images_u8: UInt8[np.ndarray, "n h w 3"]
   table: Float[np.ndarray, "v e"]
   ids: Int32[np.ndarray, "m t"]
-  length: Int32[np.ndarray, m]
-  image: Int32[np.ndarray, m]
-  source: Int32[np.ndarray, m]
+  length: Int32[np.ndarray, "m"]
+  image: Int32[np.ndarray, "m"]
+  source: Int32[np.ndarray, "m"]
   sentences: list[list[str]]
 
   def fingerprint(self) -> str:
@@ -125,7 +125,7 @@ def make_corpus(
   )
 
 
-def _rank_within_image(image: Int32[np.ndarray, m]) -> Int32[np.ndarray, m]:
+def _rank_within_image(image: Int32[np.ndarray, "m"]) -> Int32[np.ndarray, "m"]:
   """For each caption, how many of its image's captions stand before it."""
   seen: dict[int, int] = {}
   ranks = np.zeros(len(image), np.int32)

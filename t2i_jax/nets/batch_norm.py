@@ -16,7 +16,7 @@ from jaxtyping import Array, Float
 
 def weighted_moments(
   x: Float[Array, "*lead h w c"], weights: Float[Array, "*lead"] | None
-) -> tuple[Float[Array, c], Float[Array, c]]:
+) -> tuple[Float[Array, "c"], Float[Array, "c"]]:
   """Mean and variance of each channel in float32, each image counted `weights` times (None:
   once)."""
   x = x.astype(jnp.float32)

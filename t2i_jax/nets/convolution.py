@@ -9,8 +9,8 @@ one. Its three passes are
   input gradient    a convolution of the padded gradient with the kernel turned round
   kernel gradient   one matrix product for each tap of the (small) kernel, or one for all taps where
                     the input's channels are few beside the output's
-so that no gradient holds a strided or dilated convolution, alone or inside a scan. Forwards, strided
-convolutions of 16 channels or more are native. BUILD_NOTES.md has the figures that chose these.
+so that no gradient holds a strided or dilated convolution, alone or inside a scan. Forwards, the
+strided convolutions of 16 channels or more are native. BUILD_NOTES.md has the figures behind it.
 """
 
 from __future__ import annotations

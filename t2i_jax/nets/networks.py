@@ -101,12 +101,12 @@ def init(networks: Networks, key: jax.Array, words: jax.ShapeDtypeStruct) -> dic
   }
 
 
-def is_word(length: Int[Array, b], slots: int) -> Array:
+def is_word(length: Int[Array, "b"], slots: int) -> Array:
   """bool[t b]: True where a slot holds one of the caption's words, False where it is padding."""
   return jnp.arange(slots)[:, None] < length
 
 
-def is_last_word(length: Int[Array, b], slots: int) -> Array:
+def is_last_word(length: Int[Array, "b"], slots: int) -> Array:
   """bool[t b]: True at the caption's true last word."""
   return jnp.arange(slots)[:, None] == length - 1
 
@@ -115,7 +115,7 @@ def draw(
   networks: Networks,
   variables: dict[str, Variables],
   words: Float[Array, "t b e"],
-  length: Int[Array, b],
+  length: Int[Array, "b"],
   train: bool,
 ) -> tuple[Float[Array, "t b h w 3"], dict[str, Any]]:
   """Images in [-1, 1], one for every word read so far, and the batch_stats that training would
@@ -159,10 +159,10 @@ def draw(
   return images.astype(jnp.float32), stats
 
 
-def last_images(images: Float[Array, "t b h w 3"], length: Int[Array, b]):
+def last_images(images: Float[Array, "t b h w 3"], length: Int[Array, "b"]):
   """The images after each caption's last word: [b h w 3]."""
   return _at_last_word(images, length)
 
 
-def _at_last_word(x: Float[Array, "t b *rest"], length: Int[Array, b]) -> Float[Array, b * rest]:
+def _at_last_word(x: Float[Array, "t b *rest"], length: Int[Array, "b"]) -> Float[Array, b * rest]:
   return x[length - 1, jnp.arange(x.shape[1])]

@@ -29,13 +29,17 @@ Metrics = dict[str, Float[Array, ""]]
 
 @flax.struct.dataclass
 class Resident:
-  """A split in device memory: m captions of n images, and the word vectors."""
+  """A split in device memory: m captions of n images, and the word vectors.
 
-  table: Float[Array, "v e"]
-  ids: Int[Array, "m t"]
-  length: Int[Array, m]
-  image: Int[Array, m]
-  images_u8: UInt8[Array, "n h w 3"]
+  table f32[v e], ids i32[m t], length i32[m], image i32[m], images_u8 u8[n h w 3]; the annotations
+  leave this open, since jax makes one of placeholders when a step is compiled ahead.
+  """
+
+  table: Any
+  ids: Any
+  length: Any
+  image: Any
+  images_u8: Any
 
 
 @flax.struct.dataclass
@@ -44,10 +48,10 @@ class Batch:
   shown."""
 
   words: Float[Array, "t b e"]
-  length: Int[Array, b]
+  length: Int[Array, "b"]
   own: Float[Array, "b h w 3"]
   reals: Float[Array, "r h w 3"]
-  real_weights: Float[Array, r]
+  real_weights: Float[Array, "r"]
 
 
 def to_unit_range(images_u8: UInt8[Array, "*n h w 3"]) -> Float[Array, "*n h w 3"]:
@@ -65,7 +69,7 @@ def read_words(
   return jnp.concatenate([words, noise], axis=-1)
 
 
-def judged(length: Int[Array, b], slots: int, mask_padding: bool) -> Float[Array, "t b"]:
+def judged(length: Int[Array, "b"], slots: int, mask_padding: bool) -> Float[Array, "t b"]:
   """1 for the images that D sees: every word's but the last one's; padded slots count when they are
   not masked."""
   seen = ~networks_lib.is_last_word(length, slots)
@@ -75,7 +79,7 @@ def judged(length: Int[Array, b], slots: int, mask_padding: bool) -> Float[Array
 
 
 def gather(
-  config: config_lib.Config, resident: Resident, captions: Int[Array, b], key: Array
+  config: config_lib.Config, resident: Resident, captions: Int[Array, "b"], key: Array
 ) -> Batch:
   """The batch of these captions. Random reals: one for each word's image; corresponding: each image
   once, weighted."""
