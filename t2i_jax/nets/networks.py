@@ -164,5 +164,5 @@ def last_images(images: Float[Array, "t b h w 3"], length: Int[Array, "b"]):
   return _at_last_word(images, length)
 
 
-def _at_last_word(x: Float[Array, "t b *rest"], length: Int[Array, "b"]) -> Float[Array, b * rest]:
+def _at_last_word(x: Float[Array, "t b *rest"], length: Int[Array, "b"]) -> Float[Array, "b *rest"]:
   return x[length - 1, jnp.arange(x.shape[1])]
