@@ -264,7 +264,10 @@ def test_a_fixed_batch_is_learnt():
   )
   networks, optimizers, state = _parts(config)
   step = jax.jit(lambda s, b: steps.update(config, networks, optimizers, s, [b]))
-  batch, first = _batch(config), None
+  # Flat colours: three noise images have more values than the last 8x8x4 map can carry.
+  colours = np.random.default_rng(1).uniform(-0.8, 0.8, (3, 1, 1, 3))
+  own = jnp.asarray(np.broadcast_to(colours, (3, 16, 16, 3)), jnp.float32)
+  batch, first = _batch(config).replace(own=own, reals=own), None
   for _ in range(120):
     state, metrics = step(state, batch)
     first = first or float(metrics["g/euclid"])
