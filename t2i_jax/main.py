@@ -15,7 +15,7 @@ from collections.abc import Callable, Sequence
 from typing import Any
 
 from t2i_jax import config as config_lib
-from t2i_jax import errors, flags
+from t2i_jax import errors, flags, memory
 
 # Each mode imports what it needs when it runs: --help and a wrong flag answer at once.
 
@@ -104,4 +104,5 @@ def main(argv: Sequence[str]) -> int:
 
 
 if __name__ == "__main__":
+  memory.restart_with_large_pages()
   sys.exit(main(sys.argv))

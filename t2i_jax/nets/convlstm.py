@@ -8,6 +8,10 @@ Shi et al. 2015, eq. 3, https://arxiv.org/abs/1506.04214 (* convolves, o multipl
   c_t = f_t o c_{t-1} + i_t o tanh(W_xc * x_t + W_hc * h_{t-1} + b_c)
   o_t = sigmoid(W_xo * x_t + W_ho * h_{t-1} + W_co o c_t + b_o)
   h_t = o_t o tanh(c_t)
+
+The four gates' convolutions of h are one. Two things are done for speed: the backward pass keeps
+the gates and the memory of each word and computes the rest again, and the gradient of W_h, a sum
+over words, is taken once from all words' h and gates instead of at every word.
 """
 
 from __future__ import annotations
@@ -15,20 +19,23 @@ from __future__ import annotations
 from typing import Any, Literal
 
 import flax.linen as nn
+import jax
 import jax.numpy as jnp
+from jax import ad_checkpoint, lax
 from jaxtyping import Array, Bool, Float
 
-from t2i_jax.nets import layers
+from t2i_jax.nets import convolution, layers
 
 # The report gives no initialisation for these layers. N(0, 0.02) would let a 3-channel 5x5 layer
-# pass on a sixth of
-# its input's spread, so they start at the scale that keeps it.
+# pass on a sixth of its input's spread, so they start at the scale that keeps it.
 INIT = nn.initializers.lecun_normal()
 
 
 class Cell(nn.Module):
   """One word: (memory, the input's share of the gates) -> (memory, h). The memory c is float32
-  whatever the dtype."""
+  whatever the dtype.
+
+  No gradient reaches the kernel from here: `_scan_words` takes it for all words at once."""
 
   channels: int
   kernel_size: int
@@ -38,9 +45,10 @@ class Cell(nn.Module):
   @nn.compact
   def __call__(self, memory, x_gates_and_mask):
     (c, h), (x_gates, mask) = memory, x_gates_and_mask
-    gates = x_gates + layers.Convolution(
-      "same", 4 * self.channels, self.kernel_size, False, INIT, self.dtype, name="from_memory"
-    )(h)
+    k, channels = self.kernel_size, self.channels
+    kernel = self.param("kernel", INIT, (k, k, channels, 4 * channels))
+    gates = x_gates + convolution.same(h, lax.stop_gradient(kernel).astype(self.dtype))
+    gates = ad_checkpoint.checkpoint_name(gates, "gates")
     i, f, g, o = jnp.split(gates.astype(jnp.float32), 4, axis=-1)
     new_c = nn.sigmoid(f + self._peep("forget", c)) * c
     new_c += nn.sigmoid(i + self._peep("input", c)) * jnp.tanh(g)
@@ -58,12 +66,35 @@ class Cell(nn.Module):
     return self.param(f"peephole_{gate}", nn.initializers.zeros, shape) * c
 
 
+def _run(cells: nn.Module, x_gates: Float[Array, "t b h w g"], mask) -> Float[Array, "t b h w f"]:
+  empty = jnp.zeros((*x_gates.shape[1:-1], x_gates.shape[-1] // 4), jnp.float32)
+  return cells((empty, empty.astype(x_gates.dtype)), (x_gates, mask))[1]
+
+
+def _run_forward(cells: nn.Module, x_gates, mask):
+  hidden, back = nn.vjp(lambda cells, x_gates: _run(cells, x_gates, mask), cells, x_gates)
+  return hidden, (back, hidden)
+
+
+def _run_backward(saved, dy):
+  back, hidden = saved
+  gradients, d_gates = back(dy)
+  before = jnp.concatenate([jnp.zeros_like(hidden[:1]), hidden[:-1]])
+  kernel = gradients["params"]["kernel"]
+  flat = [a.reshape(-1, *a.shape[2:]) for a in (before, d_gates)]
+  new = convolution.kernel_gradient(*flat, k=kernel.shape[0]).astype(kernel.dtype)
+  return {"params": {**gradients["params"], "kernel": new}}, d_gates, None
+
+
+_scan_words = nn.custom_vjp(_run, forward_fn=_run_forward, backward_fn=_run_backward)
+
+
 class Recurrence(nn.Module):
   """The ConvLSTM over the words and, with `has_head`, two deconvolutions that change neither
   channels nor size.
 
-  The input's convolution needs no memory and is done for all words at once; the four gates'
-  convolutions of h are one.
+  The input's convolution needs no memory and is done for all words at once. `unroll`: how many
+  words one turn of the loop reads.
   """
 
   kernel_size: int
@@ -71,6 +102,7 @@ class Recurrence(nn.Module):
   forget_bias: float
   has_head: bool
   dtype: Any = jnp.float32
+  unroll: int = 1
 
   @nn.compact
   def __call__(
@@ -83,10 +115,15 @@ class Recurrence(nn.Module):
     )(maps)
     bias = self.param("bias", _gate_bias(self.forget_bias), (4 * channels,))
     x_gates = x_gates + bias.astype(self.dtype)
-    scan = nn.scan(Cell, variable_broadcast="params", split_rngs={"params": False})
-    cell = scan(channels, self.kernel_size, self.peephole, self.dtype, name="cell")
-    empty = jnp.zeros(maps.shape[1:], jnp.float32)
-    _, hidden = cell((empty, empty.astype(self.dtype)), (x_gates, mask))
+    keep_gates = jax.checkpoint_policies.save_only_these_names("gates")
+    scan = nn.scan(
+      nn.remat(Cell, policy=keep_gates, prevent_cse=False),
+      variable_broadcast="params",
+      split_rngs={"params": False},
+      unroll=self.unroll,
+    )
+    cells = scan(channels, self.kernel_size, self.peephole, self.dtype, name="cell")
+    hidden = _scan_words(cells, x_gates, mask)
     if not self.has_head:
       return hidden
     # A fractionally strided convolution of stride 1 is a convolution with its kernel turned round.

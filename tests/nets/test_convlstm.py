@@ -33,7 +33,7 @@ def _reference(params, x, mask):
   hidden = []
   for t in range(len(x)):
     gates = _convolve(x[t], params["from_input"]["kernel"]) + params["bias"]
-    i, f, g, o = np.split(gates + _convolve(h, cell["from_memory"]["kernel"]), 4, -1)
+    i, f, g, o = np.split(gates + _convolve(h, cell["kernel"]), 4, -1)
     peep = {n: cell.get(f"peephole_{n}", 0.0) for n in ("input", "forget", "output")}
     new_c = _sigmoid(f + peep["forget"] * c) * c
     new_c = new_c + _sigmoid(i + peep["input"] * c) * np.tanh(g)
@@ -94,7 +94,7 @@ def test_peepholes_have_the_shape_asked_for_and_every_weight_learns():
       gradient = np.asarray(gradients["cell"][f"peephole_{gate}"])
       assert gradient.shape == shape and (gradient != 0).all(), gate
   module, params, _, _ = _case("none")
-  assert list(params["cell"]) == ["from_memory"]
+  assert list(params["cell"]) == ["kernel"]
 
 
 def test_padding_changes_nothing_and_holds_the_memory():

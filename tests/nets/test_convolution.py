@@ -42,89 +42,107 @@ def _transposed(x, kernel, stride):
   return out
 
 
-FORMS = {
-  "strided": (_strided, convolution.strided, convolution.dense_strided, convolution.native_strided),
-  "transposed": (
-    _transposed,
-    convolution.transposed,
-    convolution.dense_transposed,
-    convolution.native_transposed,
-  ),
-}
+def _to_kernel(x, dy, k, stride):
+  """Each tap's gradient: the inputs it saw times the gradients of the outputs it reached."""
+  low = (k - 1) // 2
+  high = k - stride - low
+  padded = np.pad(x, ((0, 0), (low, high), (low, high), (0, 0)))
+  h, w = dy.shape[1:3]
+  seen = [
+    [padded[:, i : i + stride * h : stride, j : j + stride * w : stride] for j in range(k)]
+    for i in range(k)
+  ]
+  return np.array([[np.einsum("nhwc,nhwf->cf", s, dy) for s in row] for row in seen])
 
 
-def _case(k, c=3, f=5, size=4):
+def _case(k, c=3, f=5, size=4, stride=1, n=2):
+  """Images, a kernel and a gradient of `strided`'s output."""
   rng = np.random.default_rng(k)
-  return rng.normal(size=(2, size, size, c)), rng.normal(size=(k, k, c, f))
+  x, kernel = rng.normal(size=(n, size, size, c)), rng.normal(size=(k, k, c, f))
+  return x, kernel, rng.normal(size=(n, size // stride, size // stride, f))
 
 
-@pytest.mark.parametrize("form", FORMS)
+def _f32(*arrays):
+  return [jnp.asarray(a, jnp.float32) for a in arrays]
+
+
+def _close(got, expected):
+  np.testing.assert_allclose(got, expected, rtol=1e-4, atol=1e-4)
+
+
+# Channels on either side of every rule that chooses a form: folded by 4, by 2, not at all; a thin
+# result, a wide one; few channels, very many.
+CHANNELS = [(3, 3), (3, 12), (2, 30), (20, 4), (260, 2)]
+
+
+@pytest.mark.parametrize(("c", "f"), CHANNELS)
+@pytest.mark.parametrize(("k", "stride"), [(4, 1), (5, 1), (4, 2), (5, 2)])
+def test_values_and_gradients_equal_the_loops(k, stride, c, f):
+  x, kernel, dy = _case(k, c, f, 4, stride)
+  y, back = jax.vjp(lambda *a: convolution.strided(*a, stride), *_f32(x, kernel))
+  dx, dk = back(*_f32(dy))
+  _close(y, _strided(x, kernel, stride))
+  swapped = np.swapaxes(kernel, 2, 3)
+  expected_dx, expected_dk = _transposed(dy, swapped, stride), _to_kernel(x, dy, k, stride)
+  _close(dx, expected_dx)
+  _close(dk, expected_dk)
+  # The transposed convolution: what was the gradient to the input is now the value.
+  y, back = jax.vjp(lambda *a: convolution.transposed(*a, stride), *_f32(dy, swapped))
+  dx, dk = back(*_f32(x))
+  _close(y, expected_dx)
+  _close(dx, _strided(x, kernel, stride))
+  _close(dk, np.swapaxes(expected_dk, 2, 3))
+
+
 @pytest.mark.parametrize(("k", "stride"), KERNELS_AND_STRIDES)
-def test_every_form_equals_the_loop_in_values_and_gradients(form, k, stride):
-  reference, *forms = FORMS[form]
-  x, kernel = _case(k)
-  y = reference(x, kernel, stride)
-  dy = np.random.default_rng(9).normal(size=y.shape)
-  # The convolution is bilinear, so its slopes are exact differences of the reference.
-  direction = np.random.default_rng(8).normal(size=x.shape)
-  turn = np.random.default_rng(7).normal(size=kernel.shape)
-  along_x = (reference(direction, kernel, stride) * dy).sum()
-  along_kernel = (reference(x, turn, stride) * dy).sum()
-  for fn in forms:
-
-    def run(x, kernel, fn=fn):
-      y, back = jax.vjp(lambda x, kernel: fn(x, kernel, stride), x, kernel)
-      return y, *back(jnp.asarray(dy, jnp.float32))
-
-    got, dx, dk = jax.jit(run)(jnp.asarray(x, jnp.float32), jnp.asarray(kernel, jnp.float32))
-    np.testing.assert_allclose(got, y, atol=1e-4)
-    np.testing.assert_allclose((dx * direction).sum(), along_x, rtol=1e-4, atol=1e-3)
-    np.testing.assert_allclose((dk * turn).sum(), along_kernel, rtol=1e-4, atol=1e-3)
+def test_every_form_of_a_pass_equals_the_loop_whatever_the_rules_choose(k, stride):
+  x, kernel, dy = _case(k, 3, 5, 8, stride)
+  value, to_input = _strided(x, kernel, stride), _transposed(dy, np.swapaxes(kernel, 2, 3), stride)
+  to_kernel = _to_kernel(x, dy, k, stride)
+  x, kernel, dy = _f32(x, kernel, dy)
+  _close(convolution.native_strided(x, kernel, stride), value)
+  _close(convolution.native_to_input(dy, kernel, stride), to_input)
+  _close(convolution.native_to_kernel(x, dy, k, stride), to_kernel)
+  _close(convolution.patches(x, kernel, stride), value)
+  _close(convolution.sub_pixel(dy, kernel, stride), to_input)
+  _close(convolution.overlap_add(dy, kernel, stride), to_input)
+  _close(convolution.in_turns(x, dy, k, stride), to_kernel)
+  for fold in (1, 2, 4):
+    _close(convolution.row_products(x, dy, k, stride, fold), to_kernel)
+    if stride == 1:
+      low = (k - 1) // 2
+      _close(convolution.folded(x, kernel, (low, k - 1 - low), fold), value)
 
 
-@pytest.mark.parametrize(("c", "f"), [(2, 9), (9, 2), (20, 4)])
-def test_both_kernel_gradients_and_both_forward_forms_agree_with_native(c, f):
-  """Channel counts on either side of every rule that chooses a form."""
-  x, kernel = (jnp.asarray(a, jnp.float32) for a in _case(4, c, f, 6))
-  for form in FORMS:
-    _, ours, _, native = FORMS[form]
-
-    def loss(fn):
-      return lambda x, kernel: (fn(x, kernel, 2) ** 2).sum()
-
-    got, expected = (jax.jit(jax.grad(loss(fn), (0, 1)))(x, kernel) for fn in (ours, native))
-    for a, b in zip(got, expected):
-      np.testing.assert_allclose(a, b, rtol=2e-4, atol=2e-3)
+@pytest.mark.parametrize("images", [3, 4, 7])
+def test_the_kernel_s_gradient_counts_every_image_once(monkeypatch, images):
+  """With two images at a time: a rest of one, none, and several turns."""
+  monkeypatch.setattr(convolution, "_POSITIONS", 8)
+  x, _, dy = _case(5, 3, 5, 4, 2, images)
+  _close(convolution.in_turns(*_f32(x, dy), 5, 2), _to_kernel(x, dy, 5, 2))
 
 
-def test_transposed_is_the_adjoint_of_strided():
-  x, kernel = _case(5, size=6)
-  y = np.random.default_rng(3).normal(size=(2, 3, 3, 5))
-  left = (np.asarray(convolution.strided(jnp.float32(x), jnp.float32(kernel))) * y).sum()
-  swapped = jnp.float32(np.swapaxes(kernel, 2, 3))
-  right = (np.asarray(convolution.transposed(jnp.float32(y), swapped)) * x).sum()
-  np.testing.assert_allclose(left, right, rtol=1e-4)
+def test_the_cpu_s_program_holds_only_convolutions_in_the_form_that_xla_is_fast_on():
+  """Gradients included: images first, channels last, none of the input dilated."""
+  kernel, thin = jnp.ones((5, 5, 8, 8)), jnp.ones((5, 5, 3, 3))
 
+  def loss(kernel, thin, x, image):
+    x = convolution.transposed(convolution.strided(x, kernel), kernel)
+    made = convolution.same(x, kernel), convolution.same(image, thin)
+    return sum((y**2).sum() for y in made)
 
-def test_no_dilated_or_strided_convolution_in_a_gradient_inside_a_scan():
-  """XLA's CPU backend is tens of times slower on them, there most of all."""
-  kernel = jnp.ones((4, 4, 3, 3))
-
-  def loss(kernel, x):
-    def word(x, _):
-      return convolution.transposed(convolution.strided(x, kernel), kernel), None
-
-    return jax.lax.scan(jax.checkpoint(word), x, None, length=3)[0].sum()
-
-  lowered = jax.jit(jax.grad(loss)).lower(kernel, jnp.ones((1, 4, 4, 3)))
-  text = lowered.as_text()
-  found = [line for line in text.splitlines() if "stablehlo.convolution" in line]
-  assert found
-  assert not [li for li in found if re.search(r"(stride|dilate) = \[2", li)]
+  lowered = jax.jit(jax.grad(loss, (0, 1, 2, 3))).lower(
+    kernel, thin, jnp.ones((1, 8, 8, 8)), jnp.ones((1, 8, 8, 3))
+  )
+  found = [li for li in lowered.as_text().splitlines() if "stablehlo.convolution" in li]
+  assert len(found) >= 6
+  for line in found:
+    assert "[b, 0, 1, f]x[0, 1, i, o]->[b, 0, 1, f]" in line
+    assert not re.search(r"lhs_dilate = \[[^\]]*[2-9]", line)
 
 
 def test_bfloat16_stays_bfloat16_in_values_and_gradients():
-  x, kernel = (jnp.asarray(a, jnp.bfloat16) for a in _case(4))
+  x, kernel = (jnp.asarray(a, jnp.bfloat16) for a in _case(4)[:2])
   for fn in (convolution.strided, convolution.transposed):
 
     def run(x, kernel, fn=fn):

@@ -1,0 +1,30 @@
+"""Large pages for the memory that XLA's CPU backend asks for anew at every step.
+
+By default glibc hands such blocks back at once and the system clears them again in pages of 4 KB:
+copies then run at a fifth of their speed (BUILD_NOTES.md). glibc reads its settings when a program
+starts, so the program is started once more with them.
+"""
+
+from __future__ import annotations
+
+import os
+import sys
+
+_VARIABLE = "GLIBC_TUNABLES"
+_SETTINGS = {
+  "hugetlb": 1,  # ask for large pages
+  "mmap_max": 0,  # one heap for all blocks
+  "trim_threshold": 1 << 62,  # which never shrinks
+  "top_pad": 256 << 20,  # and grows by so many bytes
+}
+
+
+def restart_with_large_pages() -> None:
+  """Replaces this process by the same command with glibc's allocator set; returns where that is
+  done already, where GLIBC_TUNABLES sets the allocator, and where there is no Linux."""
+  before = os.environ.get(_VARIABLE, "")
+  if not sys.platform.startswith("linux") or "glibc.malloc" in before:
+    return
+  settings = [f"glibc.malloc.{name}={value}" for name, value in _SETTINGS.items()]
+  environment = {**os.environ, _VARIABLE: ":".join(filter(None, [before, *settings]))}
+  os.execve(sys.executable, sys.orig_argv, environment)
