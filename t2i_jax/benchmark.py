@@ -78,7 +78,8 @@ def flops_per_caption(config: config_lib.Config) -> int:
   )
   real_images = 1 if config.real_pairing == "corresponding" else words - 1
   d = parts["discriminator"]
-  return drawing * (3 + k - 1) + d * (3 * k * (real_images + words) + 2 * words)
+  fakes = words - 1
+  return drawing * (3 + k - 1) + d * (3 * k * (real_images + fakes) + 2 * fakes)
 
 
 def measured_peak(dtype: Any) -> float:

@@ -46,12 +46,13 @@ class TrainedRun:
     draw = steps.make_draw(self.config, networks_lib.build(self.config))
     table = jax.device_put(table)
     size = min(batch_size, len(ids))
+    # The last batch is filled up with its first rows, so that one shape is compiled.
+    batches = [np.arange(first, first + size) % len(ids) for first in range(0, len(ids), size)]
+    others = steps.room(self.config, np.stack([length[rows] for rows in batches]))
     parts = []
-    for first in range(0, len(ids), size):
-      # The last batch is filled up with its first rows, so that one shape is compiled.
-      rows = np.arange(first, first + size) % len(ids)
-      key = jax.random.fold_in(jax.random.key(self.config.seed), first)
-      parts.append(np.asarray(draw(self.variables, table, ids[rows], length[rows], key)))
+    for rows in batches:
+      key = jax.random.fold_in(jax.random.key(self.config.seed), rows[0])
+      parts.append(np.asarray(draw(self.variables, table, ids[rows], length[rows], key, others)))
     return np.concatenate(parts)[: len(ids)]
 
 

@@ -22,9 +22,9 @@ import flax.linen as nn
 import jax
 import jax.numpy as jnp
 from jax import ad_checkpoint, lax
-from jaxtyping import Array, Bool, Float
+from jaxtyping import Array, Float
 
-from t2i_jax.nets import convolution, layers
+from t2i_jax.nets import convolution, layers, packing
 
 # The report gives no initialisation for these layers. N(0, 0.02) would let a 3-channel 5x5 layer
 # pass on a sixth of its input's spread, so they start at the scale that keeps it.
@@ -106,15 +106,15 @@ class Recurrence(nn.Module):
 
   @nn.compact
   def __call__(
-    self, maps: Float[Array, "t b h w c"], mask: Bool[Array, "t b"] | None
-  ) -> Float[Array, "t b h w c"]:
-    """Reads the words left to right; a padded word (mask False) leaves the memory untouched."""
+    self, maps: Float[Array, "n h w c"], words: packing.Packing
+  ) -> Float[Array, "n h w c"]:
+    """Reads each caption's words left to right; an empty slot leaves the memory untouched."""
     channels = maps.shape[-1]
     x_gates = layers.Convolution(
       "same", 4 * channels, self.kernel_size, False, INIT, self.dtype, name="from_input"
     )(maps)
     bias = self.param("bias", _gate_bias(self.forget_bias), (4 * channels,))
-    x_gates = x_gates + bias.astype(self.dtype)
+    x_gates = packing.spread(words, x_gates + bias.astype(self.dtype))
     keep_gates = jax.checkpoint_policies.save_only_these_names("gates")
     scan = nn.scan(
       nn.remat(Cell, policy=keep_gates, prevent_cse=False),
@@ -123,7 +123,7 @@ class Recurrence(nn.Module):
       unroll=self.unroll,
     )
     cells = scan(channels, self.kernel_size, self.peephole, self.dtype, name="cell")
-    hidden = _scan_words(cells, x_gates, mask)
+    hidden = packing.collect(words, _scan_words(cells, x_gates, words.mask))
     if not self.has_head:
       return hidden
     # A fractionally strided convolution of stride 1 is a convolution with its kernel turned round.

@@ -14,9 +14,9 @@ from typing import TYPE_CHECKING, Any
 import flax.linen as nn
 import jax
 import jax.numpy as jnp
-from jaxtyping import Array, Float, Int
+from jaxtyping import Array, Float
 
-from t2i_jax.nets import convlstm, discriminator, generator
+from t2i_jax.nets import convlstm, discriminator, generator, packing
 
 if TYPE_CHECKING:
   from t2i_jax import config as config_lib
@@ -33,7 +33,6 @@ class Networks:
   gnn: generator.Generator | None
   recurrence: convlstm.Recurrence | None
   discriminator: discriminator.Discriminator
-  mask_padding: bool
 
   def modules(self) -> dict[str, nn.Module | None]:
     """By the names that variables and checkpoints use."""
@@ -70,27 +69,22 @@ def build(config: config_lib.Config) -> Networks:
     gnn=None if config.share_gnn else draws.clone(),
     recurrence={"none": None, "convlstm": recurrence}[config.recurrence],
     discriminator=discriminator.Discriminator(config.base_channels, config.kernel_size, dtype),
-    mask_padding=config.mask_padding,
   )
 
 
-def init(networks: Networks, key: jax.Array, words: jax.ShapeDtypeStruct) -> dict[str, Variables]:
-  """Fresh variables for words of shape [t b e]."""
+def init(networks: Networks, key: jax.Array, width: int) -> dict[str, Variables]:
+  """Fresh variables for words of `width` values."""
   keys = dict(zip((*DRAWING, "discriminator"), jax.random.split(key, 4)))
-  words = jnp.zeros(words.shape, words.dtype)
+  words, packed = jnp.zeros((2, width)), packing.pack(jnp.array([2]), 2, True)
   made = {name: {} for name in keys}
   made["generator"] = networks.generator.init(keys["generator"], words, None, True)
   if networks.gnn is not None:
-    made["gnn"] = networks.gnn.init(keys["gnn"], words[0], None, True)
+    made["gnn"] = networks.gnn.init(keys["gnn"], words, None, True)
   if networks.recurrence is not None:
-    maps = jax.eval_shape(
-      lambda: networks.generator.apply(
-        made["generator"], words, None, False, method=generator.Generator.lower
-      )
+    maps = networks.generator.apply(
+      made["generator"], words, None, False, method=generator.Generator.lower
     )
-    made["recurrence"] = networks.recurrence.init(
-      keys["recurrence"], jnp.zeros(maps.shape, maps.dtype), None
-    )
+    made["recurrence"] = networks.recurrence.init(keys["recurrence"], maps, packed)
   size = networks.generator.image_size
   made["discriminator"] = networks.discriminator.init(
     keys["discriminator"], jnp.zeros((1, size, size, 3)), None
@@ -101,33 +95,19 @@ def init(networks: Networks, key: jax.Array, words: jax.ShapeDtypeStruct) -> dic
   }
 
 
-def is_word(length: Int[Array, "b"], slots: int) -> Array:
-  """bool[t b]: True where a slot holds one of the caption's words, False where it is padding."""
-  return jnp.arange(slots)[:, None] < length
-
-
-def is_last_word(length: Int[Array, "b"], slots: int) -> Array:
-  """bool[t b]: True at the caption's true last word."""
-  return jnp.arange(slots)[:, None] == length - 1
-
-
 def draw(
   networks: Networks,
   variables: dict[str, Variables],
-  words: Float[Array, "t b e"],
-  length: Int[Array, "b"],
+  words: Float[Array, "n e"],
+  packed: packing.Packing,
   train: bool,
-) -> tuple[Float[Array, "t b h w 3"], dict[str, Any]]:
+) -> tuple[Float[Array, "n h w 3"], dict[str, Any]]:
   """Images in [-1, 1], one for every word read so far, and the batch_stats that training would
   keep.
 
-  The last word goes through the GNN, the others through the generator; what stands in a padded slot
-  is undefined.
-  With one set of parameters for both, all words go through it in one batch.
+  The captions' last words go through the GNN, the others through the generator; with one set of
+  parameters for both, all go through it in one batch.
   """
-  slots = words.shape[0]
-  mask = is_word(length, slots) if networks.mask_padding else None
-  last = is_last_word(length, slots)
   stats = {name: variables[name]["batch_stats"] for name in DRAWING}
 
   def run(name: str, method: str, x, weights):
@@ -145,24 +125,16 @@ def draw(
     return y
 
   def run_pair(method: str, x):
+    # Without a mask every slot counts, and none is left empty.
+    weights = None if packed.mask is None else packed.weight
     if networks.gnn is None:
-      return run("generator", method, x, None if mask is None else mask.astype(jnp.float32))
-    others = (is_word(length, slots) if mask is not None else jnp.ones_like(last)) & ~last
-    drawn = run("generator", method, x, others.astype(jnp.float32))
-    drawn_last = run("gnn", method, _at_last_word(x, length), None)
-    return jnp.where(last[..., None, None, None], drawn_last[None], drawn)
+      return run("generator", method, x, weights)
+    m = packed.others
+    others = run("generator", method, x[:m], None if weights is None else weights[:m])
+    return jnp.concatenate([others, run("gnn", method, x[m:], None)])
 
   maps = run_pair("lower", words)
   if networks.recurrence is not None:
-    maps = networks.recurrence.apply({"params": variables["recurrence"]["params"]}, maps, mask)
+    maps = networks.recurrence.apply({"params": variables["recurrence"]["params"]}, maps, packed)
   images = run_pair("upper", maps)
   return images.astype(jnp.float32), stats
-
-
-def last_images(images: Float[Array, "t b h w 3"], length: Int[Array, "b"]):
-  """The images after each caption's last word: [b h w 3]."""
-  return _at_last_word(images, length)
-
-
-def _at_last_word(x: Float[Array, "t b *rest"], length: Int[Array, "b"]) -> Float[Array, "b *rest"]:
-  return x[length - 1, jnp.arange(x.shape[1])]

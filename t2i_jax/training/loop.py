@@ -159,7 +159,9 @@ def _run(
                  unit="captions",
                  desc="train", mininterval=1.0) as bar:  # fmt: skip
     for step in range(first + 1, total + 1):
-      state, values = train_step(state, resident, jax.device_put(order(step - 1)))
+      rows = order(step - 1)
+      others = steps.room(config, corpus.length[rows])
+      state, values = train_step(state, resident, jax.device_put(rows), others)
       if pending is not None:
         fetch()
       pending = (step, values)
@@ -192,7 +194,12 @@ def _strip_writer(
 
   def show(step: int, state: state_lib.TrainState) -> None:
     images = draw(
-      state.variables(), table, corpus.ids[rows], corpus.length[rows], jax.random.key(config.seed)
+      state.variables(),
+      table,
+      corpus.ids[rows],
+      corpus.length[rows],
+      jax.random.key(config.seed),
+      steps.room(config, corpus.length[rows][None]),
     )
     sheet = pictures.strips(
       np.asarray(images),

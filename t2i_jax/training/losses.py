@@ -11,7 +11,7 @@ from typing import Literal
 
 import jax
 import jax.numpy as jnp
-from jaxtyping import Array, Float
+from jaxtyping import Array, Float, Int
 
 
 def weighted_mean(values: Float[Array, "*n"], weights: Float[Array, "*n"]) -> Float[Array, ""]:
@@ -62,27 +62,29 @@ def distance(
 
 
 def euclid(
-  images: Float[Array, "t b h w 3"],
+  images: Float[Array, "n h w 3"],
   own: Float[Array, "b h w 3"],
-  counted: Float[Array, "t b"],
-  last: Float[Array, "b h w 3"],
+  caption: Int[Array, "n"],
+  counted: Float[Array, "n"],
   target: Literal["last", "mean_image", "mean_distance", "none"],
   reduction: Literal["pixel_mean", "norm", "sum"],
 ) -> Float[Array, ""]:
   """The Euclidean term: how far the words' images are from the caption's own image, averaged over
-  captions.
+  captions. Image i is of a word of caption[i]; the last b images are the captions' last words'.
 
   last: the last word's image (the report's original method). mean_image: the mean of the images of
-  all counted words
-  (its mean method). mean_distance: each counted word's image, distances averaged. none: 0.
+  all counted words (its mean method). mean_distance: each counted word's image, distances averaged.
+  none: 0.
   """
+  b = own.shape[0]
   if target == "none":
     return jnp.zeros(())
   if target == "last":
-    return distance(last, own, reduction).mean()
-  share = counted / jnp.maximum(counted.sum(0), 1e-9)
+    return distance(images[-b:], own, reduction).mean()
+  share = counted * (caption == jnp.arange(b)[:, None])
+  share = share / jnp.maximum(share.sum(1, keepdims=True), 1e-9)
   if target == "mean_image":
-    mean_image = (share[..., None, None, None] * images).sum(0)
+    mean_image = jnp.tensordot(share, images, 1)
     return distance(mean_image, own, reduction).mean()
-  each = distance(images, jnp.broadcast_to(own, images.shape), reduction)
-  return (share * each).sum(0).mean()
+  each = distance(images, own[caption], reduction)
+  return (share @ each).mean()

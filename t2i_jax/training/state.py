@@ -67,8 +67,7 @@ def init_state(
   """A fresh state from the seed. Call it inside jit: leaves made eagerly may share memory and
   cannot be donated."""
   weights_key, rng = jax.random.split(jax.random.key(config.seed))
-  words = jax.ShapeDtypeStruct((2, 2, config.embedding_dim + config.noise_dim), jnp.float32)
-  variables = networks_lib.init(networks, weights_key, words)
+  variables = networks_lib.init(networks, weights_key, config.embedding_dim + config.noise_dim)
   states = {
     name: NetState(v["params"], v["batch_stats"], optimizers[name].init(v["params"]))
     for name, v in variables.items()

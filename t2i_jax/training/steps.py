@@ -18,6 +18,7 @@ import optax
 from jaxtyping import Array, Float, Int, UInt8
 
 from t2i_jax.nets import networks as networks_lib
+from t2i_jax.nets import packing
 from t2i_jax.training import losses
 from t2i_jax.training import state as state_lib
 
@@ -47,8 +48,8 @@ class Batch:
   """What one update sees. Images are in [-1, 1]; `real_weights` counts each real image that D is
   shown."""
 
-  words: Float[Array, "t b e"]
-  length: Int[Array, "b"]
+  words: Float[Array, "n e"]
+  packed: packing.Packing
   own: Float[Array, "b h w 3"]
   reals: Float[Array, "r h w 3"]
   real_weights: Float[Array, "r"]
@@ -60,40 +61,43 @@ def to_unit_range(images_u8: UInt8[Array, "*n h w 3"]) -> Float[Array, "*n h w 3
 
 
 def read_words(
-  table: Float[Array, "v e"], ids: Int[Array, "b t"], noise_dim: int, key: Array
-) -> Float[Array, "t b z"]:
+  table: Float[Array, "v e"],
+  ids: Int[Array, "b t"],
+  packed: packing.Packing,
+  noise_dim: int,
+  key: Array,
+) -> Float[Array, "n z"]:
   """The vectors of the captions' words, each followed by its caption's noise from U[-1, 1]."""
-  words = table[ids.T]
+  words = table[ids.T.reshape(-1).at[packed.slot].get(mode="fill", fill_value=0)]
   noise = jax.random.uniform(key, (ids.shape[0], noise_dim), minval=-1.0, maxval=1.0)
-  noise = jnp.broadcast_to(noise, (*words.shape[:2], noise_dim))
-  return jnp.concatenate([words, noise], axis=-1)
-
-
-def judged(length: Int[Array, "b"], slots: int, mask_padding: bool) -> Float[Array, "t b"]:
-  """1 for the images that D sees: every word's but the last one's; padded slots count when they are
-  not masked."""
-  seen = ~networks_lib.is_last_word(length, slots)
-  if mask_padding:
-    seen &= networks_lib.is_word(length, slots)
-  return seen.astype(jnp.float32)
+  return jnp.concatenate([words, noise[packed.caption]], axis=-1)
 
 
 def gather(
-  config: config_lib.Config, resident: Resident, captions: Int[Array, "b"], key: Array
+  config: config_lib.Config,
+  resident: Resident,
+  captions: Int[Array, "b"],
+  key: Array,
+  others: int | None,
 ) -> Batch:
-  """The batch of these captions. Random reals: one for each word's image; corresponding: each image
+  """The batch of these captions, with room for `others` words besides the last ones (None: for all
+  there could be). Random reals: one for each word's image that D sees; corresponding: each image
   once, weighted."""
   noise_key, reals_key = jax.random.split(key)
   length, image = resident.length[captions], resident.image[captions]
-  words = read_words(resident.table, resident.ids[captions], config.noise_dim, noise_key)
+  ids = resident.ids[captions]
+  b, slots = ids.shape
+  packed = packing.pack(length, slots, config.mask_padding, others)
+  words = read_words(resident.table, ids, packed, config.noise_dim, noise_key)
   own = to_unit_range(resident.images_u8[image])
-  weights = judged(length, words.shape[0], config.mask_padding)
   if config.real_pairing == "corresponding":
-    return Batch(words, length, own, own, weights.sum(0))
-  # Every slot but the last can hold a word that D judges.
-  weights = weights[:-1].reshape(-1)
-  chosen = jax.random.randint(reals_key, weights.shape, 0, resident.images_u8.shape[0])
-  return Batch(words, length, own, to_unit_range(resident.images_u8[chosen]), weights)
+    judged = length - 1 if config.mask_padding else jnp.full(b, slots - 1)
+    return Batch(words, packed, own, own, judged.astype(jnp.float32))
+  # Drawn for every slot, so that the room makes no difference.
+  chosen = jax.random.randint(reals_key, (slots * b,), 0, resident.images_u8.shape[0])
+  chosen = chosen.at[packed.slot[: packed.others]].get(mode="fill", fill_value=0)
+  reals = to_unit_range(resident.images_u8[chosen])
+  return Batch(words, packed, own, reals, packed.weight[: packed.others])
 
 
 def update_discriminator(
@@ -102,10 +106,11 @@ def update_discriminator(
   optimizer: optax.GradientTransformation,
   state: state_lib.NetState,
   batch: Batch,
-  fakes: Float[Array, "t b h w 3"],
+  images: Float[Array, "n h w 3"],
 ) -> tuple[state_lib.NetState, Metrics]:
-  """D after one step on real images and on `fakes`, which get no gradient."""
-  counted = judged(batch.length, fakes.shape[0], config.mask_padding)
+  """D after one step on real images and on those of all words but the last, which get no
+  gradient."""
+  fakes, counted = _judged(batch, images)
 
   def loss_of(params):
     real = networks.discriminator.apply({"params": params}, batch.reals, batch.real_weights)
@@ -129,26 +134,28 @@ def image_loss(
   networks: networks_lib.Networks,
   discriminator: state_lib.NetState,
   batch: Batch,
-  images: Float[Array, "t b h w 3"],
+  images: Float[Array, "n h w 3"],
 ) -> tuple[Float[Array, ""], Metrics]:
   """What the images cost generator, GNN and recurrence: adversarial loss through D plus the
   weighted Euclidean term."""
-  counted = judged(batch.length, images.shape[0], config.mask_padding)
-  fake = networks.discriminator.apply({"params": discriminator.params}, images, counted)
+  fakes, counted = _judged(batch, images)
+  fake = networks.discriminator.apply({"params": discriminator.params}, fakes, counted)
   adversarial = losses.ADVERSARIAL[config.adversarial](fake, counted)
-  last = networks_lib.last_images(images, batch.length)
-  is_word = networks_lib.is_word(batch.length, images.shape[0])
-  compared = is_word if config.mask_padding else jnp.ones_like(is_word)
   euclid = losses.euclid(
     images,
     batch.own,
-    compared.astype(jnp.float32),
-    last,
+    batch.packed.caption,
+    batch.packed.weight,
     config.euclid_target,
     config.euclid_reduction,
   )
   loss = adversarial + config.euclid_weight * euclid
   return loss, {"g/loss": loss, "g/adversarial": adversarial, "g/euclid": euclid}
+
+
+def _judged(batch: Batch, images: Float[Array, "n h w 3"]):
+  """The images that D sees, every word's but the last, and how much each counts."""
+  return images[: batch.packed.others], batch.packed.weight[: batch.packed.others]
 
 
 def _apply(optimizer, state: state_lib.NetState, gradients, batch_stats=None) -> state_lib.NetState:
@@ -175,7 +182,7 @@ def update(
       name: {"params": params[name], "batch_stats": getattr(state, name).batch_stats}
       for name in networks_lib.DRAWING
     }
-    return networks_lib.draw(networks, variables, batch.words, batch.length, train=True)
+    return networks_lib.draw(networks, variables, batch.words, batch.packed, train=True)
 
   discriminator = state.discriminator
   for batch in batches[:-1]:
@@ -205,26 +212,36 @@ def make_train_step(
   networks: networks_lib.Networks,
   optimizers: dict[str, optax.GradientTransformation],
 ) -> Callable[[state_lib.TrainState, Resident, Any], tuple[state_lib.TrainState, Metrics]]:
-  """The jitted step (state, resident, captions i32[k b]) -> (state, metrics); the state's memory is
-  donated."""
+  """The jitted step (state, resident, captions i32[k b], others) -> (state, metrics); the state's
+  memory is donated. `others` is static: `room` for these captions."""
 
-  def step(state, resident, captions):
+  def step(state, resident, captions, others=None):
     keys = jax.random.split(jax.random.fold_in(state.rng, state.step), captions.shape[0])
-    batches = [gather(config, resident, *pair) for pair in zip(captions, keys)]
+    batches = [gather(config, resident, *pair, others) for pair in zip(captions, keys)]
     return update(config, networks, optimizers, state, batches)
 
-  return jax.jit(step, donate_argnums=0)
+  return jax.jit(step, donate_argnums=0, static_argnums=3)
+
+
+def room(config: config_lib.Config, length: Any) -> int | None:
+  """`others` for the captions whose lengths are i[k b]: enough for the fullest of the k batches.
+  None where empty slots are words as well."""
+  if not config.mask_padding:
+    return None
+  return packing.room(int(length.sum(-1).max()), length.shape[-1], config.max_words)
 
 
 def make_draw(
   config: config_lib.Config, networks: networks_lib.Networks
 ) -> Callable[..., UInt8[Array, "b t h w 3"]]:
-  """The jitted (variables, table, ids i32[b t], length i32[b], key) -> images as bytes, with
-  running statistics."""
+  """The jitted (variables, table, ids i32[b t], length i32[b], key, others) -> images as bytes,
+  with running statistics; black in slots after the last word. `others` as in `make_train_step`."""
 
-  def draw(variables, table, ids, length, key):
-    words = read_words(table, ids, config.noise_dim, key)
-    images, _ = networks_lib.draw(networks, variables, words, length, train=False)
-    return jnp.round((jnp.swapaxes(images, 0, 1) + 1.0) * 127.5).astype(jnp.uint8)
+  def draw(variables, table, ids, length, key, others=None):
+    packed = packing.pack(length, ids.shape[1], config.mask_padding, others)
+    words = read_words(table, ids, packed, config.noise_dim, key)
+    images, _ = networks_lib.draw(networks, variables, words, packed, train=False)
+    images = jnp.swapaxes(packing.spread(packed, images + 1.0), 0, 1)
+    return jnp.round(images * 127.5).astype(jnp.uint8)
 
-  return jax.jit(draw)
+  return jax.jit(draw, static_argnums=5)

@@ -9,6 +9,7 @@ import pytest
 
 from t2i_jax import config as config_lib
 from t2i_jax.nets import networks as networks_lib
+from t2i_jax.nets import packing
 
 CONFIG = config_lib.Config(
   mode="bench",
@@ -25,10 +26,17 @@ LENGTH = jnp.array([3, 1, 4])
 def _network(config, slots=4):
   networks = networks_lib.build(config)
   words = jnp.asarray(np.random.default_rng(0).normal(size=(slots, 3, 6)), jnp.float32)
-  shape = jax.ShapeDtypeStruct(words.shape, words.dtype)
-  variables = jax.jit(lambda: networks_lib.init(networks, jax.random.key(0), shape))()
-  draw = jax.jit(lambda v, w, n: networks_lib.draw(networks, v, w, n, False)[0])
+  variables = jax.jit(lambda: networks_lib.init(networks, jax.random.key(0), 6))()
+  draw = jax.jit(lambda v, w, n: _draw(networks, v, w, n, False)[0])
   return networks, variables, words, draw
+
+
+def _draw(networks, variables, words, length, train, mask_padding=True):
+  """From words [t b e] to images [t b h w 3]."""
+  packed = packing.pack(length, len(words), mask_padding)
+  packed_words = packing.collect(packed, words)
+  images, stats = networks_lib.draw(networks, variables, packed_words, packed, train)
+  return packing.spread(packed, images), stats
 
 
 @pytest.mark.parametrize("position", ["start", "penultimate", "last", "last_plus_deconv"])
@@ -73,7 +81,7 @@ def test_a_shared_gnn_has_no_parameters_and_no_recurrence_none():
 def test_padding_does_not_reach_the_images_or_the_statistics():
   networks, variables, words, _ = _network(CONFIG)
   longer = jnp.pad(words, ((0, 3), (0, 0), (0, 0)), constant_values=9.0)
-  run = jax.jit(lambda w: networks_lib.draw(networks, variables, w, LENGTH, True))
+  run = jax.jit(lambda w: _draw(networks, variables, w, LENGTH, True))
   (short, stats), (long, stats_of_long) = run(words), run(longer)
   real = np.arange(4)[:, None] < np.asarray(LENGTH)
   np.testing.assert_allclose(short[real], long[:4][real], atol=1e-5)

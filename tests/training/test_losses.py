@@ -44,9 +44,9 @@ def test_the_three_distances_of_a_squared_error_of_a_tenth():
 
 
 # One pixel, three channels of the same value; two captions of three and two words; own images 0.
-IMAGES = jnp.array([[1.0, 2.0], [3.0, 4.0], [5.0, 100.0]])[..., None, None, None] * jnp.ones(3)
-COUNTED = jnp.array([[1.0, 1.0], [1.0, 1.0], [1.0, 0.0]])
-LAST = jnp.array([5.0, 4.0])[:, None, None, None] * jnp.ones(3)
+# The last words' images stand last; one place only fills up.
+IMAGES = jnp.array([1.0, 2.0, 3.0, 100.0, 5.0, 4.0])[:, None, None, None] * jnp.ones(3)
+CAPTION, COUNTED = jnp.array([0, 1, 0, 0, 0, 1]), jnp.array([1.0, 1.0, 1.0, 0.0, 1.0, 1.0])
 
 
 @pytest.mark.parametrize(
@@ -60,8 +60,8 @@ LAST = jnp.array([5.0, 4.0])[:, None, None, None] * jnp.ones(3)
 )
 def test_euclid_by_each_target(target, expected):
   own = jnp.zeros((2, 1, 1, 3))
-  got = losses.euclid(IMAGES, own, COUNTED, LAST, target, "pixel_mean")
+  got = losses.euclid(IMAGES, own, CAPTION, COUNTED, target, "pixel_mean")
   np.testing.assert_allclose(got, expected, rtol=1e-6)
   if target == "last":
-    total = losses.euclid(IMAGES, own, COUNTED, LAST, target, "sum")
+    total = losses.euclid(IMAGES, own, CAPTION, COUNTED, target, "sum")
     np.testing.assert_allclose(total, 3 * expected, rtol=1e-6)

@@ -11,6 +11,7 @@ import pytest
 
 from t2i_jax import config as config_lib
 from t2i_jax.nets import networks as networks_lib
+from t2i_jax.nets import packing
 from t2i_jax.training import losses, steps
 from t2i_jax.training import state as state_lib
 
@@ -48,20 +49,24 @@ def _parts(config):
   return networks, optimizers, state
 
 
-def _batch(config, slots=5, seed=0):
+LENGTH = np.array([5, 2, 3])
+
+
+def _batch(config, slots=5, seed=0, others=None):
   rng = np.random.default_rng(seed)
-  length = np.array([5, 2, 3], np.int32)
   words = rng.normal(size=(5, 3, 6))
-  words = np.concatenate([words, np.full((slots - 5, 3, 6), 7.0)])
+  words = jnp.asarray(np.concatenate([words, np.full((slots - 5, 3, 6), 7.0)]), jnp.float32)
   own = jnp.asarray(rng.uniform(-1, 1, (3, 16, 16, 3)), jnp.float32)
-  weights = steps.judged(jnp.asarray(length), slots, config.mask_padding).sum(0)
-  return steps.Batch(jnp.asarray(words, jnp.float32), jnp.asarray(length), own, own, weights)
+  packed = packing.pack(jnp.asarray(LENGTH), slots, config.mask_padding, others)
+  weights = LENGTH - 1 if config.mask_padding else np.full(3, slots - 1)
+  weights = jnp.asarray(weights, jnp.float32)
+  return steps.Batch(packing.collect(packed, words), packed, own, own, weights)
 
 
 @functools.cache
-def _updated(config, slots=5):
+def _updated(config, slots=5, others=None):
   networks, optimizers, state = _parts(config)
-  batches = [_batch(config, slots, seed) for seed in range(config.discriminator_steps)]
+  batches = [_batch(config, slots, seed, others) for seed in range(config.discriminator_steps)]
   run = jax.jit(lambda s, b: steps.update(config, networks, optimizers, s, b))
   return run(state, batches)
 
@@ -92,7 +97,7 @@ def test_discriminator_s_update_moves_the_discriminator_alone():
 
   def fakes(drawing):
     variables = {**state.variables(), **drawing}
-    return networks_lib.draw(networks, variables, batch.words, batch.length, True)[0]
+    return networks_lib.draw(networks, variables, batch.words, batch.packed, True)[0]
 
   def d_loss(drawing):
     net, metrics = steps.update_discriminator(
@@ -116,12 +121,12 @@ def test_one_forward_pass_equals_two():
   networks, optimizers, state = _parts(CONFIG)
   batch = _batch(CONFIG)
   d, adversarial = networks.discriminator, losses.non_saturating
-  slots = np.arange(5)[:, None]
-  counted = jnp.asarray((slots < np.asarray(batch.length) - 1).astype(np.float32))
+  counted = jnp.asarray((np.arange(5)[:, None] < LENGTH - 1).astype(np.float32))
 
   def draw(params):
     variables = {n: {**getattr(state, n).variables(), "params": params[n]} for n in DRAWING}
-    return networks_lib.draw(networks, variables, batch.words, batch.length, True)[0]
+    images = networks_lib.draw(networks, variables, batch.words, batch.packed, True)[0]
+    return packing.spread(batch.packed, images)
 
   def d_loss(params, images):
     fake = d.apply({"params": params}, images, counted)
@@ -130,7 +135,7 @@ def test_one_forward_pass_equals_two():
 
   def g_loss(params, d_params):
     images = draw(params)
-    last = images[batch.length - 1, np.arange(3)]
+    last = images[LENGTH - 1, np.arange(3)]
     fake = d.apply({"params": d_params}, images, counted)
     return adversarial(fake, counted) + 2.0 * ((last - batch.own) ** 2).mean()
 
@@ -168,6 +173,19 @@ def test_padding_changes_no_loss_and_no_update():
     np.testing.assert_allclose(x, y, rtol=1e-4, atol=1e-6)
 
 
+def test_room_for_more_words_than_there_are_changes_no_loss_and_no_update():
+  (a, m_a), (b, m_b) = (
+    _updated(CONFIG),
+    _updated(CONFIG, others=7),
+  )  # 4 + 1 + 2 words before the last
+  for name in m_a:
+    np.testing.assert_allclose(m_a[name], m_b[name], rtol=1e-4, atol=1e-6, err_msg=name)
+  for x, y in zip(
+    jax.tree.leaves(a.generator.batch_stats), jax.tree.leaves(b.generator.batch_stats)
+  ):
+    np.testing.assert_allclose(x, y, rtol=1e-4, atol=1e-6)
+
+
 @pytest.mark.slow
 def test_padding_that_is_not_masked_does():
   config = dataclasses.replace(CONFIG, mask_padding=False)
@@ -184,13 +202,6 @@ def test_weighted_reals_equal_the_same_images_repeated():
   once = run(batch.own, jnp.array([4.0, 1.0, 2.0]))
   repeated = run(batch.own[np.array([0, 0, 0, 0, 1, 2, 2])], jnp.ones(7))
   np.testing.assert_allclose(once[np.array([0, 0, 0, 0, 1, 2, 2])], repeated, atol=1e-4)
-
-
-def test_d_judges_all_words_but_the_last():
-  got = steps.judged(jnp.array([3, 1]), 4, mask_padding=True)
-  np.testing.assert_array_equal(got, [[1, 0], [1, 0], [0, 0], [0, 0]])
-  got = steps.judged(jnp.array([3, 1]), 4, mask_padding=False)
-  np.testing.assert_array_equal(got, [[1, 0], [1, 1], [0, 1], [1, 1]])
 
 
 CHANGES = [
@@ -234,27 +245,30 @@ def test_gathering_pairs_captions_with_their_images_and_draws_random_reals():
     images_u8=jnp.asarray(rng.integers(0, 256, (2, 16, 16, 3)), jnp.uint8),
   )
   config = dataclasses.replace(CONFIG, real_pairing="random", noise_dim=2)
-  batch = steps.gather(config, resident, jnp.array([2, 1]), jax.random.key(0))
-  np.testing.assert_array_equal(batch.length, [4, 3])
-  np.testing.assert_array_equal(batch.words[1, 0, :6], resident.table[8])
-  np.testing.assert_array_equal(batch.words[2, 1, :6], resident.table[6])
-  noise = np.asarray(batch.words[..., 6:])
-  assert (
-    (np.abs(noise) <= 1).all()
-    and (noise[0] == noise[3]).all()
-    and (noise[:, 0] != noise[:, 1]).all()
-  )
+  batch = steps.gather(config, resident, jnp.array([2, 1]), jax.random.key(0), 5)
+  # Captions 7 8 2 3 and 4 5 6: time-major without their last words, then those.
+  words = resident.table[np.array([7, 4, 8, 5, 2, 3, 6])]
+  np.testing.assert_array_equal(batch.words[:, :6], words)
+  noise = np.asarray(batch.words[:, 6:])
+  assert (np.abs(noise) <= 1).all() and (noise[0] != noise[1]).all()
+  assert (noise[[0, 2, 4]] == noise[5]).all() and (noise[[1, 3]] == noise[6]).all()
   images = np.asarray(resident.images_u8, np.float32) / 127.5 - 1
   np.testing.assert_allclose(batch.own, images[[1, 0]], atol=1e-6)
-  assert batch.reals.shape == (6, 16, 16, 3)  # three slots of two captions can hold a judged word
-  np.testing.assert_array_equal(batch.real_weights, [1, 1, 1, 1, 1, 0])
+  assert batch.reals.shape == (5, 16, 16, 3)
+  np.testing.assert_array_equal(batch.real_weights, np.ones(5))
   for real in np.asarray(batch.reals):
     assert any(np.allclose(real, image, atol=1e-6) for image in images)
-  other = steps.gather(config, resident, jnp.array([2, 1]), jax.random.key(1))
+  roomy = steps.gather(config, resident, jnp.array([2, 1]), jax.random.key(0), None)
+  np.testing.assert_array_equal(roomy.real_weights, [1, 1, 1, 1, 1, 0])
+  np.testing.assert_array_equal(roomy.reals[:5], batch.reals)
+  other = steps.gather(config, resident, jnp.array([2, 1]), jax.random.key(1), 5)
   assert not np.array_equal(batch.reals, other.reals)
-  paired = steps.gather(CONFIG, resident, jnp.array([2, 1]), jax.random.key(0))
+  paired = steps.gather(CONFIG, resident, jnp.array([2, 1]), jax.random.key(0), 5)
   np.testing.assert_array_equal(paired.real_weights, [3, 2])
   np.testing.assert_array_equal(paired.reals, paired.own)
+  unmasked = dataclasses.replace(CONFIG, mask_padding=False)
+  paired = steps.gather(unmasked, resident, jnp.array([2, 1]), jax.random.key(0), None)
+  np.testing.assert_array_equal(paired.real_weights, [3, 3])
 
 
 @pytest.mark.slow

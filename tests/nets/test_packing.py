@@ -1,0 +1,53 @@
+"""Packing: every word once, the last words last; spread and collect undo each other."""
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from t2i_jax.nets import packing
+
+LENGTH = jnp.array([3, 1, 4])
+# Slots [t b] are numbered 3 t + b. Before the last words: 0, 2 | 3, 5 | 8; last: 6, 1, 11.
+
+
+@pytest.mark.parametrize("others", [5, 7])
+def test_words_stand_in_time_order_and_the_last_ones_at_the_end(others):
+  packed = packing.pack(LENGTH, 4, True, others)
+  rest = others - 5
+  np.testing.assert_array_equal(packed.slot, [0, 2, 3, 5, 8] + [12] * rest + [6, 1, 11])
+  np.testing.assert_array_equal(packed.weight, [1] * 5 + [0] * rest + [1] * 3)
+  np.testing.assert_array_equal(packed.caption[:5], [0, 2, 0, 2, 2])
+  np.testing.assert_array_equal(packed.caption[-3:], [0, 1, 2])
+  np.testing.assert_array_equal(packed.mask.sum(0), LENGTH)
+
+
+def test_empty_slots_are_words_where_padding_is_not_masked():
+  packed = packing.pack(LENGTH, 4, False)
+  assert packed.mask is None and packed.others == 9
+  np.testing.assert_array_equal(np.sort(packed.slot), np.arange(12))
+  np.testing.assert_array_equal(packed.slot[-3:], [6, 1, 11])
+  np.testing.assert_array_equal(packed.weight, np.ones(12))
+
+
+def test_spread_and_collect_move_values_and_their_gradients():
+  packed = packing.pack(LENGTH, 4, True, 7)
+  x = jnp.arange(1.0, 13.0).reshape(4, 3)
+  np.testing.assert_array_equal(packing.collect(packed, x), [1, 3, 4, 6, 9, 0, 0, 7, 2, 12])
+  there_and_back = packing.spread(packed, packing.collect(packed, x))
+  np.testing.assert_array_equal(there_and_back, x * packed.mask)
+  weights = jnp.arange(10.0)
+  gradient = jax.grad(lambda x: (packing.collect(packed, x) * weights).sum())(x)
+  np.testing.assert_array_equal(gradient, packing.spread(packed, weights))
+  gradient = jax.grad(lambda y: (packing.spread(packed, y) * x).sum())(weights)
+  np.testing.assert_array_equal(gradient, packing.collect(packed, x))
+
+
+def test_room_holds_the_words_and_takes_few_sizes():
+  sizes = set()
+  for words in range(8, 8 * 25 + 1):
+    m = packing.room(words, 8, 25)
+    assert words - 8 <= m <= 192 and m - (words - 8) <= 12
+    sizes.add(m)
+  assert len(sizes) == 16 and packing.room(200, 8, 25) == 192
+  assert packing.room(1, 1, 2) == 1
