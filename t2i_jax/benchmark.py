@@ -1,16 +1,17 @@
 """`--mode=bench`: how long a training step takes, what it computes, and how near that is to this
 machine's limit.
 
-Words and images are random, at the configured shapes, captions of full length: every slot is a
-word.
+Words and images are random, at the configured shapes, captions of full length; with a dataset
+named, its captions, whose empty slots are skipped.
 """
 
 from __future__ import annotations
 
-import logging
+import contextlib
 import resource
 import statistics
 import time
+from collections.abc import Callable, Collection
 from typing import Any
 
 import jax
@@ -19,14 +20,16 @@ import numpy as np
 import tqdm
 
 from t2i_jax import config as config_lib
+from t2i_jax.data import captions as captions_lib
+from t2i_jax.data import pipeline
 from t2i_jax.nets import networks as networks_lib
+from t2i_jax.text import word2vec
 from t2i_jax.training import state as state_lib
 from t2i_jax.training import steps
 
-log = logging.getLogger(__name__)
-
 _STEPS = 5
 _CAPTIONS, _WORDS = 64, 256
+_COPIED_BYTES = 256 << 20
 _PRODUCT_SIDE = {"cpu": 2048, "gpu": 8192, "tpu": 8192}
 
 
@@ -63,8 +66,8 @@ def flops_per_word(config: config_lib.Config) -> dict[str, int]:
   }
 
 
-def flops_per_caption(config: config_lib.Config) -> int:
-  """Of one training step, a caption: a backward pass costs two forward ones.
+def flops_per_caption(config: config_lib.Config, words: float | int) -> float | int:
+  """Of one training step, a caption of `words` words: a backward pass costs two forward ones.
 
   The generator's side runs once forward and back, and k - 1 times forward; D, k times forward and
   back on real and
@@ -72,7 +75,7 @@ def flops_per_caption(config: config_lib.Config) -> int:
   generator. A GNN of
   its own draws the last word once more.
   """
-  parts, words, k = flops_per_word(config), config.max_words, config.discriminator_steps
+  parts, k = flops_per_word(config), config.discriminator_steps
   drawing = parts["generator"] * (words + (not config.share_gnn)) + words * (
     parts["convlstm"] + parts["head"]
   )
@@ -86,17 +89,28 @@ def measured_peak(dtype: Any) -> float:
   """FLOP/s of a large matrix product here and now: the limit that mfu is a share of."""
   side = _PRODUCT_SIDE.get(jax.default_backend(), 2048)
   a = jax.random.normal(jax.random.key(0), (side, side)).astype(dtype)
-  product = jax.jit(lambda a: a @ a)
-  product(a).block_until_ready()
+  return 2 * side**3 / _fastest(jax.jit(lambda a: a @ a), a)
+
+
+def measured_copy() -> float:
+  """Bytes a second that a large copy reads and writes here and now."""
+  x = jnp.zeros(_COPIED_BYTES // 4)
+  copy = jax.jit(lambda x: x + 1.0)
+  return 2 * _COPIED_BYTES / _fastest(copy, x)
+
+
+def _fastest(run: Callable, *arguments) -> float:
+  run(*arguments).block_until_ready()
   seconds = []
   for _ in range(5):
     began = time.perf_counter()
-    product(a).block_until_ready()
+    run(*arguments).block_until_ready()
     seconds.append(time.perf_counter() - began)
-  return 2 * side**3 / min(seconds)
+  return min(seconds)
 
 
 def _random_resident(config: config_lib.Config) -> steps.Resident:
+  """Captions of full length: every slot is a word."""
   rng = np.random.default_rng(config.seed)
   side = config.image_size
   return steps.Resident(
@@ -108,6 +122,15 @@ def _random_resident(config: config_lib.Config) -> steps.Resident:
   )
 
 
+def _prepared_resident(config: config_lib.Config) -> steps.Resident:
+  """The captions and images of --train_split; the words' vectors are random."""
+  examples = pipeline.load_examples(config, config.train_split)
+  words = sorted({word for text in examples.captions for word in captions_lib.clean(text)})
+  vectors = np.random.default_rng(config.seed).normal(size=(len(words), config.embedding_dim))
+  vectors = word2vec.WordVectors(tuple(words), vectors.astype(np.float32))
+  return steps.make_resident(pipeline.make_corpus(config, examples, vectors))
+
+
 def _peak_memory() -> int:
   """Bytes: of the device where it tells, else of this process."""
   stats = jax.devices()[0].memory_stats()
@@ -116,28 +139,39 @@ def _peak_memory() -> int:
   return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024
 
 
-def bench(config: config_lib.Config) -> dict[str, Any]:
-  """Times --steps training steps (5 when not given) after one to warm up; returns the mode's JSON
-  line."""
+def bench(config: config_lib.Config, given: Collection[str]) -> dict[str, Any]:
+  """Times --steps training steps (5 when not given), each program once before; returns the mode's
+  JSON line. Words and images are random unless --dataset is given."""
   networks, optimizers = networks_lib.build(config), state_lib.make_optimizers(config)
   state = jax.jit(lambda: state_lib.init_state(config, networks, optimizers))()
-  resident = _random_resident(config)
-  rng = np.random.default_rng(config.seed)
-  shape = (config.discriminator_steps, config.batch_size)
-  chosen = jnp.asarray(rng.integers(0, _CAPTIONS, shape), jnp.int32)
-  began = time.perf_counter()
-  step = (
-    steps.make_train_step(config, networks, optimizers).lower(state, resident, chosen).compile()
+  resident = (_prepared_resident if "dataset" in given else _random_resident)(config)
+  length, count = np.asarray(resident.length), config.steps or _STEPS
+  order = pipeline.example_order(
+    len(length), config.batch_size, config.discriminator_steps, config.seed
   )
-  compile_s = time.perf_counter() - began
+  batches = [order(step) for step in range(count)]
+  rooms = [steps.room(config, length[rows]) for rows in batches]
+  train_step, compiled, compile_s = steps.make_train_step(config, networks, optimizers), {}, 0.0
+  for rows, room in zip(batches, rooms):
+    if room not in compiled:
+      began = time.perf_counter()
+      lowered = train_step.lower(state, resident, jax.device_put(rows), room)
+      compiled[room] = lowered.compile()
+      compile_s += time.perf_counter() - began
+      state, _ = compiled[room](state, resident, jax.device_put(rows))
   seconds = []
-  for _ in tqdm.trange(1 + (config.steps or _STEPS), desc="bench"):
-    began = time.perf_counter()
-    state, metrics = step(state, resident, chosen)
-    jax.block_until_ready((state, metrics))
-    seconds.append(time.perf_counter() - began)
-  median, best = statistics.median(seconds[1:]), min(seconds[1:])
-  flops = flops_per_caption(config)
+  trace = jax.profiler.trace(config.profile) if config.profile else contextlib.nullcontext()
+  with trace:
+    for rows, room in zip(tqdm.tqdm(batches, desc="bench"), rooms):
+      chosen = jax.block_until_ready(jax.device_put(rows))
+      began = time.perf_counter()
+      state, metrics = compiled[room](state, resident, chosen)
+      jax.block_until_ready((state, metrics))
+      seconds.append(time.perf_counter() - began)
+  median, best = statistics.median(seconds), min(seconds)
+  words = float(np.mean([length[rows] for rows in batches]))
+  words = words if config.mask_padding else config.max_words
+  flops = flops_per_caption(config, words)
   peak = measured_peak({"float32": jnp.float32, "bfloat16": jnp.bfloat16}[config.dtype])
   captions = config.batch_size * config.discriminator_steps / median
   per_second = flops * config.batch_size / median
@@ -148,11 +182,14 @@ def bench(config: config_lib.Config) -> dict[str, Any]:
     "step_s_median": median,
     "step_s_min": best,
     "captions_per_second": captions,
-    "word_images_per_second": captions * config.max_words,
-    "flops_per_caption": flops,
+    "words_per_caption": words,
+    "word_images_per_second": captions * words,
+    "flops_per_caption": round(flops),
     "flops_per_second": per_second,
     "peak_flops_per_second": peak,
     "mfu": per_second / peak,
+    "copy_bytes_per_second": measured_copy(),
+    "programs": len(compiled),
     "compile_s": compile_s,
     "peak_memory_bytes": _peak_memory(),
   }

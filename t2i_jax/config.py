@@ -114,12 +114,15 @@ class Config:
   steps: int = knob(0, "train until so many steps are done; bench: steps to time", low=0, free=True)
   epochs: int = knob(0, "instead of --steps: passes over the captions", low=0, free=True)
 
+  recurrence_unroll: int = knob(1, "words that one turn of the ConvLSTM's loop reads", low=1)
+
   # What a run leaves behind.
   log_every: int = knob(10, "steps between two lines of metrics.jsonl", low=1, free=True)
   sample_every: int = knob(100, "steps between two strip pictures", low=1, free=True)
   sample_captions: int = knob(8, "captions in a strip picture", low=1, free=True)
   checkpoint_every: int = knob(200, "steps between two checkpoints", low=1, free=True)
   keep_checkpoints: int = knob(3, "how many checkpoints are kept", low=1, free=True)
+  profile: str = knob("", "bench: a folder for a trace of the timed steps, for XProf", free=True)
   captions: tuple[str, ...] = knob((), "sample: a caption; may be repeated", free=True)
   captions_file: str = knob("", "sample: a text file, a caption a line", free=True)
   output: str = knob(

@@ -63,6 +63,7 @@ def build(config: config_lib.Config) -> Networks:
     config.forget_bias,
     config.recurrence_position == "last_plus_deconv",
     dtype,
+    config.recurrence_unroll,
   )
   return Networks(
     generator=draws,

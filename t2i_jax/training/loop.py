@@ -126,9 +126,7 @@ def _run(
 
   Metrics of a step are fetched after the next one is dispatched, so that the device never waits.
   """
-  resident = steps.Resident(
-    *jax.device_put((corpus.table, corpus.ids, corpus.length, corpus.image, corpus.images_u8))
-  )
+  resident = steps.make_resident(corpus)
   train_step = steps.make_train_step(config, networks, optimizers)
   order = pipeline.example_order(
     len(corpus.ids), config.batch_size, config.discriminator_steps, config.seed

@@ -24,6 +24,7 @@ from t2i_jax.training import state as state_lib
 
 if TYPE_CHECKING:
   from t2i_jax import config as config_lib
+  from t2i_jax.data import pipeline
 
 Metrics = dict[str, Float[Array, ""]]
 
@@ -41,6 +42,12 @@ class Resident:
   length: Any
   image: Any
   images_u8: Any
+
+
+def make_resident(corpus: pipeline.Corpus) -> Resident:
+  """The split on the device."""
+  arrays = (corpus.table, corpus.ids, corpus.length, corpus.image, corpus.images_u8)
+  return Resident(*jax.device_put(arrays))
 
 
 @flax.struct.dataclass
