@@ -43,8 +43,8 @@ class Cell(nn.Module):
   dtype: Any = jnp.float32
 
   @nn.compact
-  def __call__(self, memory, x_gates_and_mask):
-    (c, h), (x_gates, mask) = memory, x_gates_and_mask
+  def __call__(self, memory, x_gates):
+    c, h = memory
     k, channels = self.kernel_size, self.channels
     kernel = self.param("kernel", INIT, (k, k, channels, 4 * channels))
     gates = x_gates + convolution.same(h, lax.stop_gradient(kernel).astype(self.dtype))
@@ -53,9 +53,6 @@ class Cell(nn.Module):
     new_c = nn.sigmoid(f + self._peep("forget", c)) * c
     new_c += nn.sigmoid(i + self._peep("input", c)) * jnp.tanh(g)
     new_h = (nn.sigmoid(o + self._peep("output", new_c)) * jnp.tanh(new_c)).astype(self.dtype)
-    if mask is not None:
-      keep = mask[:, None, None, None]
-      new_c, new_h = jnp.where(keep, new_c, c), jnp.where(keep, new_h, h)
     return (new_c, new_h), new_h
 
   def _peep(self, gate: str, c: Float[Array, "b h w f"]) -> Float[Array, "b h w f"] | float:
@@ -66,13 +63,13 @@ class Cell(nn.Module):
     return self.param(f"peephole_{gate}", nn.initializers.zeros, shape) * c
 
 
-def _run(cells: nn.Module, x_gates: Float[Array, "t b h w g"], mask) -> Float[Array, "t b h w f"]:
+def _run(cells: nn.Module, x_gates: Float[Array, "t b h w g"]) -> Float[Array, "t b h w f"]:
   empty = jnp.zeros((*x_gates.shape[1:-1], x_gates.shape[-1] // 4), jnp.float32)
-  return cells((empty, empty.astype(x_gates.dtype)), (x_gates, mask))[1]
+  return cells((empty, empty.astype(x_gates.dtype)), x_gates)[1]
 
 
-def _run_forward(cells: nn.Module, x_gates, mask):
-  hidden, back = nn.vjp(lambda cells, x_gates: _run(cells, x_gates, mask), cells, x_gates)
+def _run_forward(cells: nn.Module, x_gates):
+  hidden, back = nn.vjp(_run, cells, x_gates)
   return hidden, (back, hidden)
 
 
@@ -83,7 +80,7 @@ def _run_backward(saved, dy):
   kernel = gradients["params"]["kernel"]
   flat = [a.reshape(-1, *a.shape[2:]) for a in (before, d_gates)]
   new = convolution.kernel_gradient(*flat, k=kernel.shape[0]).astype(kernel.dtype)
-  return {"params": {**gradients["params"], "kernel": new}}, d_gates, None
+  return {"params": {**gradients["params"], "kernel": new}}, d_gates
 
 
 _scan_words = nn.custom_vjp(_run, forward_fn=_run_forward, backward_fn=_run_backward)
@@ -108,7 +105,8 @@ class Recurrence(nn.Module):
   def __call__(
     self, maps: Float[Array, "n h w c"], words: packing.Packing
   ) -> Float[Array, "n h w c"]:
-    """Reads each caption's words left to right; an empty slot leaves the memory untouched."""
+    """Reads each caption's words left to right. Empty slots come after them, so what the memory
+    makes of those reaches no image."""
     channels = maps.shape[-1]
     x_gates = layers.Convolution(
       "same", 4 * channels, self.kernel_size, False, INIT, self.dtype, name="from_input"
@@ -123,7 +121,7 @@ class Recurrence(nn.Module):
       unroll=self.unroll,
     )
     cells = scan(channels, self.kernel_size, self.peephole, self.dtype, name="cell")
-    hidden = packing.collect(words, _scan_words(cells, x_gates, words.mask))
+    hidden = packing.collect(words, _scan_words(cells, x_gates))
     if not self.has_head:
       return hidden
     # A fractionally strided convolution of stride 1 is a convolution with its kernel turned round.

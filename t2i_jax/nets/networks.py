@@ -126,12 +126,10 @@ def draw(
     return y
 
   def run_pair(method: str, x):
-    # Without a mask every slot counts, and none is left empty.
-    weights = None if packed.mask is None else packed.weight
     if networks.gnn is None:
-      return run("generator", method, x, weights)
+      return run("generator", method, x, packed.weight)
     m = packed.others
-    others = run("generator", method, x[:m], None if weights is None else weights[:m])
+    others = run("generator", method, x[:m], packed.weight[:m])
     return jnp.concatenate([others, run("gnn", method, x[m:], None)])
 
   maps = run_pair("lower", words)

@@ -11,7 +11,7 @@ from __future__ import annotations
 import flax.struct
 import jax
 import jax.numpy as jnp
-from jaxtyping import Array, Bool, Float, Int
+from jaxtyping import Array, Float, Int
 
 _SIZES = 16  # how many different m there can be; each is compiled once
 
@@ -25,7 +25,6 @@ class Packing:
   place: Int[Array, "t b"]  # in n
   caption: Int[Array, "n"]
   weight: Float[Array, "n"]  # 1 for a word, 0 for what fills up
-  mask: Bool[Array, "t b"] | None  # True for a word; None: empty slots are words too
   others: int = flax.struct.field(pytree_node=False)  # m: all words but the captions' last
 
 
@@ -45,8 +44,8 @@ def pack(
   b = length.shape[0]
   others = (slots - 1) * b if others is None else others
   t = jnp.arange(slots)[:, None]
-  mask = t < length
-  packed = (mask if mask_padding else jnp.ones_like(mask)) & (t != length - 1)
+  is_word = t < length if mask_padding else jnp.ones((slots, b), bool)
+  packed = is_word & (t != length - 1)
   first = jnp.nonzero(packed.reshape(-1), size=others, fill_value=slots * b)[0]
   slot = jnp.concatenate([first, (length - 1) * b + jnp.arange(b)])
   n = others + b
@@ -56,7 +55,6 @@ def pack(
     place=place.reshape(slots, b),
     caption=slot % b,
     weight=(slot < slots * b).astype(jnp.float32),
-    mask=mask if mask_padding else None,
     others=others,
   )
 

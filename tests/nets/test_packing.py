@@ -19,12 +19,11 @@ def test_words_stand_in_time_order_and_the_last_ones_at_the_end(others):
   np.testing.assert_array_equal(packed.weight, [1] * 5 + [0] * rest + [1] * 3)
   np.testing.assert_array_equal(packed.caption[:5], [0, 2, 0, 2, 2])
   np.testing.assert_array_equal(packed.caption[-3:], [0, 1, 2])
-  np.testing.assert_array_equal(packed.mask.sum(0), LENGTH)
 
 
 def test_empty_slots_are_words_where_padding_is_not_masked():
   packed = packing.pack(LENGTH, 4, False)
-  assert packed.mask is None and packed.others == 9
+  assert packed.others == 9
   np.testing.assert_array_equal(np.sort(packed.slot), np.arange(12))
   np.testing.assert_array_equal(packed.slot[-3:], [6, 1, 11])
   np.testing.assert_array_equal(packed.weight, np.ones(12))
@@ -35,7 +34,7 @@ def test_spread_and_collect_move_values_and_their_gradients():
   x = jnp.arange(1.0, 13.0).reshape(4, 3)
   np.testing.assert_array_equal(packing.collect(packed, x), [1, 3, 4, 6, 9, 0, 0, 7, 2, 12])
   there_and_back = packing.spread(packed, packing.collect(packed, x))
-  np.testing.assert_array_equal(there_and_back, x * packed.mask)
+  np.testing.assert_array_equal(there_and_back, x * (np.arange(4)[:, None] < LENGTH))
   weights = jnp.arange(10.0)
   gradient = jax.grad(lambda x: (packing.collect(packed, x) * weights).sum())(x)
   np.testing.assert_array_equal(gradient, packing.spread(packed, weights))
