@@ -53,6 +53,16 @@ def test_a_caption_s_images_do_not_depend_on_its_neighbours_or_later_words(train
   np.testing.assert_array_equal(images[1:], later[1:])
 
 
+def test_the_seed_decides_the_noise(command, trained, tmp_path):
+  drawn = []
+  for seed in (1, 1, 2):
+    words = (f"--seed={seed}", "--captions=a red flower", f"--output={tmp_path / 'out.png'}")
+    command("--mode=sample", f"--workdir={trained}", *words, tiny=False)
+    assert command.status == 0, command.err
+    drawn.append((tmp_path / "out_01.png").read_bytes())
+  assert drawn[0] == drawn[1] != drawn[2]
+
+
 def test_only_the_networks_that_draw_are_read(command, trained, tmp_path):
   workdir = tmp_path / "run"
   shutil.copytree(trained, workdir)
