@@ -72,7 +72,13 @@ def _close(got, expected):
 
 # Channels on either side of every rule that chooses a form: folded by 4, by 2, not at all; a thin
 # result, a wide one; few channels, very many.
-CHANNELS = [(3, 3), (3, 12), (2, 30), (20, 4), (260, 2)]
+SLOW = pytest.mark.slow
+CHANNELS = [
+  (3, 3),
+  (3, 12),
+  (20, 4),
+  *(pytest.param(*cf, marks=SLOW) for cf in [(2, 30), (260, 2)]),
+]
 
 
 @pytest.mark.parametrize(("c", "f"), CHANNELS)
@@ -94,6 +100,7 @@ def test_values_and_gradients_equal_the_loops(k, stride, c, f):
   _close(dk, np.swapaxes(expected_dk, 2, 3))
 
 
+@SLOW
 @pytest.mark.parametrize(("k", "stride"), KERNELS_AND_STRIDES)
 def test_every_form_of_a_pass_equals_the_loop_whatever_the_rules_choose(k, stride):
   x, kernel, dy = _case(k, 3, 5, 8, stride)
