@@ -81,6 +81,9 @@ class Config:
     "full", "peephole weights: one a value of the map, one a channel, or none"
   )
   forget_bias: float = knob(0.0, "initial bias of the ConvLSTM's forget gate")
+  recurrence_unroll: int = knob(
+    1, "words that one turn of the ConvLSTM's loop reads", low=1, free=True
+  )
   share_gnn: bool = knob(True, "the GNN draws the last word with the generator's own parameters")
   mask_padding: bool = knob(True, "keep padded words out of batch norm, ConvLSTM, D and means")
   dtype: Literal["float32", "bfloat16"] = knob(
@@ -113,8 +116,6 @@ class Config:
   batch_size: int = knob(32, "captions a step", low=1)
   steps: int = knob(0, "train until so many steps are done; bench: steps to time", low=0, free=True)
   epochs: int = knob(0, "instead of --steps: passes over the captions", low=0, free=True)
-
-  recurrence_unroll: int = knob(1, "words that one turn of the ConvLSTM's loop reads", low=1)
 
   # What a run leaves behind.
   log_every: int = knob(10, "steps between two lines of metrics.jsonl", low=1, free=True)

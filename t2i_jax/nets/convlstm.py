@@ -103,7 +103,7 @@ class Recurrence(nn.Module):
 
   @nn.compact
   def __call__(
-    self, maps: Float[Array, "n h w c"], words: packing.Packing
+    self, maps: Float[Array, "n h w c"], packed: packing.Packing
   ) -> Float[Array, "n h w c"]:
     """Reads each caption's words left to right. Empty slots come after them, so what the memory
     makes of those reaches no image."""
@@ -112,7 +112,7 @@ class Recurrence(nn.Module):
       "same", 4 * channels, self.kernel_size, False, INIT, self.dtype, name="from_input"
     )(maps)
     bias = self.param("bias", _gate_bias(self.forget_bias), (4 * channels,))
-    x_gates = packing.spread(words, x_gates + bias.astype(self.dtype))
+    x_gates = packing.spread(packed, x_gates + bias.astype(self.dtype))
     keep_gates = jax.checkpoint_policies.save_only_these_names("gates")
     scan = nn.scan(
       nn.remat(Cell, policy=keep_gates, prevent_cse=False),
@@ -121,7 +121,7 @@ class Recurrence(nn.Module):
       unroll=self.unroll,
     )
     cells = scan(channels, self.kernel_size, self.peephole, self.dtype, name="cell")
-    hidden = packing.collect(words, _scan_words(cells, x_gates))
+    hidden = packing.collect(packed, _scan_words(cells, x_gates))
     if not self.has_head:
       return hidden
     # A fractionally strided convolution of stride 1 is a convolution with its kernel turned round.

@@ -2,17 +2,8 @@
 kernels HWIO.
 
 All three are made of one linear map, the strided convolution, and its two adjoints: to the input
-and to the kernel. On TPU and GPU the three passes are the backend library's own. XLA's CPU backend
-is fast on a convolution as it stands, many times slower on a dilated one and on any gradient inside
-a loop, and poor on maps of a few channels. So there (figures in BUILD_NOTES.md):
-
-  convolution    as it stands; of stride 1 between thin maps, with neighbouring columns folded into
-                 channels; of very many channels, one matrix product over patches
-  to the input   stride 1: a convolution with the kernel turned round. Else one small convolution
-                 for each place modulo the stride; where the result is thin, one matrix product for
-                 all taps, whose results are added where they overlap
-  to the kernel  a convolution of input and gradient with examples and channels exchanged, a few
-                 images at a time; of stride 1 between thin maps, one matrix product for each row
+and to the kernel. On TPU and GPU these passes are the backend library's own, on the CPU the forms
+that `lowerings` chooses, gradients included.
 
 A loop that applies one kernel again and again should take that kernel's gradient once, outside, as
 `convlstm` does.
@@ -27,11 +18,7 @@ import jax.numpy as jnp
 from jax import lax
 from jaxtyping import Array, Float
 
-_DIMENSIONS = ("NHWC", "HWIO", "NHWC")
-# Where one form overtakes another on the CPU.
-_THIN_RESULT = 16  # channels: below, the input's gradient is one product for all taps
-_MANY_CHANNELS = 256  # from here on a convolution is a product over patches
-_POSITIONS = 1 << 12  # of the output, so many at a time for the kernel's gradient
+from t2i_jax.nets import lowerings
 
 
 def strided(
@@ -72,8 +59,8 @@ def kernel_gradient(
   return lax.platform_dependent(
     x,
     dy,
-    cpu=functools.partial(_cpu_to_kernel, k=k, stride=stride),
-    default=functools.partial(native_to_kernel, k=k, stride=stride),
+    cpu=functools.partial(lowerings.cpu_to_kernel, k=k, stride=stride),
+    default=functools.partial(lowerings.native_to_kernel, k=k, stride=stride),
   )
 
 
@@ -90,8 +77,8 @@ def _strided(x, kernel, stride: int):
   return lax.platform_dependent(
     x,
     kernel,
-    cpu=functools.partial(_cpu_strided, stride=stride),
-    default=functools.partial(native_strided, stride=stride),
+    cpu=functools.partial(lowerings.cpu_strided, stride=stride),
+    default=functools.partial(lowerings.native_strided, stride=stride),
   )
 
 
@@ -99,8 +86,8 @@ def _to_input(dy, kernel, stride: int):
   return lax.platform_dependent(
     dy,
     kernel,
-    cpu=functools.partial(_cpu_to_input, stride=stride),
-    default=functools.partial(native_to_input, stride=stride),
+    cpu=functools.partial(lowerings.cpu_to_input, stride=stride),
+    default=functools.partial(lowerings.native_to_input, stride=stride),
   )
 
 
@@ -130,216 +117,3 @@ def _transposed_backward(stride, saved, dy):
 
 _strided.defvjp(_strided_forward, _strided_backward)
 _transposed.defvjp(_transposed_forward, _transposed_backward)
-
-
-# --- the three passes as the backend's library does them ---
-
-
-def _padding(k: int, stride: int) -> tuple[int, int]:
-  low = (k - 1) // 2
-  return low, k - stride - low
-
-
-def native_strided(x, kernel, stride: int):
-  """[n h w c], [k k c f] -> [n h/stride w/stride f]."""
-  padding = [_padding(kernel.shape[0], stride)] * 2
-  return lax.conv_general_dilated(
-    x, kernel, (stride, stride), padding, dimension_numbers=_DIMENSIONS
-  )
-
-
-def native_to_input(dy, kernel, stride: int):
-  """[n h w f], [k k c f] -> [n h*stride w*stride c]: the adjoint of `native_strided`."""
-  n, h, w, _ = dy.shape
-  x = jax.ShapeDtypeStruct((n, h * stride, w * stride, kernel.shape[2]), dy.dtype)
-  return jax.linear_transpose(lambda x: native_strided(x, kernel, stride), x)(dy)[0]
-
-
-def native_to_kernel(x, dy, k: int, stride: int):
-  """[n h w c], [n h/stride w/stride f] -> [k k c f]."""
-  kernel = jax.ShapeDtypeStruct((k, k, x.shape[-1], dy.shape[-1]), x.dtype)
-  return jax.linear_transpose(lambda kernel: native_strided(x, kernel, stride), kernel)(dy)[0]
-
-
-# --- and on the CPU ---
-
-
-def _cpu_strided(x, kernel, stride: int):
-  fold = _fold(x.shape[2], *kernel.shape[2:])
-  if stride == 1:
-    return folded(x, kernel, _padding(kernel.shape[0], 1), fold)
-  return (patches if x.shape[-1] >= _MANY_CHANNELS else native_strided)(x, kernel, stride)
-
-
-def _cpu_to_input(dy, kernel, stride: int):
-  if stride == 1:
-    turned = jnp.swapaxes(kernel[::-1, ::-1], 2, 3)
-    fold = _fold(dy.shape[2], *turned.shape[2:])
-    return folded(dy, turned, _padding(kernel.shape[0], 1)[::-1], fold)
-  return (overlap_add if kernel.shape[2] < _THIN_RESULT else sub_pixel)(dy, kernel, stride)
-
-
-def _cpu_to_kernel(x, dy, k: int, stride: int):
-  is_thin = stride == 1 and _fold(x.shape[2], x.shape[-1], dy.shape[-1]) > 1
-  if is_thin and x.shape[2] % 4 == 0:
-    return row_products(x, dy, k, stride, 4)
-  return in_turns(x, dy, k, stride)
-
-
-def _fold(width: int, c: int, f: int) -> int:
-  """How many columns to fold: the fewer channels, the more."""
-  return next((fold for fold in (4, 2) if fold * max(c, f) <= 24 and width % fold == 0), 1)
-
-
-def patches(x, kernel, stride: int):
-  """The convolution as one matrix product over the patches that the kernel sees."""
-  k, _, _, f = kernel.shape
-  n, height, width, _ = x.shape
-  x = jnp.pad(x, ((0, 0), _padding(k, stride), _padding(k, stride), (0, 0)))
-  h, w = height // stride, width // stride
-  seen = [
-    x[:, i : i + (h - 1) * stride + 1 : stride, j : j + (w - 1) * stride + 1 : stride]
-    for i in range(k)
-    for j in range(k)
-  ]
-  seen = jnp.concatenate(seen, -1)
-  return (seen.reshape(n * h * w, -1) @ kernel.reshape(-1, f)).reshape(n, h, w, f)
-
-
-def folded(x, kernel, padding: tuple[int, int], fold: int):
-  """Stride 1, with `fold` neighbouring columns side by side as channels; nothing is moved."""
-  n, h, w, c = x.shape
-  low, high = padding
-  before, after = -(-low // fold), -(-high // fold)  # folded columns
-  kernel = _banded(kernel, fold)
-  columns = (before * fold - low, after * fold - high)
-  kernel = jnp.pad(kernel, ((0, 0), columns, (0, 0), (0, 0), (0, 0)))
-  k, _, _, _, f = kernel.shape
-  y = lax.conv_general_dilated(
-    x.reshape(n, h, w // fold, fold * c),
-    kernel.reshape(k, before + 1 + after, fold * c, fold * f),
-    (1, 1),
-    [padding, (before, after)],
-    dimension_numbers=_DIMENSIONS,
-  )
-  return y.reshape(n, h, w, f)
-
-
-def _banded(kernel, fold: int):
-  """[k k c f] -> [k k+fold-1 c fold f]: a copy of the kernel for each of `fold` output columns."""
-  shifted = [jnp.pad(kernel, ((0, 0), (o, fold - 1 - o), (0, 0), (0, 0))) for o in range(fold)]
-  return jnp.stack(shifted, 3)
-
-
-def row_products(x, dy, k: int, stride: int, fold: int):
-  """The kernel's gradient as one matrix product for each of its rows, over `fold` output columns at
-  a time."""
-  c, (n, h, w, f) = x.shape[-1], dy.shape
-  x = jnp.pad(x, ((0, 0), _padding(k, stride), _padding(k, stride), (0, 0)))
-  step, columns = stride * fold, stride * (fold - 1) + k
-  reach = (w // fold - 1) * step + 1
-  windows = jnp.concatenate([x[:, :, j : j + reach : step] for j in range(columns)], -1)
-  dy = dy.reshape(n * h * (w // fold), fold * f)
-  rows = [
-    lax.dot_general(
-      windows[:, i : i + (h - 1) * stride + 1 : stride].reshape(len(dy), columns * c),
-      dy,
-      (((0,), (0,)), ((), ())),
-      preferred_element_type=jnp.float32,
-    )
-    for i in range(k)
-  ]
-  products = jnp.stack(rows).reshape(k, columns, c, fold, f)
-  kernel = sum(products[:, stride * o : stride * o + k, :, o] for o in range(fold))
-  return kernel.astype(x.dtype)
-
-
-def in_turns(x, dy, k: int, stride: int):
-  """The kernel's gradient as a convolution of x with dy, examples and channels exchanged, a few
-  images at a time.
-
-  XLA brings a convolution into this form by itself, but not inside a loop, and runs slowly on what
-  it leaves as it was."""
-  n, h, w, f = dy.shape
-
-  def gradient(x, dy):
-    moved = lax.conv_general_dilated(
-      x.transpose(3, 1, 2, 0),
-      dy.transpose(1, 2, 0, 3),
-      (1, 1),
-      [_padding(k, stride)] * 2,
-      rhs_dilation=(stride, stride),
-      dimension_numbers=_DIMENSIONS,
-      preferred_element_type=jnp.float32,
-    )
-    return moved.transpose(1, 2, 0, 3)
-
-  each = min(n, max(1, _POSITIONS // (h * w)))
-  turns = n // each
-  total = gradient(x[turns * each :], dy[turns * each :]) if n % each else 0.0
-  if turns == 1:
-    total += gradient(x[:each], dy[:each])
-  else:
-    parts = [a[: turns * each].reshape(turns, each, *a.shape[1:]) for a in (x, dy)]
-    start = jnp.zeros((k, k, x.shape[-1], f), jnp.float32)
-    total += lax.scan(lambda sum, part: (sum + gradient(*part), None), start, parts)[0]
-  return total.astype(x.dtype)
-
-
-def _taps(k: int, stride: int, place: int) -> tuple[int, tuple[int, int]]:
-  """Along one axis, for output positions `place` modulo stride: the first of the taps that reach
-  them (every stride-th does), and the padding under which those taps, turned, read the input."""
-  low = _padding(k, stride)[0]
-  first = (low + place) % stride
-  taps = range(first, k, stride)
-  offsets = [(i - low - place) // stride for i in taps]
-  return first, (offsets[-1], -offsets[0])
-
-
-def sub_pixel(dy, kernel, stride: int):
-  """The adjoint to the input as stride^2 small convolutions, whose results are interleaved."""
-  k = kernel.shape[0]
-  kernel = jnp.swapaxes(kernel, 2, 3)
-
-  def part(row: int, column: int):
-    (i, rows), (j, columns) = _taps(k, stride, row), _taps(k, stride, column)
-    small = kernel[i::stride, j::stride][::-1, ::-1]
-    return lax.conv_general_dilated(
-      dy, small, (1, 1), [rows, columns], dimension_numbers=_DIMENSIONS
-    )
-
-  return _interleave([[part(r, c) for c in range(stride)] for r in range(stride)])
-
-
-def overlap_add(dy, kernel, stride: int):
-  """The adjoint to the input as one matrix product for all taps, their results added in place."""
-  n, h, w, f = dy.shape
-  k, _, c, _ = kernel.shape
-  low = _padding(k, stride)[0]
-  product = dy.reshape(-1, f) @ kernel.transpose(3, 0, 1, 2).reshape(f, -1)
-  product = product.reshape(n, h, w, k, k, c)
-
-  def part(row: int, column: int):
-    """Output position stride * u + place takes tap i of input u - (i - low - place) / stride."""
-    return sum(
-      _shifted(product[:, :, :, i, j], (i - low - row) // stride, (j - low - column) // stride)
-      for i in range((low + row) % stride, k, stride)
-      for j in range((low + column) % stride, k, stride)
-    )
-
-  return _interleave([[part(r, c) for c in range(stride)] for r in range(stride)])
-
-
-def _shifted(x, down: int, right: int):
-  """The maps moved, zeros moved in."""
-  return lax.pad(
-    x, jnp.zeros((), x.dtype), ((0, 0, 0), (down, -down, 0), (right, -right, 0), (0, 0, 0))
-  )
-
-
-def _interleave(parts):
-  """stride x stride maps [n h w c], each for one place modulo the stride, as one map."""
-  n, h, w, c = parts[0][0].shape
-  stride = len(parts)
-  whole = jnp.stack([jnp.stack(row, 3) for row in parts], 2)
-  return whole.reshape(n, h * stride, w * stride, c)

@@ -108,7 +108,6 @@ def gather(
 
 
 def update_discriminator(
-  config: config_lib.Config,
   networks: networks_lib.Networks,
   optimizer: optax.GradientTransformation,
   state: state_lib.NetState,
@@ -195,12 +194,12 @@ def update(
   for batch in batches[:-1]:
     images, _ = draw(params, batch)
     discriminator, _ = update_discriminator(
-      config, networks, optimizers["discriminator"], discriminator, batch, images
+      networks, optimizers["discriminator"], discriminator, batch, images
     )
   batch = batches[-1]
   images, back, batch_stats = jax.vjp(lambda p: draw(p, batch), params, has_aux=True)
   discriminator, d_metrics = update_discriminator(
-    config, networks, optimizers["discriminator"], discriminator, batch, images
+    networks, optimizers["discriminator"], discriminator, batch, images
   )
   image_gradients, g_metrics = jax.grad(
     lambda x: image_loss(config, networks, discriminator, batch, x), has_aux=True

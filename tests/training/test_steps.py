@@ -101,7 +101,7 @@ def test_discriminator_s_update_moves_the_discriminator_alone():
 
   def d_loss(drawing):
     net, metrics = steps.update_discriminator(
-      CONFIG, networks, optimizers["discriminator"], state.discriminator, batch, fakes(drawing)
+      networks, optimizers["discriminator"], state.discriminator, batch, fakes(drawing)
     )
     return metrics["d/loss"], net
 
