@@ -36,6 +36,7 @@ def test_the_json_line(command):
   assert line["word_images_per_second"] == pytest.approx(3 * line["captions_per_second"])
 
 
+@pytest.mark.slow
 def test_a_dataset_named_is_timed_with_its_captions_lengths(command, tmp_path):
   words = {}
   for mask in ("--mask_padding", "--nomask_padding"):

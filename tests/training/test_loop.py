@@ -58,6 +58,7 @@ def test_what_a_run_leaves_behind(trained):
     assert sheet.width > 5 * 64 and sheet.height > 2 * 64
 
 
+@pytest.mark.slow
 def test_the_run_s_own_flags_repeat_it(trained, command, tmp_path):
   command(f"--flagfile={trained}/run.flags", f"--workdir={tmp_path}", "--steps=3", tiny=False)
   assert command.status == 0
