@@ -1,17 +1,22 @@
 """`--mode=bench`: how long a training step takes, what it computes, and how near that is to this
-machine's limit.
+machine's limits.
 
 Words and images are random, at the configured shapes, captions of full length; with a dataset
-named, its captions, whose empty slots are skipped.
+named, its captions, whose empty slots are skipped. --by_part times each part by itself, --sweep
+several values of one flag, and --reference holds the shares of the limits against stored ones.
 """
 
 from __future__ import annotations
 
 import contextlib
+import dataclasses
+import json
+import os
 import resource
 import statistics
+import sys
 import time
-from collections.abc import Callable, Collection
+from collections.abc import Collection
 from typing import Any
 
 import jax
@@ -19,6 +24,7 @@ import jax.numpy as jnp
 import numpy as np
 import tqdm
 
+from t2i_jax import benchmark_parts, costs, errors, flags
 from t2i_jax import config as config_lib
 from t2i_jax.data import captions as captions_lib
 from t2i_jax.data import pipeline
@@ -29,84 +35,158 @@ from t2i_jax.training import steps
 
 _STEPS = 5
 _CAPTIONS, _WORDS = 64, 256
-_COPIED_BYTES = 256 << 20
-_PRODUCT_SIDE = {"cpu": 2048, "gpu": 8192, "tpu": 8192}
+_REPORT_CAPTIONS = 81890  # an epoch of the report's
+_TOLERATED = 0.75  # of a stored ratio; machines are noisy
 
 
-def flops_per_word(config: config_lib.Config) -> dict[str, int]:
-  """Multiplications and additions of one forward pass over one word, or image, from the networks'
-  shapes.
+def bench(config: config_lib.Config, given: Collection[str]) -> dict[str, Any]:
+  """Times --steps training steps (5 when not given), each program once before; returns the mode's
+  JSON line. Words and images are random unless --dataset is given.
 
-  Only convolutions and matrix products are counted, each multiply-add as two; a transposed
-  convolution as the
-  products it needs, k^2 for each input value.
-  """
-  k, start, size = config.kernel_size, config.start_size, config.image_size
-  count = (size // start).bit_length() - 1
-  widths = [*(config.base_channels * 2**i for i in reversed(range(count))), 3]
-  generator = 2 * (config.embedding_dim + config.noise_dim) * start**2 * widths[0]
-  for i in range(count):
-    generator += 2 * (start * 2**i) ** 2 * k**2 * widths[i] * widths[i + 1]
-  stage = {"start": 0, "penultimate": count - 1}.get(config.recurrence_position, count)
-  area, f = (start * 2**stage) ** 2, widths[stage]
-  lstm = 2 * area * config.recurrence_kernel_size**2 * 8 * f * f
-  head = 2 * 2 * area * config.recurrence_kernel_size**2 * f * f
-  discriminator, c, f = 0, 3, config.base_channels
-  while size > 4:
-    size //= 2
-    discriminator += 2 * size**2 * k**2 * c * f
-    c, f = f, 2 * f
+  Raises RegressionError when this machine falls short of a ratio stored in --reference."""
+  make_resident = _prepared_resident if "dataset" in given else _random_resident
+  changes = read_sweep(config)
+  limits = benchmark_parts.measure_limits(benchmark_parts.DTYPES[config.dtype])
+  line = {
+    "backend": jax.default_backend(),
+    "device": jax.devices()[0].device_kind,
+    **time_steps(config, make_resident(config), limits),
+    **limits,
+  }
+  if config.by_part:
+    line["parts"] = benchmark_parts.time_parts(config, make_resident(config), limits)
+    print(benchmark_parts.markdown(line["parts"]), file=sys.stderr)
+  if changes:
+    line["sweep"] = []
+    for change in changes:
+      changed = dataclasses.replace(config, **change)
+      line["sweep"].append({**change, **time_steps(changed, make_resident(changed), limits)})
+    print(_markdown(line["sweep"], list(changes[0])), file=sys.stderr)
+  if config.reference:
+    line["reference"] = compare(config, line)
+  return {**line, "peak_memory_bytes": _peak_memory()}
+
+
+def time_steps(
+  config: config_lib.Config, resident: steps.Resident, limits: dict[str, float]
+) -> dict[str, Any]:
+  """Times of steps, and how they compare with what they must compute and move."""
+  networks, optimizers = networks_lib.build(config), state_lib.make_optimizers(config)
+  state = jax.jit(lambda: state_lib.init_state(config, networks, optimizers))()
+  length, count = np.asarray(resident.length), config.steps or _STEPS
+  order = pipeline.example_order(
+    len(length), config.batch_size, config.discriminator_steps, config.seed
+  )
+  batches = [order(step) for step in range(count)]
+  rooms = [steps.room(config, length[rows]) for rows in batches]
+  train_step, compiled, compile_s = steps.make_train_step(config, networks, optimizers), {}, 0.0
+  for rows, room in zip(batches, rooms):
+    if room not in compiled:
+      began = time.perf_counter()
+      lowered = train_step.lower(state, resident, jax.device_put(rows), room)
+      compiled[room] = lowered.compile()
+      compile_s += time.perf_counter() - began
+      state, _ = compiled[room](state, resident, jax.device_put(rows))
+  seconds = []
+  trace = jax.profiler.trace(config.profile) if config.profile else contextlib.nullcontext()
+  with trace:
+    for rows, room in zip(tqdm.tqdm(batches, desc="bench"), rooms):
+      chosen = jax.block_until_ready(jax.device_put(rows))
+      began = time.perf_counter()
+      state, metrics = compiled[room](state, resident, chosen)
+      jax.block_until_ready((state, metrics))
+      seconds.append(time.perf_counter() - began)
+  median = statistics.median(seconds)
+  words = float(np.mean([length[rows] for rows in batches]))
+  words = words if config.mask_padding else config.max_words
+  cost = costs.of_caption(config, words)
+  flops = cost.flops * config.batch_size
+  moved = cost.bytes * config.batch_size + costs.of_optimizers(config).bytes
+  captions = config.batch_size * config.discriminator_steps / median
   return {
-    "generator": generator,
-    "convlstm": lstm if config.recurrence == "convlstm" else 0,
-    "head": head
-    if config.recurrence == "convlstm" and config.recurrence_position == "last_plus_deconv"
-    else 0,
-    "discriminator": discriminator + 2 * size**2 * c,
+    "batch_size": config.batch_size,
+    "step_s_median": median,
+    "step_s_min": min(seconds),
+    "captions_per_second": captions,
+    "words_per_caption": words,
+    "word_images_per_second": captions * words,
+    "report_epoch_s": _REPORT_CAPTIONS / captions,
+    "flops_per_caption": round(cost.flops),
+    "flops_per_second": flops / median,
+    "mfu": flops / median / limits["peak_flops_per_second"],
+    "bytes_per_step": round(moved),
+    "memory_share": moved / median / limits["copy_bytes_per_second"],
+    "programs": len(compiled),
+    "compile_s": compile_s,
+    "program_memory_bytes": max(_program_memory(program) for program in compiled.values()),
   }
 
 
-def flops_per_caption(config: config_lib.Config, words: float | int) -> float | int:
-  """Of one training step, a caption of `words` words: a backward pass costs two forward ones.
+def read_sweep(config: config_lib.Config) -> list[dict[str, Any]]:
+  """What --sweep="flag=value,value" changes, one after the other.
 
-  The generator's side runs once forward and back, and k - 1 times forward; D, k times forward and
-  back on real and
-  on fake images, then forward and back to the images (one product of each layer's two) for the
-  generator. A GNN of
-  its own draws the last word once more.
-  """
-  parts, k = flops_per_word(config), config.discriminator_steps
-  drawing = parts["generator"] * (words + (not config.share_gnn)) + words * (
-    parts["convlstm"] + parts["head"]
+  Raises InputError for what is not a flag, and for values that it cannot have."""
+  if not config.sweep:
+    return []
+  name, _, values = config.sweep.partition("=")
+  fields = {field.name: field for field, _ in config_lib.fields()}
+  if name not in fields or not values:
+    raise errors.InputError(
+      f"--sweep={config.sweep}: write a flag and its values, such as --sweep=batch_size=2,4,8"
+    )
+  parsed = [flags.parse(["sweep", "--mode=bench", f"--{name}={v}"]) for v in values.split(",")]
+  changes = [{name: getattr(changed, name)} for changed, _ in parsed]
+  for change in changes:
+    dataclasses.replace(config, **change)  # its checks across flags
+  return changes
+
+
+def compare(config: config_lib.Config, line: dict[str, Any]) -> dict[str, Any]:
+  """Holds the shares of the machine's limits against those in --reference, which is written when it
+  is not there: absolute times say nothing on another machine.
+
+  Raises InputError when the file is of other settings, RegressionError when a share has fallen
+  below _TOLERATED of the stored one."""
+  path = config.reference
+  now = {"step": line["mfu"]}
+  now |= {name: part["share"] for name, part in line.get("parts", {}).items()}
+  settings = {
+    "backend": line["backend"],
+    "batch_size": line["batch_size"],
+    "words_per_caption": line["words_per_caption"],
+    "flops_per_caption": line["flops_per_caption"],
+  }
+  if not os.path.exists(path):
+    record = {"settings": settings, "device": line["device"], "shares": now}
+    with open(path + ".part", "w", encoding="utf8") as file:
+      file.write(json.dumps(record, indent=2) + "\n")
+    os.replace(path + ".part", path)
+    return {"written": path}
+  with open(path, encoding="utf8") as file:
+    stored = json.load(file)
+  if stored["settings"] != settings or not now.keys() <= stored["shares"].keys():
+    raise errors.InputError(
+      f"--reference={path}: it is of other settings ({stored['settings']} there, {settings} here) "
+      "or lacks --by_part; give the flags that it was made with, or another file"
+    )
+  against = {name: round(share / stored["shares"][name], 3) for name, share in now.items()}
+  slower = [f"{name} at {ratio}" for name, ratio in against.items() if ratio < _TOLERATED]
+  if slower:
+    raise errors.RegressionError(
+      f"--reference={path}: of the stored share of this machine's limit, {', '.join(slower)}; "
+      f"{_TOLERATED} is tolerated"
+    )
+  return against
+
+
+def _markdown(lines: list[dict[str, Any]], swept: list[str]) -> str:
+  columns = [*swept, "captions_per_second", "flops_per_second", "mfu", "program_memory_bytes"]
+  rows = [" | ".join(f"{line[name]:.4g}" if isinstance(line[name], float) else str(line[name])
+                     for name in columns) for line in lines]  # fmt: skip
+  rule = "|".join("---" for _ in columns)
+  return "\n".join(f"| {row} |" for row in [" | ".join(columns), *rows]).replace(
+    "|\n|", f"|\n|{rule}|\n|", 1
   )
-  real_images = 1 if config.real_pairing == "corresponding" else words - 1
-  d = parts["discriminator"]
-  fakes = words - 1
-  return drawing * (3 + k - 1) + d * (3 * k * (real_images + fakes) + 2 * fakes)
-
-
-def measured_peak(dtype: Any) -> float:
-  """FLOP/s of a large matrix product here and now: the limit that mfu is a share of."""
-  side = _PRODUCT_SIDE.get(jax.default_backend(), 2048)
-  a = jax.random.normal(jax.random.key(0), (side, side)).astype(dtype)
-  return 2 * side**3 / _fastest(jax.jit(lambda a: a @ a), a)
-
-
-def measured_copy() -> float:
-  """Bytes a second that a large copy reads and writes here and now."""
-  x = jnp.zeros(_COPIED_BYTES // 4)
-  copy = jax.jit(lambda x: x + 1.0)
-  return 2 * _COPIED_BYTES / _fastest(copy, x)
-
-
-def _fastest(run: Callable, *arguments) -> float:
-  run(*arguments).block_until_ready()
-  seconds = []
-  for _ in range(5):
-    began = time.perf_counter()
-    run(*arguments).block_until_ready()
-    seconds.append(time.perf_counter() - began)
-  return min(seconds)
 
 
 def _random_resident(config: config_lib.Config) -> steps.Resident:
@@ -131,65 +211,15 @@ def _prepared_resident(config: config_lib.Config) -> steps.Resident:
   return steps.make_resident(pipeline.make_corpus(config, examples, vectors))
 
 
+def _program_memory(program: Any) -> int:
+  """Bytes that a compiled program needs: what it is given, and what it works in."""
+  analysis = program.memory_analysis()
+  return analysis.argument_size_in_bytes + analysis.temp_size_in_bytes
+
+
 def _peak_memory() -> int:
   """Bytes: of the device where it tells, else of this process."""
   stats = jax.devices()[0].memory_stats()
   if stats:
     return stats["peak_bytes_in_use"]
   return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024
-
-
-def bench(config: config_lib.Config, given: Collection[str]) -> dict[str, Any]:
-  """Times --steps training steps (5 when not given), each program once before; returns the mode's
-  JSON line. Words and images are random unless --dataset is given."""
-  networks, optimizers = networks_lib.build(config), state_lib.make_optimizers(config)
-  state = jax.jit(lambda: state_lib.init_state(config, networks, optimizers))()
-  resident = (_prepared_resident if "dataset" in given else _random_resident)(config)
-  length, count = np.asarray(resident.length), config.steps or _STEPS
-  order = pipeline.example_order(
-    len(length), config.batch_size, config.discriminator_steps, config.seed
-  )
-  batches = [order(step) for step in range(count)]
-  rooms = [steps.room(config, length[rows]) for rows in batches]
-  train_step, compiled, compile_s = steps.make_train_step(config, networks, optimizers), {}, 0.0
-  for rows, room in zip(batches, rooms):
-    if room not in compiled:
-      began = time.perf_counter()
-      lowered = train_step.lower(state, resident, jax.device_put(rows), room)
-      compiled[room] = lowered.compile()
-      compile_s += time.perf_counter() - began
-      state, _ = compiled[room](state, resident, jax.device_put(rows))
-  seconds = []
-  trace = jax.profiler.trace(config.profile) if config.profile else contextlib.nullcontext()
-  with trace:
-    for rows, room in zip(tqdm.tqdm(batches, desc="bench"), rooms):
-      chosen = jax.block_until_ready(jax.device_put(rows))
-      began = time.perf_counter()
-      state, metrics = compiled[room](state, resident, chosen)
-      jax.block_until_ready((state, metrics))
-      seconds.append(time.perf_counter() - began)
-  median, best = statistics.median(seconds), min(seconds)
-  words = float(np.mean([length[rows] for rows in batches]))
-  words = words if config.mask_padding else config.max_words
-  flops = flops_per_caption(config, words)
-  peak = measured_peak({"float32": jnp.float32, "bfloat16": jnp.bfloat16}[config.dtype])
-  captions = config.batch_size * config.discriminator_steps / median
-  per_second = flops * config.batch_size / median
-  return {
-    "backend": jax.default_backend(),
-    "device": jax.devices()[0].device_kind,
-    "batch_size": config.batch_size,
-    "step_s_median": median,
-    "step_s_min": best,
-    "captions_per_second": captions,
-    "words_per_caption": words,
-    "word_images_per_second": captions * words,
-    "flops_per_caption": round(flops),
-    "flops_per_second": per_second,
-    "peak_flops_per_second": peak,
-    "mfu": per_second / peak,
-    "copy_bytes_per_second": measured_copy(),
-    "programs": len(compiled),
-    "compile_s": compile_s,
-    "peak_memory_bytes": _peak_memory(),
-  }

@@ -31,7 +31,7 @@ class Config:
   (BUILD_NOTES.md)."""
 
   # What is done, with which data, and where it goes.
-  mode: Literal["prepare", "train", "sample", "evaluate", "bench", "params"] = knob(
+  mode: Literal["prepare", "train", "sample", "evaluate", "report", "bench", "params"] = knob(
     "train", "what to do", free=True
   )
   dataset: Literal["synthetic", "flowers", "folder"] = knob(
@@ -124,10 +124,44 @@ class Config:
   checkpoint_every: int = knob(200, "steps between two checkpoints", low=1, free=True)
   keep_checkpoints: int = knob(3, "how many checkpoints are kept", low=1, free=True)
   profile: str = knob("", "bench: a folder for a trace of the timed steps, for XProf", free=True)
+  by_part: bool = knob(
+    False, "bench: also time each network, the optimizer and drawing by themselves", free=True
+  )
+  sweep: str = knob("", "bench: also with other values of a flag: batch_size=2,4,8", free=True)
+  reference: str = knob(
+    "",
+    "bench: a file of shares of the machine's limits to hold against; made when absent",
+    free=True,
+  )
+
+  # Its use.
+  checkpoint: int = knob(
+    0, "sample, evaluate: the step whose checkpoint to use; 0: the newest", low=0, free=True
+  )
+  metrics: Literal["all", "attributes"] = knob(
+    "all", "evaluate: all scores, or only the colours of drawn flowers", free=True
+  )
+  follow: bool = knob(
+    False, "evaluate: score each checkpoint, also of a run at work, until its last step", free=True
+  )
+  ladder: bool = knob(
+    False, "evaluate: score real images made worse step by step instead of drawn ones", free=True
+  )
+  inception_weights: str = knob(
+    "", "evaluate: Inception v3 weights, .safetensors or .npz, for frechet_inception", free=True
+  )
+  compare: tuple[str, ...] = knob(
+    (), "report: another run's workdir beside --workdir; may be repeated", free=True
+  )
   captions: tuple[str, ...] = knob((), "sample: a caption; may be repeated", free=True)
   captions_file: str = knob("", "sample: a text file, a caption a line", free=True)
+  interpolate: bool = knob(
+    False, "sample: also images between each caption and the next", free=True
+  )
   output: str = knob(
-    "", "sample: the strip picture, .png; each last word's image is put beside it", free=True
+    "",
+    "sample: the strip picture, .png; the rest is put beside it; report: the page, .html",
+    free=True,
   )
 
   def __post_init__(self):
@@ -160,7 +194,7 @@ class Config:
       raise errors.InputError(
         "--steps: how long to train is not given; try --steps=400 or --epochs=5"
       )
-    if self.mode in ("train", "sample", "evaluate") and not self.workdir:
+    if self.mode in ("train", "sample", "evaluate", "report") and not self.workdir:
       raise errors.InputError(
         f"--workdir: --mode={self.mode} needs a folder for the run, such as --workdir=runs/first"
       )
@@ -168,16 +202,33 @@ class Config:
       raise errors.InputError(
         '--captions: nothing to draw; try --captions="this flower has red petals"'
       )
-    if self.mode != "sample" and (self.captions or self.captions_file or self.output):
-      raise errors.InputError(
-        f"--captions, --captions_file and --output are for --mode=sample, not {self.mode}"
-      )
-    if self.output and not self.output.lower().endswith(".png"):
-      raise errors.InputError(f"--output={self.output}: the picture is a PNG; end the name in .png")
+    self._check_use()
     if not self.share_gnn and self.euclid_target == "none":
       raise errors.InputError(
         "--euclid_target=none --noshare_gnn: a GNN of its own learns from the Euclidean term "
         "alone; give it a target, such as --euclid_target=last, or --share_gnn"
+      )
+
+  def _check_use(self):
+    """Flags of one mode that would do nothing in another."""
+    uses = {
+      "sample": ("captions", "captions_file", "interpolate"),
+      "evaluate": ("follow", "ladder", "inception_weights"),
+      "report": ("compare",),
+      "bench": ("by_part", "sweep", "reference", "profile"),
+    }
+    for mode, names in uses.items():
+      given = [f"--{name}" for name in names if getattr(self, name)]
+      if given and self.mode != mode:
+        raise errors.InputError(f"{', '.join(given)}: for --mode={mode}, not {self.mode}")
+    ends = {"sample": ".png", "report": ".html"}
+    if self.output and self.mode not in ends:
+      raise errors.InputError(f"--output: for --mode=sample and report, not {self.mode}")
+    if self.output and not self.output.lower().endswith(ends[self.mode]):
+      raise errors.InputError(f"--output={self.output}: end the name in {ends[self.mode]}")
+    if self.ladder and (self.follow or self.metrics != "all"):
+      raise errors.InputError(
+        "--ladder: scores no checkpoint, and needs --metrics=all; leave --follow out"
       )
 
 
@@ -197,7 +248,7 @@ def from_record(record: dict[str, Any]) -> Config:
     raise errors.InputError(
       f"the record holds options this version does not have: {', '.join(unknown)}"
     )
-  return Config(**{**record, "captions": tuple(record.get("captions", ()))})
+  return Config(**{k: tuple(v) if isinstance(v, list) else v for k, v in record.items()})
 
 
 def differences(a: Config, b: Config) -> list[str]:

@@ -1,5 +1,9 @@
-"""The error that a user can mend: the one kind that ends a run with status 2."""
+"""The errors that end a run with one line instead of a traceback."""
 
 
 class InputError(ValueError):
-  """Wrong flags or wrong input: shown to the user in one line, exit status 2."""
+  """Wrong flags or wrong input, which a user can mend: exit status 2."""
+
+
+class RegressionError(RuntimeError):
+  """The benchmark fell short of what it is held against: exit status 1."""

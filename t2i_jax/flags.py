@@ -64,8 +64,13 @@ def parse(argv: Sequence[str]) -> tuple[config_lib.Config, frozenset[str]] | Non
     )
   given = frozenset(f.name for f, _ in config_lib.fields() if values[f.name].present)
   read = {f.name: values[f.name].value for f, _ in config_lib.fields()}
-  read["captions"] = tuple(read["captions"] or ())
+  read = {name: tuple(v or ()) if name in _repeated() else v for name, v in read.items()}
   return config_lib.Config(**read), given
+
+
+def _repeated() -> set[str]:
+  """The flags that may be given several times."""
+  return {field.name for field, kind in config_lib.fields() if typing.get_origin(kind) is tuple}
 
 
 def help_text() -> str:

@@ -59,6 +59,13 @@ def evaluate(config: config_lib.Config, given: frozenset[str]) -> dict[str, Any]
   return evaluation.evaluate(config, given)
 
 
+def report(config: config_lib.Config, given: frozenset[str]) -> dict[str, Any]:
+  from t2i_jax.reporting import report as reporting
+
+  output = config.output or os.path.join(config.workdir, "report.html")
+  return reporting.make_report([config.workdir, *config.compare], output)
+
+
 def bench(config: config_lib.Config, given: frozenset[str]) -> dict[str, Any]:
   from t2i_jax import benchmark
 
@@ -76,6 +83,7 @@ MODES: dict[str, Callable[[config_lib.Config, frozenset[str]], dict[str, Any]]] 
   "train": train,
   "sample": sample,
   "evaluate": evaluate,
+  "report": report,
   "bench": bench,
   "params": params,
 }
@@ -104,6 +112,9 @@ def main(argv: Sequence[str]) -> int:
   except errors.InputError as error:
     print(f"t2i_jax: {' '.join(str(error).split())}", file=sys.stderr)
     return 2
+  except errors.RegressionError as error:
+    print(f"t2i_jax: {error}", file=sys.stderr)
+    return 1
   except KeyboardInterrupt:
     print("t2i_jax: interrupted; a run goes on from its last checkpoint", file=sys.stderr)
     return 1

@@ -20,7 +20,10 @@ def test_strips_and_last_word_images(command, trained, tmp_path):
     "--captions=a flower with red petals", "--captions=this zebra is blue", tiny=False,
   )  # fmt: skip
   assert command.status == 0
-  assert command.json["images"] == [str(output), *(f"{output}"[:-4] + f"_0{i}.png" for i in (1, 2))]
+  stem = str(output.with_suffix(""))
+  assert command.json["images"] == [
+    f"{stem}{end}" for end in (".png", "_01.png", "_02.png", ".gif")
+  ]
   assert command.json["step"] == 10
   with Image.open(command.json["images"][1]) as image:
     assert image.size == (16, 16)
@@ -31,6 +34,90 @@ def test_strips_and_last_word_images(command, trained, tmp_path):
   corners = np.argwhere((sheet == enlarged[0, 0]).all(-1))
   found = [(y, x) for y, x in corners if np.array_equal(sheet[y : y + 64, x : x + 64], enlarged)]
   assert found and found[0][1] > 4 * 64
+  with Image.open(command.json["images"][3]) as animation:
+    assert animation.n_frames == 5
+
+
+def _open(workdir, seed=0):
+  """The run, with louder parameters: after ten steps the images are nearly grey, and bytes could
+  not tell them apart."""
+  asked = config_lib.Config(mode="sample", workdir=str(workdir), captions=("red",), seed=seed)
+  run = sampling.open_run(asked, frozenset({"captions", "seed"}))
+  for variables in run.variables.values():
+    variables["params"] = jax.tree.map(lambda x: 10 * x, variables["params"])
+  return run
+
+
+def test_many_captions_share_an_animation_of_the_first_ones(
+  command, trained, tmp_path, monkeypatch
+):
+  monkeypatch.setattr(sampling, "_MOST_MOVING", 2)
+  output = tmp_path / "out.png"
+  words = [f"--captions={text}" for text in ("red petals", "a blue flower", "a flower with petals")]
+  command("--mode=sample", f"--workdir={trained}", f"--output={output}", *words, tiny=False)
+  with Image.open(tmp_path / "out.gif") as animation:
+    assert animation.n_frames == 3
+  assert [line for line in command.err.splitlines() if "out.gif" in line and "first 2" in line]
+
+
+def test_drawn_in_batches_each_caption_comes_once(trained):
+  run = _open(trained)
+  table = word2vec.table(run.vectors, "drop")
+  ids = np.random.default_rng(0).integers(2, len(table), (5, 20)).astype(np.int32)
+  length = np.full(5, 4, np.int32)
+  parts = list(run.draw_batches(ids, length, table, batch_size=2))
+  assert [rows.tolist() for rows, _ in parts] == [[0, 1], [2, 3], [4]]
+  assert [len(images) for _, images in parts] == [2, 2, 1]
+  np.testing.assert_array_equal(run.draw(ids, length, table, 2)[2:4], parts[1][1])
+  # The same captions are read, with the same noise, by those who mix them.
+  read = run.read(ids, length, table, 2)
+  assert len(read) == 5 and [words.shape for words in read] == [(4, 8 + 2)] * 5
+  np.testing.assert_array_equal(np.stack(read)[:, :, :8], table[ids[:, :4]])
+  assert len({tuple(words[0, 8:]) for words in read}) == 5
+
+
+def test_a_mixture_by_hand():
+  a = np.array([[0.0, 8.0], [4.0, 0.0], [8.0, 8.0]], np.float32)
+  b = np.array([[2.0, 0.0]] * 2 + [[6.0, 4.0]] * 3, np.float32)
+  np.testing.assert_array_equal(sampling.mix(a, b, 0.0), a)
+  np.testing.assert_array_equal(sampling.mix(a, b, 1.0), b)
+  # Four words; a at 0, 2/3, 4/3, 2 and b at 0, 4/3, 8/3, 4; half of each.
+  of_a = np.array([[0, 24], [8, 8], [16, 8], [24, 24]]) / 3
+  of_b = np.array([[6, 0], [10, 4], [18, 12], [18, 12]]) / 3
+  np.testing.assert_allclose(sampling.mix(a, b, 0.5), (of_a + of_b) / 2, rtol=1e-6)
+  # The one word of a caption is its last, which the GNN draws.
+  np.testing.assert_array_equal(sampling.mix(a, a[:1], 0.9), 0.1 * a[2:] + 0.9 * a[:1])
+
+
+def test_between_two_captions_lie_mixtures_and_at_the_ends_their_own_images(trained):
+  run = _open(trained)
+  assert run.config.noise_dim and not run.config.share_gnn
+  table = word2vec.table(run.vectors, "drop")
+  length = np.array([3, 9, 20], np.int32)
+  ids = np.random.default_rng(0).integers(2, len(table), (3, 20)).astype(np.int32)
+  own = run.draw(ids, length, table)[np.arange(3), length - 1].astype(int)
+  read = run.read(ids, length, table)
+  assert [len(words) for words in read] == length.tolist()
+  between = sampling.interpolate(run, read, 4).astype(int)
+  assert between.shape == (2, 4, 16, 16, 3)
+  # The programs differ in batch size, so a value that ends in a half may be rounded otherwise.
+  assert np.abs(between[:, 0] - own[:-1]).max() <= 1 and np.abs(between[:, -1] - own[1:]).max() <= 1
+  apart = np.abs(own[:-1] - own[1:]).mean((1, 2, 3))
+  steps = np.abs(np.diff(between, axis=1)).mean((2, 3, 4))
+  assert (apart > 10).all() and (steps < 0.9 * apart[:, None]).all() and (steps > 1).all()
+
+
+def test_interpolation_is_written_with_each_caption_and_the_next(command, trained, tmp_path):
+  output = tmp_path / "out.png"
+  words = [f"--captions={text}" for text in ("red petals", "a blue flower", "a flower with petals")]
+  more = [f"--workdir={trained}", f"--output={output}", "--interpolate"]
+  command("--mode=sample", *more, *words, tiny=False)
+  assert command.status == 0
+  assert command.json["images"][-1] == str(tmp_path / "out_interpolation.png")
+  with Image.open(command.json["images"][-1]) as sheet:
+    assert sheet.width > 8 * 128 and sheet.height > 2 * 128
+  command("--mode=sample", *more, words[0], tiny=False)
+  assert command.status == 2 and "--captions twice" in command.err
 
 
 def test_a_caption_s_images_do_not_depend_on_its_neighbours_or_later_words(trained):
@@ -58,11 +145,7 @@ def test_the_seed_decides_the_noise(trained):
   ids, length = np.full((1, 20), 3, np.int32), np.array([4], np.int32)
   drawn = []
   for seed in (1, 1, 2):
-    asked = config_lib.Config(mode="sample", workdir=str(trained), captions=("red",), seed=seed)
-    run = sampling.open_run(asked, frozenset({"captions", "seed"}))
-    # After ten steps the images are nearly grey: louder parameters let bytes tell them apart.
-    for variables in run.variables.values():
-      variables["params"] = jax.tree.map(lambda x: 10 * x, variables["params"])
+    run = _open(trained, seed)
     drawn.append(run.draw(ids, length, word2vec.table(run.vectors, "drop")))
   np.testing.assert_array_equal(drawn[0], drawn[1])
   assert (drawn[0] != drawn[2]).any()

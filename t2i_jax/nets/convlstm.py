@@ -86,9 +86,26 @@ def _run_backward(saved, dy):
 _scan_words = nn.custom_vjp(_run, forward_fn=_run_forward, backward_fn=_run_backward)
 
 
+class Head(nn.Module):
+  """Two deconvolutions that change neither channels nor size: ReLU between, tanh after them.
+
+  A fractionally strided convolution of stride 1 is a convolution with its kernel turned round."""
+
+  kernel_size: int
+  dtype: Any = jnp.float32
+
+  @nn.compact
+  def __call__(self, maps: Float[Array, "n h w c"]) -> Float[Array, "n h w c"]:
+    for layer, activation in ((0, nn.relu), (1, jnp.tanh)):
+      convolve = layers.Convolution(
+        "same", maps.shape[-1], self.kernel_size, True, INIT, self.dtype, name=f"layer_{layer}"
+      )
+      maps = activation(convolve(maps))
+    return maps
+
+
 class Recurrence(nn.Module):
-  """The ConvLSTM over the words and, with `has_head`, two deconvolutions that change neither
-  channels nor size.
+  """The ConvLSTM over the words and, with `has_head`, the two deconvolutions of `Head`.
 
   The input's convolution needs no memory and is done for all words at once. `unroll`: how many
   words one turn of the loop reads.
@@ -122,15 +139,9 @@ class Recurrence(nn.Module):
     )
     cells = scan(channels, self.kernel_size, self.peephole, self.dtype, name="cell")
     hidden = packing.collect(packed, _scan_words(cells, x_gates))
-    if not self.has_head:
-      return hidden
-    # A fractionally strided convolution of stride 1 is a convolution with its kernel turned round.
-    for layer in ("head_0", "head_1"):
-      hidden = nn.relu(hidden) if layer == "head_1" else hidden
-      hidden = layers.Convolution(
-        "same", channels, self.kernel_size, True, INIT, self.dtype, name=layer
-      )(hidden)
-    return jnp.tanh(hidden)
+    if self.has_head:
+      hidden = Head(self.kernel_size, self.dtype, name="head")(hidden)
+    return hidden
 
 
 def _gate_bias(forget: float):

@@ -1,25 +1,32 @@
-"""Pictures to look at: strips with one image for every word read so far, and plain grids.
+"""Pictures to look at: strips with one image for every word read so far, the same words arriving
+one by one, and rows from one caption to another.
 
-In: images as bytes [... h w 3] and the words over them. Out: a PIL image, or a PNG file.
+In: images as bytes [... h w 3] and the captions' words. Out: PIL images, or a PNG or GIF file.
 """
 
 from __future__ import annotations
 
 import contextlib
 import functools
+import math
 import os
 import unicodedata
 from collections.abc import Sequence
+from typing import Any
 
 import numpy as np
 from jaxtyping import Float, UInt8
 from PIL import Image, ImageDraw, ImageFont
 
-_CELL = 64  # smaller images are enlarged to at least so many pixels
+_CELL, _LARGE_CELL = 64, 128  # smaller images are enlarged to at least so many pixels
 _GAP = 4
 _LINE, _BASELINE = 20, 14  # height of a line of words; below the baseline: descenders, then a frame
 _FONT, _SMALLEST_FONT = 13, 9
 _FRAME_WIDTH = 2
+_MOST_COLUMNS = 4  # of captions whose words arrive side by side
+_WORD_MS, _END_MS = 450, 3000  # how long an image stands after a word, and after the last one
+_SHADES = 8  # steps of a letter's rounded edge
+_PALETTE_PIXELS = 40_000  # from which an animation's palette is chosen
 _PAPER, _INK, _FRAME = (255, 255, 255), (30, 30, 30), (0, 114, 178)
 
 
@@ -58,26 +65,76 @@ def strips(
   return sheet
 
 
-def grid(
-  images: UInt8[np.ndarray, "n h w 3"], columns: int, titles: Sequence[str] | None = None
+def arrivals(
+  images: UInt8[np.ndarray, "b t h w 3"], words: Sequence[Sequence[str]]
+) -> list[Image.Image]:
+  """Sheet t shows each caption's image after its first t + 1 words, and these words below it: the
+  newest on the frame's colour. A caption that has ended keeps its last image, framed; each has a
+  word at least.
+  """
+  height, width, scale = _size(images, None, _LARGE_CELL)
+  columns = -(-len(words) // -(-len(words) // _MOST_COLUMNS))  # No row is much emptier than others.
+  placed = [_wrap(caption, width) for caption in words]
+  corners, top = [], 2 * _GAP
+  for first in range(0, len(placed), columns):
+    row = placed[first : first + columns]
+    corners += [(2 * _GAP + i * (width + 3 * _GAP), top) for i in range(len(row))]
+    top += height + 3 * _GAP + _lines(*row) * _LINE
+  size = (columns * (width + 3 * _GAP) + _GAP, top)
+  sheets = []
+  for t in range(max(map(len, words))):
+    sheet = Image.new("RGB", size, _PAPER)
+    for b, (caption, (left, top)) in enumerate(zip(placed, corners)):
+      last = len(caption) - 1
+      _put(sheet, images[b, min(t, last)], None, left, top, scale)
+      if t >= last:
+        _frame(sheet, left, top, height, width)
+      _write(sheet, caption[: t + 1], left, top + height + _GAP, t)
+    sheets.append(sheet)
+  return sheets
+
+
+def passages(
+  images: UInt8[np.ndarray, "p k h w 3"], ends: Sequence[tuple[str, str]]
 ) -> Image.Image:
-  """The images in reading order, `columns` to a row, each under its title where there are any."""
-  height, width, scale = _size(images, None)
-  line = 0 if titles is None else _LINE
-  rows = -(-len(images) // columns)
-  pitch, row_height = width + _GAP, line + height + _GAP
-  sheet = Image.new("RGB", (columns * pitch + _GAP, rows * row_height + _GAP), _PAPER)
-  for i, image_u8 in enumerate(images):
-    row, column = divmod(i, columns)
-    left, top = _GAP + column * pitch, _GAP + row * row_height
-    _put(sheet, image_u8, None if titles is None else titles[i], left, top, scale)
+  """A row a pair of captions: the first one's image on the left, framed and under its text, the
+  second one's on the right, and what lies between them."""
+  height, width, scale = _size(images, None, _LARGE_CELL)
+  pitch, count = width + _GAP, images.shape[1]
+  half = count * pitch // 2 - 3 * _GAP
+  placed = [[_wrap(text.split(), half) for text in pair] for pair in ends]
+  heights = [_lines(*pair) * _LINE for pair in placed]
+  size = (count * pitch + _GAP, sum(heights) + len(ends) * (height + 3 * _GAP) + _GAP)
+  sheet, top = Image.new("RGB", size, _PAPER), _GAP
+  for row, pair, text_height in zip(images, placed, heights):
+    for text, side in zip(pair, (0, 1)):
+      # The right hand text ends where its image does, and both stand right above theirs.
+      left = _GAP if side == 0 else size[0] - _GAP - max(x + w for _, _, x, w, _ in text)
+      _write(sheet, text, left, top + text_height - _lines(text) * _LINE, None)
+    top += text_height
+    for i, image_u8 in enumerate(row):
+      _put(sheet, image_u8, None, _GAP + i * pitch, top, scale)
+    for i in (0, count - 1):
+      _frame(sheet, _GAP + i * pitch, top, height, width)
+    top += height + 3 * _GAP
   return sheet
 
 
-def _size(images_u8, scale: int | None) -> tuple[int, int, int]:
+def grid(images: UInt8[np.ndarray, "r n h w 3"]) -> Image.Image:
+  """The images in rows and columns as they are given."""
+  height, width, scale = _size(images, None)
+  rows, columns = images.shape[:2]
+  size = (columns * (width + _GAP) + _GAP, rows * (height + _GAP) + _GAP)
+  sheet = Image.new("RGB", size, _PAPER)
+  for r, n in np.ndindex(rows, columns):
+    _put(sheet, images[r, n], None, _GAP + n * (width + _GAP), _GAP + r * (height + _GAP), scale)
+  return sheet
+
+
+def _size(images_u8, scale: int | None, cell: int = _CELL) -> tuple[int, int, int]:
   """Height and width of an enlarged image, and how many times it is enlarged."""
   height, width = images_u8.shape[-3:-1]
-  scale = scale or max(1, -(-_CELL // width))
+  scale = scale or max(1, -(-cell // width))
   return height * scale, width * scale, scale
 
 
@@ -99,6 +156,35 @@ def _frame(sheet, left: int, top: int, height: int, width: int) -> None:
   d = _FRAME_WIDTH
   box = (left - d, top - d, left + width + d - 1, top + height + d - 1)
   ImageDraw.Draw(sheet).rectangle(box, outline=_FRAME, width=d)
+
+
+def _wrap(words: Sequence[str], width: int) -> list[tuple[str, int, int, int, Any]]:
+  """Where each word stands in lines at most `width` wide: (text, line, x, its width, font)."""
+  placed, line, x = [], 0, 0
+  space = round(_font(_FONT).getlength(" ")) + 2
+  for word in words:
+    text, font = _fit(word, width)
+    extent = math.ceil(font.getlength(text))
+    if x and x + extent > width:
+      line, x = line + 1, 0
+    placed.append((text, line, x, extent, font))
+    x += extent + space
+  return placed
+
+
+def _lines(*texts) -> int:
+  """How many lines the longest of these has, each placed by `_wrap`."""
+  return max(text[-1][1] for text in texts) + 1
+
+
+def _write(sheet, placed, left: int, top: int, newest: int | None) -> None:
+  """The words that `_wrap` placed; the newest, if there is one, in paper on the frame's colour."""
+  pen = ImageDraw.Draw(sheet)
+  for i, (text, line, x, extent, font) in enumerate(placed):
+    x, y = left + x, top + line * _LINE
+    if i == newest:
+      pen.rectangle((x - 2, y, x + extent + 1, y + _LINE - 2), fill=_FRAME)
+    pen.text((x, y + _BASELINE), text, _PAPER if i == newest else _INK, font, anchor="ls")
 
 
 @functools.cache
@@ -126,10 +212,44 @@ def write_png(path: str | os.PathLike, image: Image.Image | UInt8[np.ndarray, "h
   """Writes the picture under a temporary name, then renames it; makes the folder."""
   if isinstance(image, np.ndarray):
     image = Image.fromarray(image)
+  _save(path, image, format="PNG")
+
+
+def write_gif(path: str | os.PathLike, sheets: Sequence[Image.Image]) -> None:
+  """Writes the sheets as frames of an endless animation, the last one held longer; safe as
+  `write_png` is. All share the palette that suits them together, so no colour flickers."""
+  palette = _palette(sheets)
+  # Without dithering: its dots would crawl, and make the file several times as large.
+  frames = [s.quantize(palette=palette, dither=Image.Dither.NONE) for s in sheets]
+  times = [_WORD_MS] * (len(frames) - 1) + [_END_MS]
+  first, *rest = frames
+  _save(path, first, format="GIF", save_all=True, append_images=rest, duration=times, loop=0)
+
+
+def _palette(sheets: Sequence[Image.Image]) -> Image.Image:
+  """256 colours: paper, ink and frame with the shades between them as they are, the rest for what
+  the sheets show."""
+  shades = [
+    tuple(round(a + (b - a) * i / _SHADES) for a, b in zip(_PAPER, colour))
+    for colour in (_INK, _FRAME)
+    for i in range(_SHADES + 1)
+  ]
+  fixed = [value for colour in dict.fromkeys(shades) for value in colour]
+  free = 256 - len(fixed) // 3
+  # Some thousand pixels tell as much as all of them, in a hundredth of the time.
+  stride = math.ceil(math.sqrt(sum(s.width * s.height for s in sheets) / _PALETTE_PIXELS))
+  shown = np.concatenate([np.asarray(s)[::stride, ::stride].reshape(1, -1, 3) for s in sheets], 1)
+  found = Image.fromarray(shown).quantize(free, Image.Quantize.MAXCOVERAGE, kmeans=1)
+  palette = Image.new("P", (1, 1))
+  palette.putpalette(fixed + found.getpalette()[: 3 * free])
+  return palette
+
+
+def _save(path: str | os.PathLike, image: Image.Image, **how) -> None:
   os.makedirs(os.path.dirname(os.path.abspath(path)), exist_ok=True)
   part = f"{path}.part"
   try:
-    image.save(part, format="PNG")
+    image.save(part, **how)
     os.replace(part, path)
   except BaseException:
     with contextlib.suppress(OSError):

@@ -95,10 +95,18 @@ def has_any(workdir: str | os.PathLike) -> bool:
     return manager.latest_step() is not None
 
 
-def read_config(workdir: str | os.PathLike) -> tuple[config_lib.Config, int]:
-  """The Config and step of the newest checkpoint.
+def steps_in(workdir: str | os.PathLike) -> list[int]:
+  """The steps of the run's finished checkpoints, the newest last."""
+  if not has_any(workdir):
+    return []
+  with open_manager(workdir, read_only=True) as manager:
+    return sorted(manager.all_steps())
 
-  Raises InputError when the folder holds none: nothing is ever drawn without trained weights.
+
+def read_config(workdir: str | os.PathLike, step: int = 0) -> tuple[config_lib.Config, int]:
+  """The Config and step of a checkpoint; 0: of the newest.
+
+  Raises InputError when there is none: nothing is ever drawn without trained weights.
   """
   if not has_any(workdir):
     raise errors.InputError(
@@ -106,7 +114,11 @@ def read_config(workdir: str | os.PathLike) -> tuple[config_lib.Config, int]:
       f"python -m t2i_jax.main --mode=train --steps=400 --workdir={workdir}"
     )
   with open_manager(workdir, read_only=True) as manager:
-    step = manager.latest_step()
+    if step and step not in manager.all_steps():
+      raise errors.InputError(
+        f"--checkpoint={step}: {workdir} has {', '.join(map(str, sorted(manager.all_steps())))}"
+      )
+    step = step or manager.latest_step()
     got = manager.restore(step, args=ocp.args.Composite(config=ocp.args.JsonRestore()))
   return config_lib.from_record(got["config"]), step
 

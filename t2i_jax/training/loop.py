@@ -22,8 +22,8 @@ from t2i_jax import config as config_lib
 from t2i_jax import errors, flags
 from t2i_jax.data import pipeline
 from t2i_jax.nets import networks as networks_lib
+from t2i_jax.reporting import environment, pictures
 from t2i_jax.reporting import metrics as metrics_lib
-from t2i_jax.reporting import pictures
 from t2i_jax.text import word2vec
 from t2i_jax.training import checkpoints, steps
 from t2i_jax.training import state as state_lib
@@ -35,7 +35,7 @@ def train(config: config_lib.Config) -> dict[str, Any]:
   """Trains to --steps or --epochs and returns the mode's JSON line."""
   _check_workdir(config)
   corpus = _load(config)
-  total = config.steps or math.ceil(config.epochs * len(corpus.ids) / _captions_a_step(config))
+  total = total_steps(config, len(corpus.ids))
   networks, optimizers = networks_lib.build(config), state_lib.make_optimizers(config)
   state = jax.jit(lambda: state_lib.init_state(config, networks, optimizers))()
   with checkpoints.open_manager(config.workdir, config.keep_checkpoints) as manager:
@@ -49,6 +49,7 @@ def train(config: config_lib.Config) -> dict[str, Any]:
     if first:
       log.info("going on from step %d of %s", first, config.workdir)
     flags.write_run_flags(config, config.workdir)
+    environment.write(config.workdir, first)
     with metrics_lib.MetricWriter(config.workdir, first) as writer:
       state, last, speed = _run(
         config, corpus, networks, optimizers, state, first, total, manager, writer
@@ -64,6 +65,11 @@ def train(config: config_lib.Config) -> dict[str, Any]:
     "euclid": last.get("g/euclid"),
     "checkpoint": os.path.join(config.workdir, "checkpoints", str(total)),
   }
+
+
+def total_steps(config: config_lib.Config, captions: int) -> int:
+  """When a run on so many captions is done: --steps, or those of --epochs."""
+  return config.steps or math.ceil(config.epochs * captions / _captions_a_step(config))
 
 
 def _captions_a_step(config: config_lib.Config) -> int:
@@ -159,7 +165,8 @@ def _run(
     for step in range(first + 1, total + 1):
       rows = order(step - 1)
       others = steps.room(config, corpus.length[rows])
-      state, values = train_step(state, resident, jax.device_put(rows), others)
+      with jax.transfer_guard("disallow"):  # what moves to the device, moves on purpose
+        state, values = train_step(state, resident, jax.device_put(rows), others)
       if pending is not None:
         fetch()
       pending = (step, values)

@@ -1,9 +1,8 @@
-"""One training step: k updates of D, then one of generator, GNN and recurrence together. The
-report's section 4.2.
+"""One training step: k updates of D, then one of generator, GNN and recurrence together (the
+report's section 4.2).
 
 The images do not depend on D, so those of the last D update serve the generator's update too: one
-forward pass,
-differentiated by `jax.vjp`, and the same mathematics as two.
+forward pass, differentiated by `jax.vjp`, and the same mathematics as two.
 """
 
 from __future__ import annotations
@@ -129,7 +128,7 @@ def update_discriminator(
     }
 
   gradients, metrics = jax.grad(loss_of, has_aux=True)(state.params)
-  return _apply(optimizer, state, gradients), {
+  return apply_gradients(optimizer, state, gradients), {
     **metrics,
     "d/gradient_norm": optax.global_norm(gradients),
   }
@@ -164,7 +163,13 @@ def _judged(batch: Batch, images: Float[Array, "n h w 3"]):
   return images[: batch.packed.others], batch.packed.weight[: batch.packed.others]
 
 
-def _apply(optimizer, state: state_lib.NetState, gradients, batch_stats=None) -> state_lib.NetState:
+def apply_gradients(
+  optimizer: optax.GradientTransformation,
+  state: state_lib.NetState,
+  gradients: Any,
+  batch_stats: Any = None,
+) -> state_lib.NetState:
+  """The network after one step of its optimizer, with these running statistics when given."""
   updates, opt_state = optimizer.update(gradients, state.opt_state, state.params)
   return state_lib.NetState(
     params=optax.apply_updates(state.params, updates),
@@ -206,7 +211,9 @@ def update(
   )(images)
   (gradients,) = back(image_gradients)
   drawing = {
-    name: _apply(optimizers[name], getattr(state, name), gradients[name], batch_stats[name])
+    name: apply_gradients(
+      optimizers[name], getattr(state, name), gradients[name], batch_stats[name]
+    )
     for name in networks_lib.DRAWING
   }
   metrics = {**d_metrics, **g_metrics, "g/gradient_norm": optax.global_norm(gradients)}

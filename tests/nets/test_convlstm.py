@@ -135,7 +135,7 @@ def test_forget_bias_head_and_memory_in_float32():
   x = jnp.ones((T * B, H, W, C), jnp.bfloat16)
   params = jax.jit(module.init)(jax.random.key(0), x, packed)["params"]
   np.testing.assert_array_equal(params["bias"], [0.0] * C + [1.5] * C + [0.0] * 2 * C)
-  assert {"head_0", "head_1"} <= params.keys()
+  assert params["head"].keys() == {"layer_0", "layer_1"}
   assert jax.eval_shape(module.apply, {"params": params}, x, packed).dtype == jnp.bfloat16
   cell = convlstm.Cell(C, K, "full", jnp.bfloat16)
   memory = (jnp.zeros((B, H, W, C)), jnp.zeros((B, H, W, C), jnp.bfloat16))

@@ -50,7 +50,7 @@ def test_each_place_of_the_convlstm_draws_images_of_the_size_asked_for(position,
   side, channels = {"start": (4, size // 2), "penultimate": (size // 2, 4)}.get(position, (size, 3))
   shape = variables["recurrence"]["params"]["cell"]["peephole_input"].shape
   assert shape == (side, side, channels)
-  assert ("head_0" in variables["recurrence"]["params"]) == (position == "last_plus_deconv")
+  assert ("head" in variables["recurrence"]["params"]) == (position == "last_plus_deconv")
   # Word 0 of caption 0 reaches the later images, a later word no earlier one.
   for t in range(3):
     changed = np.asarray(draw(variables, words.at[t, 0].add(1.0), LENGTH))

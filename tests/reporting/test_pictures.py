@@ -1,5 +1,5 @@
 """Strips: each image where its word stands, nothing where there is no word, text within its own
-cell."""
+cell; the same of words that arrive; animations."""
 
 import numpy as np
 import pytest
@@ -110,14 +110,114 @@ def test_images_that_are_not_square_keep_their_shape():
   assert len(_places(sheet, images[0, 1].repeat(2, 0).repeat(2, 1))) == 1
 
 
-@pytest.mark.parametrize("titles", [None, list("abcde")])
-def test_a_grid_is_read_row_by_row(titles):
-  images = _noise(5, 64, 64, 3)
-  sheet = pictures.grid(images, 2, titles)
-  corners = [place for image in images for place in _places(sheet, image)]
-  assert len(corners) == 5 and corners == sorted(corners)
-  assert [x for _, x in corners] == [4, 72, 4, 72, 4]
-  assert len({y for y, _ in corners}) == 3
+def _below(sheet, place, rows=60):
+  """What stands under an image 128 pixels wide, clear of its frame."""
+  y, x = place
+  return np.asarray(sheet)[y + 128 + pictures._GAP : y + 128 + rows, x - 2 : x + 130]
+
+
+def test_words_arrive_and_a_caption_that_has_ended_keeps_its_last_image():
+  images = _noise(2, 3, 128, 128, 3)
+  sheets = pictures.arrivals(images, [["a", "red", "flower"], ["one", "petal"]])
+  assert len(sheets) == 3
+  shown = {(0, 0): 0, (0, 1): 1, (0, 2): 2, (1, 0): 0, (1, 1): 1, (1, 2): 1}
+  places = {key: _places(sheets[key[1]], images[key[0], i]) for key, i in shown.items()}
+  assert all(len(found) == 1 for found in places.values())
+  assert len({places[0, t][0] for t in range(3)}) == 1
+  assert len({places[1, t][0] for t in range(3)}) == 1
+  framed = {
+    (b, t): tuple(np.asarray(sheets[t])[y - 1, x + 64]) == pictures._FRAME
+    for (b, t), ((y, x),) in places.items()
+  }
+  assert framed == {key: key in {(0, 2), (1, 1), (1, 2)} for key in shown}
+  newest = {
+    (b, t): (_below(sheets[t], place) == pictures._FRAME).all(-1).any()
+    for (b, t), (place,) in places.items()
+  }
+  assert newest == {key: key != (1, 2) for key in shown}
+
+
+def test_the_text_below_an_image_is_what_was_read_and_wraps_within_its_width():
+  images = np.zeros((1, 6, 128, 128, 3), np.uint8)
+  caption = ["chrysanthemum", "petals", "in", "W" * 30, "and", "yellow"]
+  other = [*caption[:3], "quite", "another", "end"]
+  one, two = (pictures.arrivals(images, [c]) for c in (caption, other))
+  at = 2 * pictures._GAP
+  for t in range(3):
+    np.testing.assert_array_equal(_below(one[t], (at, at)), _below(two[t], (at, at)))
+    assert (_below(one[t], (at, at)) != _below(one[t + 1], (at, at))).any()
+  sheet = np.asarray(one[-1])
+  rows, columns = np.nonzero((sheet != pictures._PAPER).any(-1))
+  assert columns.min() >= at - 2 and columns.max() < at + 128 + 2
+  assert rows.max() < sheet.shape[0] - pictures._GAP
+  top = at + 128 + pictures._GAP
+  # "chrysanthemum", "petals in", the long word shortened, "and yellow".
+  assert {(row - top) // pictures._LINE for row in rows[rows >= top]} == {0, 1, 2, 3}
+
+
+@pytest.mark.parametrize(
+  ("count", "row_lengths"), [(1, [1]), (4, [4]), (5, [3, 2]), (9, [3, 3, 3])]
+)
+def test_arriving_captions_stand_in_rows_of_equal_length(count, row_lengths):
+  images = _noise(count, 1, 128, 128, 3)
+  (sheet,) = pictures.arrivals(images, [["petal"]] * count)
+  corners = [place for image in images for place in _places(sheet, image[0])]
+  assert len(corners) == count and corners == sorted(corners)
+  assert [[y for y, _ in corners].count(y) for y in sorted({y for y, _ in corners})] == row_lengths
+
+
+def test_a_passage_goes_from_left_to_right_with_the_captions_at_its_framed_ends():
+  images = _noise(2, 3, 128, 128, 3)
+  long = " ".join(["petals"] * 8)
+  sheet = pictures.passages(images, [("red", long), ("red", "blue")])
+  corners = [place for row in images for image in row for place in _places(sheet, image)]
+  assert len(corners) == 6 and corners == sorted(corners)
+  pixels = np.asarray(sheet)
+  framed = [tuple(pixels[y - 1, x + 64]) == pictures._FRAME for y, x in corners]
+  assert framed == [True, False, True] * 2
+  (top, left), (_, right) = corners[0], corners[2]
+  text = (pixels[: top - 2] != pictures._PAPER).any(-1)
+  rows, columns = np.nonzero(text)
+  assert rows.min() > 0 and columns.min() >= left and columns.max() < right + 128
+  middle = (left + right + 128) // 2
+  assert text[:, :middle].any() and text[:, middle:].any()
+  assert not text[:, middle - 8 : middle + 8].any()
+  assert not text[: top - pictures._LINE, :middle].any()  # The short one stands on its image.
+  second = (pixels[top + 128 + 3 : corners[3][0] - 2] != pictures._PAPER).any((0, 2))
+  assert abs(np.flatnonzero(second).max() - (right + 127)) < 3
+
+
+def test_a_grid_is_read_row_by_row():
+  images = _noise(2, 3, 32, 64, 3)
+  sheet = pictures.grid(images)
+  corners = [place for row in images for image in row for place in _places(sheet, image)]
+  assert [x for _, x in corners] == [4, 72, 140] * 2
+  assert [y for y, _ in corners] == [4] * 3 + [40] * 3
+  assert sheet.size == (140 + 64 + 4, 40 + 32 + 4)
+
+
+def test_an_animation_holds_its_last_sheet_longer_and_its_colours_do_not_flicker(tmp_path):
+  still = _noise(1, 64, 64, 3)[0]
+  sheets = []
+  for colour in ((255, 0, 0), (0, 255, 0), (0, 0, 255)):
+    moving = (_noise(64, 64, 3, seed=sum(colour[1:])) / 255 * colour).astype(np.uint8)
+    marks = np.repeat([[pictures._PAPER, pictures._INK, pictures._FRAME]], 64, 0)
+    sheets.append(Image.fromarray(np.concatenate([still, moving, marks.astype(np.uint8)], 1)))
+  path = tmp_path / "deep" / "a.gif"
+  pictures.write_gif(path, sheets)
+  frames, times = [], []
+  with Image.open(path) as file:
+    assert file.info["loop"] == 0
+    for i in range(file.n_frames):
+      file.seek(i)
+      frames.append(np.asarray(file.convert("RGB")).astype(int))
+      times.append(file.info["duration"])
+  assert times == [pictures._WORD_MS] * 2 + [pictures._END_MS] and times[0] < times[-1]
+  for frame, sheet in zip(frames, sheets):
+    np.testing.assert_array_equal(frame[:, :64], frames[0][:, :64])
+    np.testing.assert_array_equal(frame[:, 128:], np.asarray(sheet)[:, 128:])
+    assert np.abs(frame - np.asarray(sheet)).mean() < 16
+  assert list(path.parent.iterdir()) == [path]
 
 
 def test_the_bytes_of_the_range_of_tanh():
@@ -126,10 +226,17 @@ def test_the_bytes_of_the_range_of_tanh():
   np.testing.assert_array_equal(pictures.to_u8(image)[0, :, 0], [0, 64, 128, 255, 255, 0])
 
 
-def test_a_failed_write_leaves_the_picture_that_was_there(tmp_path, monkeypatch):
-  path = tmp_path / "deep" / "a.png"
-  first = _noise(8, 8, 3)
-  pictures.write_png(path, first)
+@pytest.mark.parametrize("animated", [False, True])
+def test_a_failed_write_leaves_the_picture_that_was_there(tmp_path, monkeypatch, animated):
+  def write(image):
+    if animated:
+      pictures.write_gif(path, [Image.fromarray(image)] * 2)
+    else:
+      pictures.write_png(path, image)
+
+  path = tmp_path / "deep" / "a.picture"
+  write(_noise(8, 8, 3))
+  first = path.read_bytes()
 
   def fail(self, file, **_):
     with open(file, "wb") as half:
@@ -138,7 +245,6 @@ def test_a_failed_write_leaves_the_picture_that_was_there(tmp_path, monkeypatch)
 
   monkeypatch.setattr(Image.Image, "save", fail)
   with pytest.raises(OSError, match="disk full"):
-    pictures.write_png(path, _noise(4, 4, 3))
-  with Image.open(path) as file:
-    np.testing.assert_array_equal(np.asarray(file), first)
-  assert [p.name for p in path.parent.iterdir()] == ["a.png"]
+    write(_noise(4, 4, 3))
+  assert path.read_bytes() == first
+  assert list(path.parent.iterdir()) == [path]

@@ -3,6 +3,7 @@
 import json
 import shutil
 
+import jax
 import numpy as np
 import orbax.checkpoint as ocp
 import pytest
@@ -36,6 +37,9 @@ def test_ten_steps_equal_five_a_restart_and_five_bit_for_bit(command, trained, t
   for path, leaf in whole.items():
     np.testing.assert_array_equal(leaf, parts[path], err_msg=str(path))
   assert metrics.read(trained) == metrics.read(tmp_path)
+  entries = json.loads((tmp_path / "environment.json").read_text())
+  assert list(entries) == ["from step 0", "from step 5"]
+  assert entries["from step 5"]["versions"]["jax"] == jax.__version__
   assert [line["step"] for line in metrics.read(tmp_path)] == list(range(1, 11))
 
 

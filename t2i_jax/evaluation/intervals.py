@@ -1,0 +1,151 @@
+"""A score and its 95 % interval.
+
+In: a value for every image or caption (`of_means`), two sets of rows and a statistic of them
+(`of_sets`), or a statistic and what each row adds to it (`of_influences`). Out: `Score`.
+
+Rows that belong to one image, such as its captions' images, are dependent: with `groups`, integers
+that say which image a row belongs to, whole images are drawn or left out. All intervals are those
+of other images from where these came; networks and features are taken as given.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import math
+from collections.abc import Callable, Sequence
+
+import numpy as np
+import scipy.stats
+from jaxtyping import Float, Int
+
+Groups = tuple[Int[np.ndarray, "n"], Int[np.ndarray, "m"]]
+
+_DRAWS = 2000
+_BATCH_VALUES = 4_000_000  # Drawn at once: 32 MB an array.
+_BLOCKS = 40
+
+
+@dataclasses.dataclass(frozen=True)
+class Score:
+  """A metric's value and the ends of its 95 % interval; NaN where there is none."""
+
+  value: float
+  low: float
+  high: float
+
+  def as_json(self) -> dict[str, float | None]:
+    """{"value", "low", "high"} with 6 significant digits; what is not finite is None."""
+    return {name: _six_digits(x) for name, x in dataclasses.asdict(self).items()}
+
+
+def of_means(
+  values: Float[np.ndarray, "n"], groups: Int[np.ndarray, "n"] | None = None, seed: int = 0
+) -> Score:
+  """The mean, with a bootstrap percentile interval (Efron & Tibshirani 1993, chapter 13).
+
+  With `groups`, images are drawn with all their rows (cluster bootstrap). Of fewer than two images
+  there is no interval. Where all values are equal the interval has no width: a bootstrap cannot
+  know of values that it never saw.
+
+  Raises:
+    ValueError: there is no value.
+  """
+  if not len(values):
+    raise ValueError("the mean of no values is undefined")
+  values = values.astype(np.float64)
+  if groups is None:
+    sums, counts = values, np.ones(len(values))
+  else:
+    group = np.unique(groups, return_inverse=True)[1]
+    sums, counts = np.bincount(group, values), np.bincount(group).astype(float)
+  value = float(values.mean())
+  if len(sums) < 2:
+    return Score(value, math.nan, math.nan)
+  found = scipy.stats.bootstrap(
+    (sums, counts),
+    lambda s, c, axis: s.sum(axis) / c.sum(axis),
+    paired=True,
+    vectorized=True,
+    n_resamples=_DRAWS,
+    batch=max(1, _BATCH_VALUES // len(sums)),
+    method="percentile",
+    rng=np.random.default_rng(seed),
+  ).confidence_interval
+  return Score(value, float(found.low), float(found.high))
+
+
+def of_sets(
+  statistic: Callable[[np.ndarray, np.ndarray], float],
+  a: Float[np.ndarray, "n ..."],
+  b: Float[np.ndarray, "m ..."],
+  groups: Groups | None = None,
+  seed: int = 0,
+  minimum: float = -math.inf,
+) -> Score:
+  """`statistic(a, b)` with a delete-block jackknife interval (Shao & Tu 1995, section 2.3).
+
+  Images are dealt into 40 blocks (each its own where there are fewer); the statistic is computed
+  without each block in turn; the interval is value -+ t * standard error, cut at `minimum`, the
+  least that the statistic can be. An image that has rows in both sets is left out of both.
+
+  What the interval covers is the statistic's mean over sets of these sizes. For a Frechet distance
+  this lies above the distance of the distributions, by an amount that a floor computed with sets
+  of the same sizes shows. Why not a bootstrap: sets drawn with replacement have that bias once
+  more, so that percentiles lie above the value (their coverage falls to 0 for equal Gaussians);
+  reversed percentiles lie below it; a bootstrap's standard error is about right but much too wide
+  near the floor, takes more computations, and doubled rows mislead nearest neighbours. For
+  Gaussian samples of 300 rows the jackknife covers 93 to 98 % where the distributions differ, and
+  is half as wide again as it should be where they are equal (99 %).
+  """
+  # Images that only a, only b or both have are dealt separately: each block then holds as many.
+  ids_a, ids_b = _joint_ids(len(a), len(b), groups)
+  rng = np.random.default_rng(seed)
+  block = np.zeros(max(ids_a.max(initial=-1), ids_b.max(initial=-1)) + 1, int)
+  only_a, only_b = np.setdiff1d(ids_a, ids_b), np.setdiff1d(ids_b, ids_a)
+  strata = [s for s in (only_a, only_b, np.intersect1d(ids_a, ids_b)) if len(s)]
+  blocks = min([_BLOCKS, *map(len, strata)])
+  value = float(statistic(a, b))
+  if blocks < 2:
+    return Score(value, math.nan, math.nan)
+  for stratum in strata:
+    block[rng.permutation(stratum)] = np.arange(len(stratum)) % blocks
+  without = np.array([
+    statistic(a[block[ids_a] != i], b[block[ids_b] != i]) for i in range(blocks)
+  ])  # fmt: skip
+  error = math.sqrt((blocks - 1) * without.var())
+  reach = float(scipy.stats.t.ppf(0.975, blocks - 1)) * error
+  return Score(value, max(minimum, value - reach), value + reach)
+
+
+def of_influences(
+  value: float, influences: Sequence[Float[np.ndarray, "_"]], groups: Sequence | None = None
+) -> Score:
+  """A normal interval from what each row of each set adds to a smooth statistic.
+
+  `influences[s][i]` is the statistic's derivative with respect to the weight of row i of set s,
+  times that set's size, up to a constant (the infinitesimal jackknife, Efron 1982, chapter 6). With
+  `groups`, one array of image ids for each set, an image's rows are added up first, over all sets.
+  """
+  shares = [(x - x.mean()) / len(x) for x in influences]
+  if groups is None:
+    ids = np.arange(sum(map(len, shares)))
+  else:
+    ids = np.unique(np.concatenate(list(groups)), return_inverse=True)[1]
+  totals = np.bincount(ids, np.concatenate(shares))
+  if len(totals) < 2 or (groups is None and min(map(len, shares)) < 2):
+    return Score(float(value), math.nan, math.nan)
+  error = math.sqrt((totals**2).sum() * len(totals) / (len(totals) - 1))
+  reach = float(scipy.stats.norm.ppf(0.975)) * error
+  return Score(float(value), float(value) - reach, float(value) + reach)
+
+
+def _joint_ids(n: int, m: int, groups: Groups | None):
+  """Images numbered from 0, the same number for the same image in both sets."""
+  if groups is None:
+    return np.arange(n), n + np.arange(m)
+  ids = np.unique(np.concatenate(groups), return_inverse=True)[1]
+  return ids[:n], ids[n:]
+
+
+def _six_digits(x: float) -> float | None:
+  return float(f"{x:.6g}") if math.isfinite(x) else None

@@ -1,0 +1,86 @@
+"""One command scores a run; what it says can be traced."""
+
+import json
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from t2i_jax.evaluation import evaluate, features, judge, scores
+
+NAMES = {
+  "frechet_classifier", "frechet_random", "kernel_classifier", "density", "coverage",
+  "nearest_neighbour_accuracy", "r_precision", "caption_rank", "diversity", "collapse",
+  "attribute_accuracy", "arrival_accuracy", "mse", "ssim", "correlation",
+  "feature_distance", "classification_accuracy", "change_at_content_words",
+}  # fmt: skip
+
+
+def test_one_caption_of_each_image():
+  image = np.array([0, 0, 0, 1, 1, 3, 3, 3, 3])
+  rows = scores.one_caption_each(image)
+  np.testing.assert_array_equal(image[rows], [0, 1, 3])
+  several = {tuple(scores.one_caption_each(image, seed)) for seed in range(50)}
+  assert len(several) > 10
+
+
+def test_only_drawn_flowers_have_attributes(command, tmp_path, trained):
+  command("--mode=evaluate", f"--workdir={trained}", "--metrics=attributes", tiny=False)
+  assert command.status == 0
+  line = command.json
+  assert line["attribute_accuracy"]["real"] > 0.9
+  assert not {"frechet_classifier", "features"} & line.keys()
+  command("--mode=evaluate", f"--workdir={trained}", tiny=False)
+  assert command.status == 2 and "3 images" in command.err
+  command("--mode=evaluate", f"--workdir={trained}", "--checkpoint=7", tiny=False)
+  assert command.status == 2 and "10" in command.err
+
+
+@pytest.mark.slow
+def test_all_scores_of_a_run_and_following_it(command, trained, monkeypatch, data_dir):
+  monkeypatch.setattr(features, "_STEPS", 3)
+  monkeypatch.setattr(judge.encoder_lib, "_STEPS", 3)
+  monkeypatch.setattr(scores, "_CLASSIFIER_STEPS", 3)
+  monkeypatch.setattr(judge, "_LEAST_IMAGES", 6)
+  command("--mode=evaluate", f"--workdir={trained}", "--split=train", "--follow", tiny=False)
+  assert command.status == 0
+  line = command.json
+  assert line["step"] == 10 and line["split"] == "train"
+  for name in NAMES:
+    assert {"value", "low", "high"} <= line[name].keys(), name
+    assert line[name]["value"] is not None, name
+  # Held-out images that are training images are no measure of memorisation.
+  assert line["memorisation_ratio"]["value"] is None
+  # The networks that score were fitted on other images than those they score.
+  fitted = line["features"]
+  for name in ("classifier", "encoder"):
+    assert (fitted[name]["fitted_on_images"], line["real_images"]) == (6, 24)
+    assert fitted[name]["of_which_the_run_was_trained_on"] == 0
+  assert line["by_word"]["frechet_classifier"]
+  for path in line["pictures"].values():
+    assert Image.open(trained / path).size[0] > 16
+  stored = evaluate.read(trained)
+  assert stored[-1] == line
+  # Followed again, there is nothing left to score.
+  command("--mode=evaluate", f"--workdir={trained}", "--split=train", "--follow", tiny=False)
+  assert command.status == 0 and command.json == line
+  assert evaluate.read(trained) == stored
+  # The same checkpoint drawn and scored anew gives the same numbers.
+  command("--mode=evaluate", f"--workdir={trained}", "--split=train", tiny=False)
+  assert {n: command.json[n] for n in NAMES} == {n: line[n] for n in NAMES}
+  assert len((trained / "scores.jsonl").read_text().splitlines()) == len(stored) + 1
+  assert json.loads((trained / "scores.jsonl").read_text().splitlines()[-1]) == command.json
+
+
+def test_what_the_eyes_were_fitted_on_is_not_what_they_judge():
+  chosen = [np.array([0, 0, 1, 0], bool), np.array([1, 1, 1, 0], bool)]
+
+  class Config:
+    split, dataset = "test", "toy"
+
+  least = judge._LEAST_IMAGES
+  judge._LEAST_IMAGES = 3
+  try:
+    np.testing.assert_array_equal(judge._first_with_images(chosen, Config), chosen[1])
+  finally:
+    judge._LEAST_IMAGES = least

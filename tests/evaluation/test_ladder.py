@@ -1,0 +1,35 @@
+"""Images made worse: nothing at the first step, more with each."""
+
+import numpy as np
+import pytest
+
+from t2i_jax.evaluation import ladder
+
+
+@pytest.fixture(scope="module")
+def sets():
+  rng = np.random.default_rng(0)
+  images, train = rng.integers(0, 256, (2, 40, 16, 16, 3), dtype=np.uint8)
+  return images, train
+
+
+@pytest.mark.parametrize("name", list(ladder.EXPECTED))
+def test_every_ladder_begins_with_the_images_and_leads_away(sets, name):
+  images, train = sets
+  steps = [ladder.worsen(name, amount, images, train) for amount in ladder.STEPS[name]]
+  np.testing.assert_array_equal(steps[0], images)
+  away = [np.abs(step.astype(int) - images).mean() for step in steps]
+  assert (np.diff(away) > 0).all()
+  assert all(step.dtype == np.uint8 for step in steps)
+
+
+def test_what_replaces_images(sets):
+  images, train = sets
+  one = ladder.worsen("one image instead", 1.0, images, train)
+  assert (one == one[0]).all()
+  copies = ladder.worsen("training images", 1.0, images, train)
+  assert all((copy == train).all((1, 2, 3)).any() for copy in copies)
+  # Half of the captions get another's image, and no image is lost.
+  exchanged = ladder.worsen("captions exchanged", 0.5, images, train)
+  assert (exchanged != images).any((1, 2, 3)).sum() == 20
+  assert {image.tobytes() for image in exchanged} == {image.tobytes() for image in images}
