@@ -12,5 +12,6 @@ for flag in "$@"; do
   case "$flag" in --workdir=*) workdir="${flag#--workdir=}" ;; esac
 done
 "$python" -m t2i_jax.main --mode=train --flagfile=launch/flags/quickstart.flags --workdir="$workdir" "$@" >&2
-"$python" -m t2i_jax.main --mode=evaluate --workdir="$workdir" --split=unseen
-echo "pictures: $workdir/samples" >&2
+"$python" -m t2i_jax.main --mode=evaluate --workdir="$workdir" --split=unseen --metrics=attributes
+"$python" -m t2i_jax.main --mode=report --workdir="$workdir" >&2
+echo "pictures: $workdir/samples; everything on one page: $workdir/report.html" >&2

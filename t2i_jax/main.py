@@ -89,11 +89,15 @@ MODES: dict[str, Callable[[config_lib.Config, frozenset[str]], dict[str, Any]]] 
 }
 
 
-def keep_compiled_programs() -> None:
-  """Lets later runs find what this one compiles. JAX_COMPILATION_CACHE_DIR names another place; set
-  but empty, there is none."""
+def prepare_jax() -> None:
+  """Settings that JAX reads when it is imported; those that the environment has already stay.
+
+  Later runs find what this one compiles (JAX_COMPILATION_CACHE_DIR set but empty: they do not). On
+  a CPU a step runs in the thread that calls it, which is up to an eighth faster than behind it.
+  """
   cache = os.environ.get("XDG_CACHE_HOME") or os.path.expanduser("~/.cache")
   os.environ.setdefault("JAX_COMPILATION_CACHE_DIR", os.path.join(cache, "t2i_jax"))
+  os.environ.setdefault("JAX_CPU_ENABLE_ASYNC_DISPATCH", "false")
 
 
 def main(argv: Sequence[str]) -> int:
@@ -124,5 +128,5 @@ def main(argv: Sequence[str]) -> int:
 
 if __name__ == "__main__":
   memory.restart_with_large_pages()
-  keep_compiled_programs()
+  prepare_jax()
   sys.exit(main(sys.argv))

@@ -54,19 +54,6 @@ def background(images_u8: UInt8[np.ndarray, "n h w 3"]) -> Int[np.ndarray, "n"]:
   return _distance(corners, _palette("background")).argmin(-1)
 
 
-def accuracy(
-  predicted: Int[np.ndarray, "m"], true: Int[np.ndarray, "m"], named: Bool[np.ndarray, "m"]
-) -> float:
-  """Share of right predictions among the captions that name the attribute.
-
-  Raises:
-    ValueError: no caption names it.
-  """
-  if not named.any():
-    raise ValueError("no caption names the attribute: its accuracy is undefined")
-  return float((predicted == true)[named].mean())
-
-
 def _ring(images_u8, low: float, high: float) -> Bool[np.ndarray, "h w"]:
   """The pixels whose distance from the image's centre lies in [low, high) of the side."""
   height, width = images_u8.shape[1:3]

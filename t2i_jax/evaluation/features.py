@@ -168,7 +168,8 @@ def train_classifier(
 
   Raises ValueError when no target has a value.
   """
-  targets = {k: v.astype(np.int32) for k, v in targets.items() if (v >= 0).any()}
+  # In the order in which a kept file gives the heads back.
+  targets = {k: v.astype(np.int32) for k, v in sorted(targets.items()) if (v >= 0).any()}
   if not targets:
     raise ValueError("no target has a value: there is nothing to learn")
   heads = {name: int(values.max()) + 1 for name, values in targets.items()}

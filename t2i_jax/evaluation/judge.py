@@ -81,7 +81,7 @@ def make_judge(config: config_lib.Config, vectors: word2vec.WordVectors) -> Judg
   # there.
   classified = _first_with_images([unscored & trained, unscored], config)
   paired = _first_with_images([unscored & ~trained, unscored], config)
-  targets = features.targets_of(everything)
+  targets, mirror = features.targets_of(everything), features.may_mirror(everything)
   pools = {"classifier": _subset(everything, classified), "encoder": _subset(everything, paired)}
   words = word2vec.train(
     [captions_lib.clean(text) for text in pools["encoder"].captions],
@@ -92,7 +92,6 @@ def make_judge(config: config_lib.Config, vectors: word2vec.WordVectors) -> Judg
 
   def fit_classifier() -> features.Classifier:
     chosen = {name: values[classified] for name, values in targets.items()}
-    mirror = features.may_mirror(everything)
     return features.train_classifier(
       pools["classifier"].images_u8, chosen, seed=_SEED, flips=mirror
     )
@@ -104,7 +103,7 @@ def make_judge(config: config_lib.Config, vectors: word2vec.WordVectors) -> Judg
     )
     table = word2vec.table(words, "zero")
     return encoder_lib.train_encoder(
-      pool.images_u8, table, ids, length, pool.caption_image, seed=_SEED
+      pool.images_u8, table, ids, length, pool.caption_image, seed=_SEED, flips=mirror
     )
 
   kinds = {
@@ -139,7 +138,7 @@ def make_judge(config: config_lib.Config, vectors: word2vec.WordVectors) -> Judg
   return Judge(
     split=split,
     corpus=pipeline.make_corpus(config, split, vectors),
-    targets=features.targets_of(split),
+    targets={name: _of_names(everything, values, split) for name, values in targets.items()},
     train_u8=train.images_u8,
     classifier=nets["classifier"],
     encoder=nets["encoder"],
@@ -157,6 +156,12 @@ def _first_with_images(choices: list[Bool[np.ndarray, "n"]], config) -> Bool[np.
     f"--split={config.split}: besides its images {config.dataset} has fewer than {_LEAST_IMAGES}, "
     "too few to fit the networks that score it; evaluate a smaller split"
   )
+
+
+def _of_names(examples: datasets.Examples, values: np.ndarray, wanted: datasets.Examples):
+  """The values of those images of `examples` that `wanted` has, in its order."""
+  row = {name: i for i, name in enumerate(examples.names)}
+  return values[[row[name] for name in wanted.names]]
 
 
 def _subset(examples: datasets.Examples, chosen: Bool[np.ndarray, "n"]) -> datasets.Examples:

@@ -1,8 +1,8 @@
 """Do the scores see what they should? Real images of a split, made worse step by step, are scored
 in the place of drawn ones.
 
-Half of the split's images, each with one of its captions, is held against the other half: so the
-first step of each ladder is what unseen real images score.
+Half of the split's images (at most 1,000), each with one of its captions, is held against as many
+of the others: so the first step of each ladder, the same for all, is what real images score.
 """
 
 from __future__ import annotations
@@ -19,6 +19,7 @@ from t2i_jax.evaluation import judge as judge_lib
 from t2i_jax.evaluation import scores
 
 _SEED = 0
+_MOST = 1000  # images
 # Where each score should go, step by step; those not named may stay.
 UP, DOWN = 1, -1
 EXPECTED = {
@@ -80,29 +81,29 @@ def worsen(
 
 
 def climb(judge: judge_lib.Judge) -> dict[str, Any]:
-  """Scores every step of every ladder and returns {"ladder": {name: {score: values}}, "wrong":
-  what did not move as it should}, with a table on standard error."""
+  """Scores every step of every ladder and returns {"ladder": {name: {score: values}}, "steps":
+  their amounts, "wrong": what did not move as it should}, with a table on standard error."""
   one_each = scores.one_caption_each(judge.corpus.image)
   order = np.random.default_rng(_SEED).permutation(len(one_each))
-  drawn, held = order[: len(order) // 2], order[len(order) // 2 :]
-  rows, reference = one_each[drawn], judge.corpus.image[one_each[held]]
+  size = min(_MOST, len(order) // 2)
+  rows, reference = one_each[order[:size]], judge.corpus.image[one_each[order[size : 2 * size]]]
   images_u8 = judge.split.images_u8[judge.corpus.image[rows]]
+
+  def score(worse: np.ndarray) -> dict[str, float]:
+    features, embeddings = scores.read(judge, worse)
+    drawn = scores.Drawn(rows, features, embeddings, np.arange(size), worse, reference)
+    return {name: s["value"] for name, s in scores.score(judge, drawn)[0].items() if "low" in s}
+
+  first = score(images_u8)
   found: dict[str, dict[str, list[float]]] = {}
   wrong = []
   for ladder, amounts in STEPS.items():
-    steps = []
-    for amount in amounts:
-      worse = worsen(ladder, amount, images_u8, judge.train_u8)
-      features, embeddings = scores.read(judge, worse)
-      every = np.arange(len(rows))
-      steps.append(
-        scores.score(judge, scores.Drawn(rows, features, embeddings, every, worse, reference))[0]
-      )
-    names = [name for name in steps[0] if "low" in steps[0][name]]
-    found[ladder] = {name: [step[name]["value"] for step in steps] for name in names}
+    climbed = [first]
+    for amount in amounts[1:]:
+      climbed.append(score(worsen(ladder, amount, images_u8, judge.train_u8)))
+    found[ladder] = {name: [step[name] for step in climbed] for name in first}
     for name, direction in EXPECTED[ladder].items():
-      moves = direction * np.diff(found[ladder][name])
-      if (moves <= 0).any():
+      if (direction * np.diff(found[ladder][name]) <= 0).any():
         wrong.append(f"{ladder}: {name}")
   print(_markdown(found), file=sys.stderr)
   return {"ladder": found, "steps": {k: list(v) for k, v in STEPS.items()}, "wrong": wrong}
