@@ -2,8 +2,7 @@
 words are kept out.
 
 Ioffe & Szegedy 2015, https://arxiv.org/abs/1502.03167; the report's section 5 (6), "the original
-batch
-normalization is not suit for new inputs", read as statistics over (t, b, h, w) together.
+batch normalization is not suit for new inputs", read as statistics over (t, b, h, w) together.
 """
 
 from __future__ import annotations
@@ -34,8 +33,7 @@ class BatchNorm(nn.Module):
   """Normalises each channel, then scales and shifts it.
 
   The scale starts at N(1, 0.02) (Radford et al. 2016). With `momentum` None no running statistics
-  are kept and those
-  of the batch always serve, as in the discriminator.
+  are kept and those of the batch always serve, as in the discriminator.
   """
 
   momentum: float | None = 0.9

@@ -17,8 +17,8 @@ class Discriminator(nn.Module):
 
   Batch norm on all convolutions but the first, leaky ReLU 0.2 (Radford et al. 2016,
   https://arxiv.org/abs/1511.06434). D is only ever asked about whole batches in training, so batch
-  norm keeps no
-  running statistics. Real and fake images come in separate calls: each has statistics of its own.
+  norm keeps no running statistics. Real and fake images come in separate calls: each has statistics
+  of its own.
   """
 
   base_channels: int

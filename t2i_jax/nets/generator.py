@@ -20,11 +20,9 @@ class Generator(nn.Module):
   `image_size`.
 
   Stage 0 is the projection, each further stage a deconvolution; all but the last are followed by
-  batch norm and
-  ReLU, the last by tanh (Radford et al. 2016, https://arxiv.org/abs/1511.06434). Channels:
-  `base_channels` before
-  the last deconvolution, twice as many before each earlier one. `split`: how many stages `lower`
-  runs.
+  batch norm and ReLU, the last by tanh (Radford et al. 2016, https://arxiv.org/abs/1511.06434).
+  Channels: `base_channels` before the last deconvolution, twice as many before each earlier one.
+  `split`: how many stages `lower` runs.
   """
 
   image_size: int

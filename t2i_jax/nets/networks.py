@@ -2,8 +2,7 @@
 figure 2).
 
 Only this file of nets/ knows Config. Variables are {"generator", "gnn", "recurrence",
-"discriminator"}, each with
-"params" and "batch_stats"; a network that is not there has empty ones.
+"discriminator"}, each with "params" and "batch_stats"; a network that is not there has empty ones.
 """
 
 from __future__ import annotations

@@ -2,8 +2,7 @@
 restores what it needs.
 
 Items of a step: one for each network (parameters and batch statistics), `loop` (step, random key,
-optimizer states)
-and `config` (the run's Config as JSON).
+optimizer states) and `config` (the run's Config as JSON).
 """
 
 from __future__ import annotations
