@@ -20,19 +20,15 @@ class Browser:
   def __init__(self, program: str, profile: str):
     theirs, self._to = os.pipe()
     self._from, ours = os.pipe()
-
-    def place():  # The browser reads 3 and writes 4; neither may overwrite the other on its way.
-      os.dup2(theirs, 63)
-      os.dup2(ours, 64)
-      os.dup2(63, 3)
-      os.dup2(64, 4)
-
     flags = ["--headless=new", "--no-sandbox", "--disable-gpu", "--no-first-run"]
+    flags += ["--remote-debugging-pipe"]
+    # The browser reads 3 and writes 4. A shell puts them there: code of ours between fork and exec
+    # could hang where JAX has threads.
+    moved = 'exec "$@" 3<&0 4>&1 </dev/null >/dev/null'
     self._process = subprocess.Popen(
-      [program, *flags, "--remote-debugging-pipe", f"--user-data-dir={profile}", "about:blank"],
-      preexec_fn=place,
-      close_fds=False,
-      stdout=subprocess.DEVNULL,
+      ["sh", "-c", moved, "sh", program, *flags, f"--user-data-dir={profile}", "about:blank"],
+      stdin=theirs,
+      stdout=ours,
       stderr=subprocess.DEVNULL,
     )
     os.close(theirs)
