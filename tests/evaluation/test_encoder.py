@@ -38,6 +38,7 @@ def trained():
   )
 
 
+@pytest.mark.slow
 def test_held_out_captions_find_their_images_in_either_order_of_words(trained):
   images_u8, ids, length, kinds = pairs(1, seed=1)
   points, words = trained.embed_images(images_u8), trained.embed_captions(ids, length)
@@ -48,6 +49,7 @@ def test_held_out_captions_find_their_images_in_either_order_of_words(trained):
   assert np.mean(np.diag(closeness) > closeness[np.arange(12), turned]) >= 0.9
 
 
+@pytest.mark.slow
 def test_points_have_length_one_and_one_space(trained):
   images_u8, ids, length, _ = pairs(1, seed=1)
   for points in (trained.embed_images(images_u8), trained.embed_captions(ids, length)):
@@ -55,6 +57,7 @@ def test_points_have_length_one_and_one_space(trained):
     np.testing.assert_allclose(np.linalg.norm(points, axis=1), 1.0, rtol=1e-5)
 
 
+@pytest.mark.slow
 def test_padding_does_not_matter(trained):
   _, ids, length, _ = pairs(1, seed=1)
   noisy = np.pad(ids, ((0, 0), (0, 3)))
@@ -65,6 +68,7 @@ def test_padding_does_not_matter(trained):
   assert np.abs(shorter - expected).max() > 0.01
 
 
+@pytest.mark.slow
 def test_points_do_not_depend_on_the_batch(trained):
   images_u8, ids, length, _ = pairs(1, seed=1)
   alone = trained.embed_images(images_u8[3:4])
@@ -106,6 +110,7 @@ def test_large_images_are_averaged_down():
   assert encoder._shrink(jnp.zeros((1, 112, 112, 3))).shape == (1, 56, 56, 3)
 
 
+@pytest.mark.slow
 def test_kept_equals_trained(trained, tmp_path):
   images_u8, ids, length, _ = pairs(1, seed=2)
   path, record = tmp_path / "encoder.msgpack", {"split": "train"}

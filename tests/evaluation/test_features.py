@@ -67,6 +67,7 @@ def test_features_do_not_depend_on_the_batch(trained, kind):
   assert network.features(images_u8[:0]).shape == (0, together.shape[1])
 
 
+@pytest.mark.slow
 def test_an_image_without_a_label_has_no_influence_and_the_seed_decides():
   images_u8, colour = coloured(12, seed=4)
   others = np.random.default_rng(0).integers(0, 256, (5, 8, 8, 3)).astype(np.uint8)

@@ -97,6 +97,7 @@ def test_images_are_resized_from_half_pixel_centres_without_smoothing():
   assert small.min() >= -1 - 1e-6 and small.max() <= 1 + 1e-6
 
 
+@pytest.mark.slow
 def test_both_kinds_of_file_give_the_same_network(tmp_path, weights):
   more = {"Conv2d_1a_3x3.bn.num_batches_tracked": np.array(7), "AuxLogits.fc.bias": np.zeros(8)}
   np.savez(tmp_path / "a.npz", **weights)
@@ -186,6 +187,7 @@ def _pools(torchvision):
   return found
 
 
+@pytest.mark.slow
 def test_the_two_networks_pool_in_their_own_ways():
   ones = jnp.ones((1, 3, 3, 1)).at[0, 1, 1, 0].set(10.0)
   corner = {
