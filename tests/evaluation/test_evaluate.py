@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from t2i_jax.evaluation import evaluate, features, judge, scores
+from t2i_jax.evaluation import evaluate, features, judge, ladder, scores
 
 NAMES = {
   "frechet_classifier", "frechet_random", "kernel_classifier", "density", "coverage",
@@ -70,6 +70,22 @@ def test_all_scores_of_a_run_and_following_it(command, trained, monkeypatch, dat
   assert {n: command.json[n] for n in NAMES} == {n: line[n] for n in NAMES}
   assert len((trained / "scores.jsonl").read_text().splitlines()) == len(stored) + 1
   assert json.loads((trained / "scores.jsonl").read_text().splitlines()[-1]) == command.json
+
+
+@pytest.mark.slow
+def test_the_ladder_of_a_run_trained_on_the_split_itself(command, trained, monkeypatch):
+  monkeypatch.setattr(features, "_STEPS", 3)
+  monkeypatch.setattr(judge.encoder_lib, "_STEPS", 3)
+  monkeypatch.setattr(scores, "_CLASSIFIER_STEPS", 3)
+  monkeypatch.setattr(judge, "_LEAST_IMAGES", 6)
+  monkeypatch.setattr(ladder, "STEPS", {"noise": (0.0, 0.1, 0.4), "training images": (0.0, 1.0)})
+  command("--mode=evaluate", f"--workdir={trained}", "--split=train", "--ladder", tiny=False)
+  assert command.status == 0
+  found = command.json["ladder"]
+  assert found["noise"]["mse"][0] == 0 < found["noise"]["mse"][1] < found["noise"]["mse"][2]
+  # There is no measure of memorisation here, and the rest is there all the same.
+  assert "memorisation_ratio" not in found["training images"]
+  assert not [wrong for wrong in command.json["wrong"] if "mse" in wrong]
 
 
 def test_what_the_eyes_were_fitted_on_is_not_what_they_judge():

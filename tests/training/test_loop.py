@@ -103,6 +103,7 @@ def test_numbers_that_are_not_finite_stop_the_run(command, tmp_path):
   assert not checkpoints.has_any(tmp_path)
 
 
+@pytest.mark.slow
 def test_epochs_are_passes_over_the_captions(command, tmp_path):
   command("--mode=train", f"--workdir={tmp_path}", "--epochs=1", "--batch_size=50",
           "--captions_per_image=3")  # fmt: skip
