@@ -212,15 +212,24 @@ class Config:
   def _check_use(self):
     """Flags of one mode that would do nothing in another."""
     uses = {
-      "sample": ("captions", "captions_file", "interpolate"),
-      "evaluate": ("follow", "ladder", "inception_weights"),
-      "report": ("compare",),
-      "bench": ("by_part", "sweep", "reference", "profile"),
+      "captions": ("sample",),
+      "captions_file": ("sample",),
+      "interpolate": ("sample",),
+      "checkpoint": ("sample", "evaluate"),
+      "metrics": ("evaluate",),
+      "follow": ("evaluate",),
+      "ladder": ("evaluate",),
+      "inception_weights": ("evaluate",),
+      "compare": ("report",),
+      "by_part": ("bench",),
+      "sweep": ("bench",),
+      "reference": ("bench",),
+      "profile": ("bench",),
     }
-    for mode, names in uses.items():
-      given = [f"--{name}" for name in names if getattr(self, name)]
-      if given and self.mode != mode:
-        raise errors.InputError(f"{', '.join(given)}: for --mode={mode}, not {self.mode}")
+    defaults = {field.name: field.default for field, _ in fields()}
+    for name, modes in uses.items():
+      if getattr(self, name) != defaults[name] and self.mode not in modes:
+        raise errors.InputError(f"--{name}: for --mode={' and '.join(modes)}, not {self.mode}")
     ends = {"sample": ".png", "report": ".html"}
     if self.output and self.mode not in ends:
       raise errors.InputError(f"--output: for --mode=sample and report, not {self.mode}")

@@ -142,3 +142,32 @@ def test_every_flag_file_is_read_without_complaint():
     flags.parse(["t2i_jax", f"--flagfile={path}", "--mode=train", "--workdir=w"])
     for line in path.read_text(encoding="utf8").splitlines():
       assert line.startswith("#") or len(shlex.split(line)) == 1, line
+
+
+@pytest.mark.parametrize(
+  "flag",
+  [
+    "--captions=red",
+    "--interpolate",
+    "--checkpoint=5",
+    "--metrics=attributes",
+    "--ladder",
+    "--follow",
+    "--inception_weights=w.npz",
+    "--compare=runs/b",
+    "--by_part",
+    "--sweep=steps=1",
+  ],
+)
+def test_a_flag_that_would_do_nothing_in_a_mode_is_refused(flag):
+  name = flag.split("=")[0]
+  with pytest.raises(errors.InputError, match=f"^{name}: for --mode="):
+    flags.parse(["t2i_jax", "--mode=params", flag])
+
+
+def test_pictures_and_pages_have_their_endings():
+  for mode, output in (("sample", "a.html"), ("report", "a.png")):
+    words = [f"--mode={mode}", "--workdir=w", f"--output={output}"]
+    words += ["--captions=red"] if mode == "sample" else []
+    with pytest.raises(errors.InputError, match=f"--output={output}"):
+      flags.parse(["t2i_jax", *words])

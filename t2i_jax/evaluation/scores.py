@@ -69,20 +69,17 @@ def _score_pairs(judge: judge_lib.Judge, drawn: Drawn, image) -> dict[str, Any]:
   candidates = min(_CANDIDATES, len(image) - int(np.bincount(image).max()) + 1)
   real = judge.encoder.embed_images(judge.split.images_u8)[image]
   other = _permuted(len(image))
+  sets = {"drawn": drawn.embeddings, "real": real, "shuffled": drawn.embeddings[other]}
   found = {}
-  if candidates > 1:
-    measures = {"r_precision": retrieval.r_precision, "caption_rank": retrieval.caption_rank}
-    for name, measure in measures.items():
-
-      def mean(images, measure=measure):
-        return measure(images, captions, image, candidates, _SEED)
-
-      levels = {"real": mean(real).mean(), "shuffled": mean(drawn.embeddings[other]).mean()}
-      found[name] = _json(intervals.of_means(mean(drawn.embeddings), image), **levels)
-      found[name]["candidates"] = candidates
-    # The names that other tools read.
-    for level in ("real", "shuffled"):
-      found[f"r_precision_{level}"] = {"value": found["r_precision"][level]}
+  for measure in (retrieval.r_precision, retrieval.caption_rank) if candidates > 1 else ():
+    name = measure.__name__
+    scored = {
+      level: intervals.of_means(measure(rows, captions, image, candidates, _SEED), image)
+      for level, rows in sets.items()
+    }
+    beside = {level: scored[level].value for level in ("real", "shuffled")}
+    found[name] = {**_json(scored["drawn"], **beside), "candidates": candidates}
+    found |= {f"{name}_{level}": _json(scored[level]) for level in beside}
   seen = judge.look("classifier", judge.split.images_u8)[image]
   found["feature_distance"] = _json(
     intervals.of_means(np.linalg.norm(drawn.features - seen, axis=1), image),
@@ -146,14 +143,10 @@ def _score_sets(judge: judge_lib.Judge, drawn: Drawn, own) -> tuple[dict[str, An
     real=distances.nearest_neighbour_accuracy(a, b, _SEED).value,
   )
   spread, of_real = distances.spread(fake), distances.spread(real).value
-  share = dataclasses.asdict(spread)
   # 0: as varied as real images; 1: one image for all captions.
   found["collapse"] = _json(
-    intervals.Score(**{
-      name: 1 - share[of] / of_real
-      for name, of in (("value", "value"), ("low", "high"), ("high", "low"))
-    })
-  )  # fmt: skip
+    intervals.Score(*(1 - end / of_real for end in (spread.value, spread.high, spread.low)))
+  )
   seen = judge.look("classifier", judge.train_u8)
   ratio, pairs = distances.memorisation(fake, seen, real, groups)
   found["memorisation_ratio"] = _json(ratio, real=1.0)

@@ -10,7 +10,8 @@ from t2i_jax.evaluation import evaluate, features, judge, ladder, scores
 
 NAMES = {
   "frechet_classifier", "frechet_random", "kernel_classifier", "density", "coverage",
-  "nearest_neighbour_accuracy", "r_precision", "caption_rank", "diversity", "collapse",
+  "nearest_neighbour_accuracy", "r_precision", "r_precision_real",
+  "r_precision_shuffled", "caption_rank", "diversity", "collapse",
   "attribute_accuracy", "arrival_accuracy", "mse", "ssim", "correlation",
   "feature_distance", "classification_accuracy", "change_at_content_words",
 }  # fmt: skip
