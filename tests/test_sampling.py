@@ -60,6 +60,7 @@ def test_many_captions_share_an_animation_of_the_first_ones(
   assert [line for line in command.err.splitlines() if "out.gif" in line and "first 2" in line]
 
 
+@pytest.mark.slow
 def test_drawn_in_batches_each_caption_comes_once(trained):
   run = _open(trained)
   table = word2vec.table(run.vectors, "drop")
@@ -89,6 +90,7 @@ def test_a_mixture_by_hand():
   np.testing.assert_array_equal(sampling.mix(a, a[:1], 0.9), 0.1 * a[2:] + 0.9 * a[:1])
 
 
+@pytest.mark.slow
 def test_between_two_captions_lie_mixtures_and_at_the_ends_their_own_images(trained):
   run = _open(trained)
   assert run.config.noise_dim and not run.config.share_gnn
@@ -141,6 +143,7 @@ def test_a_caption_s_images_do_not_depend_on_its_neighbours_or_later_words(train
   np.testing.assert_array_equal(images[1:], later[1:])
 
 
+@pytest.mark.slow
 def test_the_seed_decides_the_noise(trained):
   ids, length = np.full((1, 20), 3, np.int32), np.array([4], np.int32)
   drawn = []

@@ -79,6 +79,7 @@ def test_the_accuracy_of_last_words_images(drawn):
   assert half["value"] == pytest.approx(named[1::2].sum() / named.sum(), abs=0.03)
 
 
+@pytest.mark.slow
 def test_changes_at_content_words_and_at_function_words(drawn):
   split, corpus = drawn
   assert {"a", "with", "and", "by", "that"} <= words.FUNCTION_WORDS

@@ -92,6 +92,7 @@ def test_padding_does_not_reach_the_images_or_the_statistics():
   assert all(not np.array_equal(a, b) for a, b in zip(jax.tree.leaves(stats["generator"]), fresh))
 
 
+@pytest.mark.slow
 def test_bfloat16_computes_near_float32_with_float32_parameters():
   _, variables, words, draw = _network(CONFIG)
   _, low_variables, _, low_draw = _network(dataclasses.replace(CONFIG, dtype="bfloat16"))

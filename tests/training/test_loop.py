@@ -27,6 +27,7 @@ def _leaves(workdir, step):
   return found
 
 
+@pytest.mark.slow
 def test_ten_steps_equal_five_a_restart_and_five_bit_for_bit(command, trained, tmp_path):
   command("--mode=train", f"--workdir={tmp_path}", "--steps=5")
   assert command.status == 0 and command.json["step"] == 5
@@ -43,6 +44,7 @@ def test_ten_steps_equal_five_a_restart_and_five_bit_for_bit(command, trained, t
   assert [line["step"] for line in metrics.read(tmp_path)] == list(range(1, 11))
 
 
+@pytest.mark.slow
 def test_training_changes_every_network(trained, command, tmp_path):
   command("--mode=train", f"--workdir={tmp_path}", "--steps=1")
   one, ten = _leaves(tmp_path, 1), _leaves(trained, 10)
@@ -94,6 +96,7 @@ def test_a_finished_run_is_told_so_and_fewer_steps_are_refused(trained, command)
   assert command.status == 2 and "--steps=9" in command.err
 
 
+@pytest.mark.slow
 def test_numbers_that_are_not_finite_stop_the_run(command, tmp_path):
   with pytest.raises(FloatingPointError, match="not finite"):
     command(
