@@ -46,7 +46,7 @@ def bench(config: config_lib.Config, given: Collection[str]) -> dict[str, Any]:
   Raises RegressionError when this machine falls short of a ratio stored in --reference."""
   make_resident = _prepared_resident if "dataset" in given else _random_resident
   changes = read_sweep(config)
-  limits = benchmark_parts.measure_limits(benchmark_parts.DTYPES[config.dtype])
+  limits = benchmark_parts.measure_limits(config.dtype)
   line = {
     "backend": jax.default_backend(),
     "device": jax.devices()[0].device_kind,

@@ -17,13 +17,12 @@ from t2i_jax.nets import networks as networks_lib
 from t2i_jax.training import state as state_lib
 from t2i_jax.training import steps
 
-DTYPES = {"float32": jnp.float32, "bfloat16": jnp.bfloat16}
 _REPEATS = 5
 _COPIED_BYTES = 256 << 20
 _PRODUCT_SIDE = {"cpu": 2048, "gpu": 8192, "tpu": 8192}
 
 
-def measure_limits(dtype: Any) -> dict[str, float]:
+def measure_limits(dtype: str) -> dict[str, float]:
   """FLOP/s of a large matrix product, and bytes a second that a large copy reads and writes."""
   side = _PRODUCT_SIDE.get(jax.default_backend(), 2048)
   a = jax.random.normal(jax.random.key(0), (side, side)).astype(dtype)
@@ -108,7 +107,7 @@ def time_parts(
     params = {k: v for k, v in state.recurrence.params.items() if k != "head"}
     add_network("convlstm", a_pass["convlstm"] * n, run, params, maps)
     if networks.recurrence.has_head:
-      head = convlstm.Head(config.recurrence_kernel_size, DTYPES[config.dtype])
+      head = convlstm.Head(config.recurrence_kernel_size, networks.recurrence.dtype)
       run = lambda p, x: head.apply({"params": p}, x)  # noqa: E731
       params = state.recurrence.params["head"]
       add_network("head", a_pass["head"] * n, run, params, maps)

@@ -1,8 +1,8 @@
 """`--mode=evaluate`: draws every caption of a split with fixed noise and scores the images; each
 checkpoint's scores are a line of the workdir's scores.jsonl.
 
-All words' images are kept of one caption for each image, the last word's of all others, and of
-those only features: memory does not grow with the captions' number.
+All words are looked at of one caption for each image; of all other captions the last word's image,
+of which features are kept (and of drawn flowers the image, for the rules that read it).
 """
 
 from __future__ import annotations
@@ -24,12 +24,11 @@ from t2i_jax import errors, sampling
 from t2i_jax.data import datasets, pipeline
 from t2i_jax.evaluation import judge as judge_lib
 from t2i_jax.evaluation import ladder, scores, words
-from t2i_jax.reporting import pictures
+from t2i_jax.reporting import pictures, runs
 from t2i_jax.training import checkpoints, loop
 
 log = logging.getLogger(__name__)
 
-_FILE = "scores.jsonl"
 _SHOWN = 8
 _AT_ONCE = 512  # images
 _PAUSE_S = 10
@@ -65,7 +64,11 @@ def _follow(config, given, run, judge, split, corpus) -> dict[str, Any]:
   line = None
   while True:
     wanted = (run.config.split, run.config.metrics)
-    scored = [line for line in read(config.workdir) if (line["split"], line["metrics"]) == wanted]
+    scored = [
+      line
+      for line in runs.read_scores(config.workdir)
+      if (line["split"], line["metrics"]) == wanted
+    ]
     done = {line["step"] for line in scored}
     for step in checkpoints.steps_in(config.workdir):
       if step not in done:
@@ -84,15 +87,6 @@ def _trained_captions(workdir: str | os.PathLike) -> int:
     return json.load(file)["captions"]
 
 
-def read(workdir: str | os.PathLike) -> list[dict[str, Any]]:
-  """The lines of scores.jsonl; none where it is not there."""
-  path = os.path.join(workdir, _FILE)
-  if not os.path.exists(path):
-    return []
-  with open(path, encoding="utf8") as file:
-    return [json.loads(line) for line in file if line.endswith("\n")]
-
-
 def _evaluate(
   run: sampling.TrainedRun,
   judge: judge_lib.Judge | None,
@@ -103,11 +97,8 @@ def _evaluate(
   one_each = scores.one_caption_each(corpus.image)
   others = np.setdiff1d(np.arange(len(corpus.ids)), one_each)
   shown = np.linspace(0, len(one_each) - 1, min(_SHOWN, len(one_each))).astype(int)
-  by_word, last, strips = (
-    words.WordByWord(corpus, split, judge and judge.classifier.features),
-    [],
-    [],
-  )
+  by_word = words.WordByWord(corpus, split, judge and judge.classifier.features)
+  last, strips = [], []
   for part, images in _draw(run, corpus, one_each):
     by_word.add(one_each[part], images)
     last.append(_last_words(images, corpus.length[one_each[part]]))
@@ -158,7 +149,7 @@ def _evaluate(
     path = os.path.join("samples", f"{name}_{run.config.split}_{run.step:06d}.png")
     pictures.write_png(os.path.join(run.config.workdir, path), sheet)
     line["pictures"][name] = path
-  with open(os.path.join(run.config.workdir, _FILE), "a", encoding="utf8") as file:
+  with open(os.path.join(run.config.workdir, runs.SCORES), "a", encoding="utf8") as file:
     file.write(json.dumps(line) + "\n")
   return line
 

@@ -16,7 +16,6 @@ import dataclasses
 import functools
 import os
 import zipfile
-import zlib
 from collections.abc import Mapping
 from typing import Any
 
@@ -30,6 +29,7 @@ import safetensors.numpy
 from jaxtyping import Array, Float, UInt8
 
 from t2i_jax import errors
+from t2i_jax.evaluation import fitting
 
 FEATURES = 2048
 _SIDE = 299
@@ -218,22 +218,13 @@ class Inception:
   variables: dict[str, Any]
 
   def features(self, images_u8: UInt8[np.ndarray, "n h w 3"]) -> Float[np.ndarray, "n 2048"]:
-    """The last batch is filled up with black images, so that one shape is compiled."""
-    variables = jax.device_put(self.variables)
-    parts = [np.zeros((0, FEATURES), np.float32)]
-    for first in range(0, len(images_u8), _BATCH):
-      rows = images_u8[first : first + _BATCH]
-      full = np.pad(rows, [(0, _BATCH - len(rows)), (0, 0), (0, 0), (0, 0)])
-      found = _look(self.name == _NAMES[1000], variables, jax.device_put(full))
-      parts.append(jax.device_get(found)[: len(rows)])
-    return np.concatenate(parts)
+    """What stands before the classes, the same in whichever batch an image is."""
+    look = functools.partial(_look, self.name == _NAMES[1000], jax.device_put(self.variables))
+    return fitting.in_batches(look, _BATCH, images_u8)
 
   def fingerprint(self) -> str:
-    """Eight hex digits (CRC-32) of the weights, whichever kind of file they came from."""
-    crc = 0
-    for path, leaf in sorted(flax.traverse_util.flatten_dict(self.variables, sep="/").items()):
-      crc = zlib.crc32(np.ascontiguousarray(leaf), zlib.crc32(path.encode(), crc))
-    return f"{crc:08x}"
+    """Eight hex digits of the weights, whichever kind of file they came from."""
+    return fitting.fingerprint(self.variables)
 
 
 @functools.partial(jax.jit, static_argnums=0)

@@ -103,38 +103,22 @@ class WordByWord:
       for row in seen["row"]
     ])  # fmt: skip
     image = corpus.image[seen["row"]]
-    found, after_all, before_all, shuffled_all, images_all = {}, [], [], [], []
+    found, parts = {}, []
     for name in RULES:
       true = split.attributes[name]
       place = split.named[name][corpus.source[seen["row"]]]
       right = (seen[name] == true[image]).astype(float)
-      after = whole & (place >= 0) & (seen["position"] >= place)
-      before = whole & (place >= 0) & (seen["position"] < place)
+      is_told = whole & (place >= 0)
+      after, before = is_told & (seen["position"] >= place), is_told & (seen["position"] < place)
       if not after.any():
         continue
       other = np.random.default_rng(0).permutation(len(true))
       shuffled = (seen[name] == true[other][image]).astype(float)
-      found[f"{name}_arrival"] = _with_levels(right[after], image[after], right[before],
-                                              shuffled[after])  # fmt: skip
-      after_all.append(right[after])
-      before_all.append(right[before])
-      shuffled_all.append(shuffled[after])
-      images_all.append(image[after])
-    if not after_all:
-      return found
-    arrays = map(np.concatenate, (after_all, images_all, before_all, shuffled_all))
-    return {"arrival_accuracy": _with_levels(*arrays), **found}
-
-
-def _with_levels(
-  after: Float[np.ndarray, "m"],
-  image: Int[np.ndarray, "m"],
-  before: Float[np.ndarray, "k"],
-  shuffled: Float[np.ndarray, "m"],
-) -> dict[str, Any]:
-  score = intervals.of_means(after, image).as_json()
-  score["before"] = round(float(before.mean()), 4) if len(before) else None
-  return {**score, "shuffled": round(float(shuffled.mean()), 4)}
+      parts.append((right[after], image[after], {
+        "before": right[before], "shuffled": shuffled[after]
+      }))  # fmt: skip
+      found[f"{name}_arrival"] = _accuracy(*parts[-1])
+    return {"arrival_accuracy": _accuracy(*_joined(parts)), **found} if parts else found
 
 
 def attribute_accuracies(
@@ -155,19 +139,26 @@ def attribute_accuracies(
     if not named.any():
       continue
     true, read = split.attributes[name][image], rule(images_u8)
-    levels = (read, rule(split.images_u8)[image], read[other])
-    right = [(values == true)[named].astype(float) for values in levels]
-    parts.append([*right, image[named]])
-    found[f"{name}_accuracy"] = _accuracy(*parts[-1])
-  return {"attribute_accuracy": _accuracy(*map(np.concatenate, zip(*parts))), **found}
+    right = (read == true)[named].astype(float)
+    levels = {"real": rule(split.images_u8)[image], "shuffled": read[other]}
+    levels = {level: (values == true)[named].astype(float) for level, values in levels.items()}
+    parts.append((right, image[named], levels))
+    found[f"{name}_accuracy"] = {**_accuracy(*parts[-1]), "captions": len(right)}
+  right, image, levels = _joined(parts)
+  whole = {**_accuracy(right, image, levels), "captions": len(right)}
+  return {"attribute_accuracy": whole, **found}
+
+
+def _joined(parts):
+  """(right, image, levels) of several attributes as of one."""
+  right, image, levels = zip(*parts)
+  joined = {level: np.concatenate([part[level] for part in levels]) for level in levels[0]}
+  return np.concatenate(right), np.concatenate(image), joined
 
 
 def _accuracy(
-  right: Float[np.ndarray, "m"],
-  real: Float[np.ndarray, "m"],
-  shuffled: Float[np.ndarray, "m"],
-  image: Int[np.ndarray, "m"],
+  right: Float[np.ndarray, "m"], image: Int[np.ndarray, "m"], levels: dict[str, np.ndarray]
 ) -> dict[str, Any]:
-  score = intervals.of_means(right, image).as_json()
-  levels = {"real": real.mean(), "shuffled": shuffled.mean()}
-  return {**score, **{k: round(float(v), 4) for k, v in levels.items()}, "captions": len(right)}
+  """The share that is right, and the shares of `levels` beside it; None where one has nothing."""
+  means = {n: round(float(v.mean()), 4) if len(v) else None for n, v in levels.items()}
+  return {**intervals.of_means(right, image).as_json(), **means}

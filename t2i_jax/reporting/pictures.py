@@ -15,7 +15,7 @@ from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
-from jaxtyping import Float, UInt8
+from jaxtyping import UInt8
 from PIL import Image, ImageDraw, ImageFont
 
 _CELL, _LARGE_CELL = 64, 128  # smaller images are enlarged to at least so many pixels
@@ -28,11 +28,6 @@ _WORD_MS, _END_MS = 450, 3000  # how long an image stands after a word, and afte
 _SHADES = 8  # steps of a letter's rounded edge
 _PALETTE_PIXELS = 40_000  # from which an animation's palette is chosen
 _PAPER, _INK, _FRAME = (255, 255, 255), (30, 30, 30), (0, 114, 178)
-
-
-def to_u8(images: Float[np.ndarray, "*n h w 3"]) -> UInt8[np.ndarray, "*n h w 3"]:
-  """[-1, 1], clipped, to bytes; the inverse of the training data's scaling."""
-  return np.round(np.clip(np.asarray(images, np.float32) + 1.0, 0.0, 2.0) * 127.5).astype(np.uint8)
 
 
 def strips(

@@ -17,6 +17,7 @@ from t2i_jax import config as config_lib
 from t2i_jax import errors
 from t2i_jax.reporting import metrics as metrics_lib
 
+SCORES = "scores.jsonl"
 _MOST_SHEETS = 3
 
 
@@ -107,7 +108,7 @@ def _read(workdir: str, name: str) -> Run:
       f"{command('--mode=train', '--steps=400', f'--workdir={workdir}')}"
     )
   metrics = metrics_lib.read(workdir) if os.path.exists(at("metrics.jsonl")) else []
-  scores = _read_lines(at("scores.jsonl"))
+  scores = read_scores(workdir)
   # A checkpoint that is being written has a longer name than its step.
   saved = [int(name) for name in _list(at("checkpoints")) if name.isdigit()]
   samples = _list(at("samples"))
@@ -160,8 +161,10 @@ def _read_json(path: str) -> dict[str, Any]:
     return _parse(file.read(), path)
 
 
-def _read_lines(path: str) -> list[dict[str, Any]]:
-  """Without a last line that was not written to its end."""
+def read_scores(workdir: str | os.PathLike) -> list[dict[str, Any]]:
+  """The lines of scores.jsonl, without a last one that was not written to its end; none where the
+  run was not evaluated. Raises InputError for a line that is no JSON."""
+  path = os.path.join(workdir, SCORES)
   if not os.path.isfile(path):
     return []
   with open(path, encoding="utf8", errors="replace") as file:

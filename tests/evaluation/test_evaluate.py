@@ -6,7 +6,8 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from t2i_jax.evaluation import evaluate, features, judge, ladder, scores
+from t2i_jax.evaluation import features, judge, ladder, scores
+from t2i_jax.reporting import runs
 
 NAMES = {
   "frechet_classifier", "frechet_random", "kernel_classifier", "density", "coverage",
@@ -60,12 +61,12 @@ def test_all_scores_of_a_run_and_following_it(command, trained, monkeypatch, dat
   assert line["by_word"]["frechet_classifier"]
   for path in line["pictures"].values():
     assert Image.open(trained / path).size[0] > 16
-  stored = evaluate.read(trained)
+  stored = runs.read_scores(trained)
   assert stored[-1] == line
   # Followed again, there is nothing left to score.
   command("--mode=evaluate", f"--workdir={trained}", "--split=train", "--follow", tiny=False)
   assert command.status == 0 and command.json == line
-  assert evaluate.read(trained) == stored
+  assert runs.read_scores(trained) == stored
   # The same checkpoint drawn and scored anew gives the same numbers.
   command("--mode=evaluate", f"--workdir={trained}", "--split=train", tiny=False)
   assert {n: command.json[n] for n in NAMES} == {n: line[n] for n in NAMES}

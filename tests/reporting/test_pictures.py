@@ -220,12 +220,6 @@ def test_an_animation_holds_its_last_sheet_longer_and_its_colours_do_not_flicker
   assert list(path.parent.iterdir()) == [path]
 
 
-def test_the_bytes_of_the_range_of_tanh():
-  values = np.array([-1.0, -0.5, 0.0, 1.0, 3.0, -9.0], np.float32)
-  image = np.repeat(values, 3).reshape(1, 6, 3)
-  np.testing.assert_array_equal(pictures.to_u8(image)[0, :, 0], [0, 64, 128, 255, 255, 0])
-
-
 @pytest.mark.parametrize("animated", [False, True])
 def test_a_failed_write_leaves_the_picture_that_was_there(tmp_path, monkeypatch, animated):
   def write(image):
