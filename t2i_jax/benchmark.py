@@ -30,6 +30,7 @@ from t2i_jax.data import captions as captions_lib
 from t2i_jax.data import pipeline
 from t2i_jax.nets import networks as networks_lib
 from t2i_jax.text import word2vec
+from t2i_jax.training import batches as batches_lib
 from t2i_jax.training import state as state_lib
 from t2i_jax.training import steps
 
@@ -68,17 +69,17 @@ def bench(config: config_lib.Config, given: Collection[str]) -> dict[str, Any]:
 
 
 def time_steps(
-  config: config_lib.Config, resident: steps.Resident, limits: dict[str, float]
+  config: config_lib.Config, resident: batches_lib.Resident, limits: dict[str, float]
 ) -> dict[str, Any]:
   """Times of steps, and how they compare with what they must compute and move."""
   networks, optimizers = networks_lib.build(config), state_lib.make_optimizers(config)
   state = jax.jit(lambda: state_lib.init_state(config, networks, optimizers))()
   length, count = np.asarray(resident.length), config.steps or _STEPS
   order = pipeline.example_order(
-    len(length), config.batch_size, config.discriminator_steps, config.seed
+    len(length), config.batch_size, steps.minibatch_count(config), config.seed
   )
   batches = [order(step) for step in range(count)]
-  rooms = [steps.room(config, length[rows]) for rows in batches]
+  rooms = [batches_lib.training_room(config, length[rows]) for rows in batches]
   train_step, compiled, compile_s = steps.make_train_step(config, networks, optimizers), {}, 0.0
   for rows, room in zip(batches, rooms):
     if room not in compiled:
@@ -99,10 +100,11 @@ def time_steps(
   median = statistics.median(seconds)
   words = float(np.mean([length[rows] for rows in batches]))
   words = words if config.mask_padding else config.max_words
+  words = words if config.text == "sequence" else 1.0
   cost = costs.of_caption(config, words)
   flops = cost.flops * config.batch_size
   moved = cost.bytes * config.batch_size + costs.of_optimizers(config).bytes
-  captions = config.batch_size * config.discriminator_steps / median
+  captions = config.batch_size * steps.minibatch_count(config) / median
   return {
     "batch_size": config.batch_size,
     "step_s_median": median,
@@ -189,26 +191,29 @@ def _markdown(lines: list[dict[str, Any]], swept: list[str]) -> str:
   )
 
 
-def _random_resident(config: config_lib.Config) -> steps.Resident:
+def _random_resident(config: config_lib.Config) -> batches_lib.Resident:
   """Captions of full length: every slot is a word."""
   rng = np.random.default_rng(config.seed)
   side = config.image_size
-  return steps.Resident(
+  return batches_lib.Resident(
     table=jnp.asarray(rng.normal(size=(_WORDS, config.embedding_dim)), jnp.float32),
     ids=jnp.asarray(rng.integers(2, _WORDS, (_CAPTIONS, config.max_words)), jnp.int32),
     length=jnp.full(_CAPTIONS, config.max_words, jnp.int32),
     image=jnp.arange(_CAPTIONS, dtype=jnp.int32),
     images_u8=jnp.asarray(rng.integers(0, 256, (_CAPTIONS, side, side, 3)), jnp.uint8),
+    image_sums=jnp.asarray(rng.normal(size=(_CAPTIONS, config.embedding_dim)), jnp.float32),
   )
 
 
-def _prepared_resident(config: config_lib.Config) -> steps.Resident:
+def _prepared_resident(config: config_lib.Config) -> batches_lib.Resident:
   """The captions and images of --train_split; the words' vectors are random."""
   examples = pipeline.load_examples(config, config.train_split)
   words = sorted({word for text in examples.captions for word in captions_lib.clean(text)})
   vectors = np.random.default_rng(config.seed).normal(size=(len(words), config.embedding_dim))
   vectors = word2vec.WordVectors(tuple(words), vectors.astype(np.float32))
-  return steps.make_resident(pipeline.make_corpus(config, examples, vectors))
+  chosen = pipeline.training_captions(config, examples)
+  corpus = pipeline.make_corpus(config, examples, vectors, chosen)
+  return batches_lib.make_resident(config, corpus)
 
 
 def _program_memory(program: Any) -> int:

@@ -14,8 +14,8 @@ from t2i_jax import config as config_lib
 from t2i_jax import costs
 from t2i_jax.nets import convlstm, generator, packing
 from t2i_jax.nets import networks as networks_lib
+from t2i_jax.training import batches, steps
 from t2i_jax.training import state as state_lib
-from t2i_jax.training import steps
 
 _REPEATS = 5
 _COPIED_BYTES = 256 << 20
@@ -46,18 +46,19 @@ def _fastest(run: Callable, *arguments) -> float:
 
 
 def time_parts(
-  config: config_lib.Config, resident: steps.Resident, limits: dict[str, float]
+  config: config_lib.Config, resident: batches.Resident, limits: dict[str, float]
 ) -> dict[str, dict[str, Any]]:
   """Each part on a batch of full captions: `seconds`, `flops`, `bytes`, `share` of what the nearer
   of the two limits would allow, and which `limit` that is.
 
-  generator, gnn, convlstm, head and discriminator: their value and both gradients, of all words'
-  images (gnn: of the last words; there when it has parameters of its own). optimizer: Adam's update
-  of all parameters. draw_caption and draw_batch: the images of one caption, and of a batch.
+  generator, gnn, convlstm (or lstm), head and discriminator: their value and both gradients, of
+  all words' images (gnn: of the last words; there when it has parameters of its own). optimizer:
+  Adam's update of all parameters. draw_caption and draw_batch: the images of one caption, and of a
+  batch.
   """
   networks, optimizers = networks_lib.build(config), state_lib.make_optimizers(config)
   state = jax.jit(lambda: state_lib.init_state(config, networks, optimizers))()
-  b, slots = config.batch_size, config.max_words
+  b, slots = config.batch_size, config.max_words if config.text == "sequence" else 1
   a_pass, n = costs.of_pass(config), b * slots
   found = {}
 
@@ -87,11 +88,13 @@ def time_parts(
   def drawing(module: generator.Generator, batch_stats):
     def run(params, words):
       variables = {"params": params, "batch_stats": batch_stats}
-      return module.apply(variables, words, None, True, mutable=["batch_stats"])[0]
+      at = position[: len(words)]
+      return module.apply(variables, words, None, True, at, mutable=["batch_stats"])[0]
 
     return run
 
-  words = jax.random.normal(jax.random.key(1), (n, config.embedding_dim + config.noise_dim))
+  position = jnp.arange(n) // b
+  words = jax.random.normal(jax.random.key(1), (n, networks_lib.input_width(config)))
   for name, count in (("generator", n), ("gnn", b)):
     module, net = networks.modules()[name], getattr(state, name)
     if module is not None:
@@ -99,22 +102,24 @@ def time_parts(
       add_network(name, a_pass["generator"] * count, run, net.params, words[:count])
   if networks.recurrence is not None:
     maps = networks.generator.apply(
-      state.generator.variables(), words, None, False, method=generator.Generator.lower
+      state.generator.variables(), words, None, False, position, method=generator.Generator.lower
     )
     packed = packing.pack(jnp.full(b, slots), slots, True)
     cells = networks.recurrence.clone(has_head=False)
     run = lambda p, x: cells.apply({"params": p}, x, packed)  # noqa: E731
     params = {k: v for k, v in state.recurrence.params.items() if k != "head"}
-    add_network("convlstm", a_pass["convlstm"] * n, run, params, maps)
+    add_network(config.recurrence, a_pass["recurrence"] * n, run, params, maps)
     if networks.recurrence.has_head:
       head = convlstm.Head(config.recurrence_kernel_size, networks.recurrence.dtype)
       run = lambda p, x: head.apply({"params": p}, x)  # noqa: E731
       params = state.recurrence.params["head"]
       add_network("head", a_pass["head"] * n, run, params, maps)
-  images = jax.random.uniform(jax.random.key(2), (n - b, *(config.image_size,) * 2, 3))
-  run = lambda p, x: networks.discriminator.apply({"params": p}, x, None)  # noqa: E731
-  params = state.discriminator.params
-  add_network("discriminator", a_pass["discriminator"] * (n - b), run, params, images)
+  if networks.discriminator is not None:
+    judged = n if batches.judges_last(config) else n - b
+    images = jax.random.uniform(jax.random.key(2), (judged, *(config.image_size,) * 2, 3))
+    run = lambda p, x: networks.discriminator.apply({"params": p}, x, None)  # noqa: E731
+    params = state.discriminator.params
+    add_network("discriminator", a_pass["discriminator"] * judged, run, params, images)
 
   def adam(nets):
     return [steps.apply_gradients(optimizers[name], net, net.params) for name, net in nets.items()]
@@ -122,14 +127,14 @@ def time_parts(
   nets = {name: getattr(state, name) for name in state_lib.NETWORKS}
   add("optimizer", _fastest(adam, nets), costs.of_optimizers(config))
   draw = steps.make_draw(config, networks)
-  a_word = a_pass["generator"] + a_pass["convlstm"] + a_pass["head"]
+  a_word = a_pass["generator"] + a_pass["recurrence"] + a_pass["head"]
   for name, rows in (("draw_caption", 1), ("draw_batch", b)):
     ids, length = resident.ids[:rows], resident.length[:rows]
-    room = steps.room(config, length[None])
+    room = batches.room(config, length[None])
     run = lambda variables, ids, length, r=room: draw(  # noqa: E731
       variables, resident.table, ids, length, jax.random.key(0), r
     )
-    cost = a_word * float(length.sum() if config.mask_padding else rows * slots)
+    cost = a_word * float(length.sum() if config.mask_padding else ids.size)
     add(name, _fastest(run, state.variables(), ids, length), cost)
   return found
 

@@ -4,11 +4,10 @@ checkpoint's record all come from this dataclass. No absl here; flags.py makes t
 from __future__ import annotations
 
 import dataclasses
-import math
 import typing
 from typing import Any, Literal
 
-from t2i_jax import errors
+from t2i_jax import config_checks, errors
 
 
 def knob(
@@ -34,20 +33,40 @@ class Config:
   mode: Literal["prepare", "train", "sample", "evaluate", "report", "bench", "params"] = knob(
     "train", "what to do", free=True
   )
-  dataset: Literal["synthetic", "flowers", "folder"] = knob(
-    "synthetic", "synthetic: drawn flowers; flowers: Oxford-102; folder: your own images"
+  dataset: Literal["synthetic", "flowers", "birds", "flickr30k", "cifar10", "folder"] = knob(
+    "synthetic",
+    "synthetic: drawn flowers; flowers: Oxford-102; birds: CUB-200-2011; folder: your own images",
   )
   raw_dir: str = knob("", "the dataset in its publisher's own layout", free=True)
   data_dir: str = knob("data", "prepared data; made when absent", free=True)
   workdir: str = knob("", "the run: checkpoints, metrics.jsonl, samples/, run.flags", free=True)
   seed: int = knob(0, "fixes weights, order of examples, noise and random reals", low=0)
-  train_split: str = knob("train", "the split to train on; flowers also has all and class_train")
-  split: str = knob("test", "the split to evaluate", free=True)
+  train_split: str = knob(
+    "train", "the split to train on; flowers and birds also have class_train, and all have all"
+  )
+  split: str = knob("test", "the split to evaluate; report: whose captions are drawn", free=True)
   image_size: int = knob(64, "height and width of the images", low=16, high=128)
   synthetic_images: int = knob(4000, "how many flowers the synthetic dataset draws", low=10)
-  captions_per_image: int = knob(0, "use the first so many captions of each image; 0: all", low=0)
+  allow_missing: bool = knob(
+    False, "go on without images that the lists of birds or flickr30k name and that are missing"
+  )
+  crop: bool = knob(False, "birds: cut to the bounding box with a margin, as StackGAN does")
+  captions_per_image: int = knob(
+    0, "train on the first so many captions of each image; 0: all", low=0
+  )
+  fraction: float = knob(
+    1.0, "train on this share of the captions, drawn by --seed", low=1e-4, high=1.0
+  )
 
   # Words.
+  text: Literal["sequence", "word", "sum", "mean", "noise"] = knob(
+    "sequence",
+    "what the networks read: all words one after the other, or one vector a caption: a word of it, "
+    "the sum of its words, the mean of such sums over its image's captions, or noise alone",
+  )
+  normalize_text: bool = knob(
+    False, "text sum and mean: scale the vector to a root mean square of 1"
+  )
   max_words: int = knob(25, "words a caption can have; shorter ones are padded", low=2)
   long_captions: Literal["sibling", "truncate", "drop"] = knob(
     "sibling", "a longer caption is replaced by another of its image, cut off, or left out"
@@ -59,7 +78,7 @@ class Config:
   word2vec: Literal["cbow", "skip_gram"] = knob("cbow", "how vectors are trained on the captions")
   embedding_dim: int = knob(400, "values in a word vector", low=1)
   noise_dim: int = knob(
-    0, "values of noise from U[-1, 1] joined to a caption's words; 0: none", low=0
+    0, "values of noise from U[-1, 1] joined to each of a caption's vectors; 0: none", low=0
   )
 
   # Networks.
@@ -68,14 +87,16 @@ class Config:
     64, "channels of the widest maps; doubled with every halving of size", low=1
   )
   kernel_size: int = knob(5, "of the strided and fractionally strided convolutions", low=2, high=9)
-  recurrence: Literal["none", "convlstm"] = knob("convlstm", "what joins the words' images")
+  recurrence: Literal["none", "convlstm", "lstm"] = knob(
+    "convlstm", "what joins the words' images; lstm: fully connected, of small maps only"
+  )
   recurrence_position: Literal["start", "last", "last_plus_deconv", "penultimate"] = knob(
     "last_plus_deconv",
     "on the projected maps, on the images, on the images with two deconvolutions after it, "
     "or before the last deconvolution",
   )
   recurrence_kernel_size: int = knob(
-    5, "of the ConvLSTM's and its head's convolutions", low=1, high=9
+    5, "of the ConvLSTM's and the head's convolutions", low=1, high=9
   )
   peephole: Literal["full", "channel", "none"] = knob(
     "full", "peephole weights: one a value of the map, one a channel, or none"
@@ -85,19 +106,28 @@ class Config:
     1, "words that one turn of the ConvLSTM's loop reads", low=1, free=True
   )
   share_gnn: bool = knob(True, "the GNN draws the last word with the generator's own parameters")
+  bn_layout: Literal["length_batch", "batch_length"] = knob(
+    "length_batch", "how images stand in memory: word by word, or caption by caption"
+  )
+  bn_statistics: Literal["joint", "per_word"] = knob(
+    "joint", "the generator's batch norm: over all words together, or each word's place by itself"
+  )
+  sampling_statistics: Literal["running", "batch"] = knob(
+    "running", "batch norm when drawing: running statistics, or those of the batch", free=True
+  )
   mask_padding: bool = knob(True, "keep padded words out of batch norm, ConvLSTM, D and means")
   dtype: Literal["float32", "bfloat16"] = knob(
     "float32", "of the computation; parameters stay float32"
   )
 
   # Losses and steps.
-  adversarial: Literal["non_saturating", "saturating"] = knob(
-    "non_saturating", "G maximises log D(G), or minimises log(1 - D(G))"
+  adversarial: Literal["non_saturating", "saturating", "none"] = knob(
+    "non_saturating", "G maximises log D(G), or minimises log(1 - D(G)); none: the GNN without a D"
   )
   euclid_target: Literal["last", "mean_image", "mean_distance", "none"] = knob(
     "last",
     "what is compared with the real image: the last word's image, the words' mean image, "
-    "each word's image with the distances averaged, or nothing",
+    "each word's image with the distances averaged, or nothing: no GNN, D sees the last word too",
   )
   euclid_reduction: Literal["pixel_mean", "norm", "sum"] = knob(
     "pixel_mean", "mean of the squared differences, square root of their sum, or their sum"
@@ -108,14 +138,21 @@ class Config:
   real_pairing: Literal["random", "corresponding"] = knob(
     "random", "real images for D: random ones, or the caption's own for each of its words"
   )
+  blurry_fakes: float = knob(
+    0.0, "share of D's fakes that are real images made blurry", low=0.0, high=0.9
+  )
+  blur_sigma: float = knob(2.0, "pixels; of the Gaussian that makes them blurry", low=0.1)
   discriminator_steps: int = knob(1, "k: updates of D for each update of G", low=1)
+  updates: Literal["d_then_g", "alternating"] = knob(
+    "d_then_g", "D, then G on D's last minibatch; or G, then D, each minibatch for one of them"
+  )
   generator_learning_rate: float = knob(2e-4, "Adam, for generator, GNN and recurrence", low=0.0)
   discriminator_learning_rate: float = knob(2e-4, "Adam, for the discriminator", low=0.0)
   adam_b1: float = knob(0.5, "Adam's first decay", low=0.0, high=0.9999)
   l2: float = knob(1e-5, "factor of the parameters that is added to their gradients", low=0.0)
   batch_size: int = knob(32, "captions a step", low=1)
   steps: int = knob(0, "train until so many steps are done; bench: steps to time", low=0, free=True)
-  epochs: int = knob(0, "instead of --steps: passes over the captions", low=0, free=True)
+  epochs: int = knob(0, "passes over the captions, where --steps is not given", low=0, free=True)
 
   # What a run leaves behind.
   log_every: int = knob(10, "steps between two lines of metrics.jsonl", low=1, free=True)
@@ -160,85 +197,14 @@ class Config:
   )
   output: str = knob(
     "",
-    "sample: the strip picture, .png; the rest is put beside it; report: the page, .html",
+    "sample: the strip picture, .png; report: the page, .html; the rest is put beside it",
     free=True,
   )
 
   def __post_init__(self):
-    self._check_values()
-    self._check_together()
-
-  def _check_values(self):
     for field, kind in fields():
-      value, low, high = getattr(self, field.name), field.metadata["low"], field.metadata["high"]
-      if typing.get_origin(kind) is Literal:
-        if value not in typing.get_args(kind):
-          raise errors.InputError(
-            f"--{field.name}={value}: choose one of {', '.join(typing.get_args(kind))}"
-          )
-      elif low is not None and not (low <= value and math.isfinite(value)):
-        raise errors.InputError(f"--{field.name}={value}: must be at least {low}")
-      elif high is not None and not value <= high:
-        raise errors.InputError(f"--{field.name}={value}: must be at most {high}")
-
-  def _check_together(self):
-    deconvolutions = math.log2(self.image_size / self.start_size)
-    if deconvolutions < 1 or deconvolutions % 1 or self.image_size % 16:
-      raise errors.InputError(
-        f"--image_size={self.image_size} --start_size={self.start_size}: the image must be "
-        "a multiple of 16 and 2, 4, 8, ... times the start, such as 64 and 8, or 32 and 4"
-      )
-    if self.steps and self.epochs:
-      raise errors.InputError(f"--steps={self.steps} --epochs={self.epochs}: give one of the two")
-    if self.mode == "train" and not (self.steps or self.epochs):
-      raise errors.InputError(
-        "--steps: how long to train is not given; try --steps=400 or --epochs=5"
-      )
-    if self.mode in ("train", "sample", "evaluate", "report") and not self.workdir:
-      raise errors.InputError(
-        f"--workdir: --mode={self.mode} needs a folder for the run, such as --workdir=runs/first"
-      )
-    if self.mode == "sample" and not (self.captions or self.captions_file):
-      raise errors.InputError(
-        '--captions: nothing to draw; try --captions="this flower has red petals"'
-      )
-    self._check_use()
-    if not self.share_gnn and self.euclid_target == "none":
-      raise errors.InputError(
-        "--euclid_target=none --noshare_gnn: a GNN of its own learns from the Euclidean term "
-        "alone; give it a target, such as --euclid_target=last, or --share_gnn"
-      )
-
-  def _check_use(self):
-    """Flags of one mode that would do nothing in another."""
-    uses = {
-      "captions": ("sample",),
-      "captions_file": ("sample",),
-      "interpolate": ("sample",),
-      "checkpoint": ("sample", "evaluate"),
-      "metrics": ("evaluate",),
-      "follow": ("evaluate",),
-      "ladder": ("evaluate",),
-      "inception_weights": ("evaluate",),
-      "compare": ("report",),
-      "by_part": ("bench",),
-      "sweep": ("bench",),
-      "reference": ("bench",),
-      "profile": ("bench",),
-    }
-    defaults = {field.name: field.default for field, _ in fields()}
-    for name, modes in uses.items():
-      if getattr(self, name) != defaults[name] and self.mode not in modes:
-        raise errors.InputError(f"--{name}: for --mode={' and '.join(modes)}, not {self.mode}")
-    ends = {"sample": ".png", "report": ".html"}
-    if self.output and self.mode not in ends:
-      raise errors.InputError(f"--output: for --mode=sample and report, not {self.mode}")
-    if self.output and not self.output.lower().endswith(ends[self.mode]):
-      raise errors.InputError(f"--output={self.output}: end the name in {ends[self.mode]}")
-    if self.ladder and (self.follow or self.metrics != "all"):
-      raise errors.InputError(
-        "--ladder: scores no checkpoint, and needs --metrics=all; leave --follow out"
-      )
+      config_checks.check_value(field, kind, getattr(self, field.name))
+    config_checks.check_together(self)
 
 
 def fields() -> list[tuple[dataclasses.Field, Any]]:

@@ -11,6 +11,8 @@ from __future__ import annotations
 import dataclasses
 
 from t2i_jax import config as config_lib
+from t2i_jax.nets import networks as networks_lib
+from t2i_jax.training import batches, steps
 from t2i_jax.training import state as state_lib
 
 
@@ -41,14 +43,15 @@ def of_pass(config: config_lib.Config) -> dict[str, Cost]:
   channels = [*(config.base_channels * 2**i for i in reversed(range(count))), 3]
   area = [(start * 2**i) ** 2 for i in range(count + 1)]
   values = [a * c for a, c in zip(area, channels)]
-  inputs = config.embedding_dim + config.noise_dim
+  inputs = networks_lib.input_width(config)
   generator = layer(inputs * values[0], inputs, values[0])
   for i in range(count):
     generator += layer(values[i] * k**2 * channels[i + 1], values[i], values[i + 1])
   stage = {"start": 0, "penultimate": count - 1}.get(config.recurrence_position, count)
   c, v, taps = channels[stage], values[stage], config.recurrence_kernel_size**2
   # The four gates: from the input for all words, then from h in the loop.
-  convlstm = layer(v * taps * 4 * c, v, 4 * v) + layer(v * taps * 4 * c, v + 4 * v, v)
+  products = {"convlstm": v * taps * 4 * c, "lstm": 4 * v * v, "none": 0}[config.recurrence]
+  recurrence = layer(products, v, 4 * v) + layer(products, v + 4 * v, v)
   head = layer(v * taps * c, v, v) * 2
   discriminator, c, f = Cost(), 3, config.base_channels
   while size > 4:
@@ -56,29 +59,32 @@ def of_pass(config: config_lib.Config) -> dict[str, Cost]:
     discriminator += layer(size**2 * k**2 * c * f, 4 * size**2 * c, size**2 * f)
     c, f = f, 2 * f
   discriminator += layer(size**2 * c, size**2 * c, 1)
-  has_recurrence = config.recurrence == "convlstm"
+  has_recurrence = config.recurrence != "none"
   has_head = has_recurrence and config.recurrence_position == "last_plus_deconv"
   return {
     "generator": generator,
-    "convlstm": convlstm if has_recurrence else Cost(),
+    "recurrence": recurrence if has_recurrence else Cost(),
     "head": head if has_head else Cost(),
-    "discriminator": discriminator,
+    "discriminator": discriminator if config.adversarial != "none" else Cost(),
   }
 
 
 def of_caption(config: config_lib.Config, words: float | int) -> Cost:
-  """Of one caption of `words` words in one training step, the optimizers apart.
+  """Of one caption of `words` words (--text: of one vector) in one training step, the
+  optimizers apart.
 
-  The generator's side runs once forward and back, and k - 1 times forward; D, k times forward and
-  back on real and on fake images, then forward and back to the images (one of each layer's two
-  gradients) for the generator. A GNN of its own draws the last word in the generator's stead.
+  The generator's side runs once forward and back, and forward for each further minibatch; D, k
+  times forward and back on real and on fake images, then forward and back to the images (one of
+  each layer's two gradients) for the generator. A GNN of its own draws the last word in the
+  generator's stead.
   """
   parts, k = of_pass(config), config.discriminator_steps
-  drawing = (parts["generator"] + parts["convlstm"] + parts["head"]) * words
-  fakes = words - 1
+  drawing = (parts["generator"] + parts["recurrence"] + parts["head"]) * words
+  fakes = words if batches.judges_last(config) else words - 1
   real_images = 1 if config.real_pairing == "corresponding" else fakes
-  judging = parts["discriminator"] * (3 * k * (real_images + fakes) + 2 * fakes)
-  return drawing * (3 + k - 1) + judging
+  blurred = min(real_images, fakes * config.blurry_fakes / (1 - config.blurry_fakes))
+  judging = parts["discriminator"] * (3 * k * (real_images + fakes + blurred) + 2 * fakes)
+  return drawing * (3 + steps.minibatch_count(config) - 1) + judging
 
 
 def of_optimizers(config: config_lib.Config) -> Cost:

@@ -30,6 +30,8 @@ def prepare(config: config_lib.Config, given: frozenset[str]) -> dict[str, Any]:
     raw_dir=config.raw_dir,
     image_size=config.image_size,
     synthetic_images=config.synthetic_images,
+    crop=config.crop,
+    allow_missing=config.allow_missing,
   )
   return {
     "dataset": prepared.dataset,
@@ -37,6 +39,8 @@ def prepare(config: config_lib.Config, given: frozenset[str]) -> dict[str, Any]:
     "captions": prepared.captions,
     "splits": prepared.splits,
     "skipped": len(prepared.skipped),
+    "missing_images": prepared.missing_images,
+    "missing_captions": prepared.missing_captions,
     "folder": prepared.folder,
   }
 
@@ -63,7 +67,8 @@ def report(config: config_lib.Config, given: frozenset[str]) -> dict[str, Any]:
   from t2i_jax.reporting import report as reporting
 
   output = config.output or os.path.join(config.workdir, "report.html")
-  return reporting.make_report([config.workdir, *config.compare], output)
+  data = {name: getattr(config, name) for name in ("data_dir", "raw_dir", "split") if name in given}
+  return reporting.make_report([config.workdir, *config.compare], output, data)
 
 
 def bench(config: config_lib.Config, given: frozenset[str]) -> dict[str, Any]:

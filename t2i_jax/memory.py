@@ -28,3 +28,13 @@ def restart_with_large_pages() -> None:
   settings = [f"glibc.malloc.{name}={value}" for name, value in _SETTINGS.items()]
   environment = {**os.environ, _VARIABLE: ":".join(filter(None, [before, *settings]))}
   os.execve(sys.executable, sys.orig_argv, environment)
+
+
+def device_bytes() -> int:
+  """Memory of the first device where it tells, as accelerators do, else of this machine."""
+  import jax  # here, so that the restart above comes first
+
+  stats = jax.devices()[0].memory_stats()
+  if stats and "bytes_limit" in stats:
+    return stats["bytes_limit"]
+  return os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")

@@ -23,7 +23,7 @@ from t2i_jax.nets import networks as networks_lib
 from t2i_jax.nets import packing
 from t2i_jax.reporting import pictures
 from t2i_jax.text import word2vec
-from t2i_jax.training import checkpoints, steps
+from t2i_jax.training import batches, checkpoints, steps
 
 log = logging.getLogger(__name__)
 
@@ -57,9 +57,9 @@ class TrainedRun:
     """The same a batch at a time, where all at once is too much: (which captions, their images)."""
     draw = steps.make_draw(self.config, networks_lib.build(self.config))
     table = jax.device_put(table)
-    batches = list(self._batches(len(ids), batch_size))
-    others = steps.room(self.config, np.stack([length[rows] for rows, _ in batches]))
-    for rows, key in batches:
+    parts = list(self._batches(len(ids), batch_size))
+    others = batches.room(self.config, np.stack([length[rows] for rows, _ in parts]))
+    for rows, key in parts:
       images = np.asarray(draw(self.variables, table, ids[rows], length[rows], key, others))
       new = rows[: len(ids) - rows[0]]
       yield new, images[: len(new)]
@@ -73,7 +73,7 @@ class TrainedRun:
     for rows, key in self._batches(len(ids), batch_size):
       packed = packing.pack(jnp.asarray(length[rows]), ids.shape[1], True)
       given = jnp.asarray(table), jnp.asarray(ids[rows])
-      words = steps.read_words(*given, packed, self.config.noise_dim, key)
+      words = batches.read_words(self.config, *given, packed, key)
       parts.append(np.asarray(packing.spread(packed, words)).swapaxes(0, 1))
     return [row[:n] for row, n in zip(np.concatenate(parts)[: len(ids)], length)]
 
@@ -184,7 +184,9 @@ def interpolate(run: TrainedRun, read: Sequence[np.ndarray], count: int = 8) -> 
   starts = np.cumsum(length) - length + 1
   slots = np.arange(run.config.max_words)
   ids = np.where(slots < length[:, None], starts[:, None] + slots, 0).astype(np.int32)
-  quiet = dataclasses.replace(run, config=dataclasses.replace(run.config, noise_dim=0))
+  # What `read` gives is read already: no more sums, no more noise.
+  config = dataclasses.replace(run.config, text="sequence", normalize_text=False, noise_dim=0)
+  quiet = dataclasses.replace(run, config=config)
   images = quiet.draw(ids, length, table)
   return images[np.arange(len(ids)), length - 1].reshape(-1, count, *images.shape[2:])
 

@@ -1,5 +1,6 @@
 """Sampling: pictures for captions, words named that are not known, and never without weights."""
 
+import dataclasses
 import shutil
 
 import jax
@@ -91,9 +92,13 @@ def test_a_mixture_by_hand():
 
 
 @pytest.mark.slow
-def test_between_two_captions_lie_mixtures_and_at_the_ends_their_own_images(trained):
+@pytest.mark.parametrize("text", ["sequence", "sum"])
+def test_between_two_captions_lie_mixtures_and_at_the_ends_their_own_images(trained, text):
   run = _open(trained)
   assert run.config.noise_dim and not run.config.share_gnn
+  if text == "sum":  # the same weights, read otherwise
+    changes = {"text": text, "normalize_text": True, "recurrence": "none", "share_gnn": True}
+    run = dataclasses.replace(run, config=dataclasses.replace(run.config, **changes))
   table = word2vec.table(run.vectors, "drop")
   length = np.array([3, 9, 20], np.int32)
   ids = np.random.default_rng(0).integers(2, len(table), (3, 20)).astype(np.int32)

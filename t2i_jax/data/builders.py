@@ -51,7 +51,8 @@ class Listing:
   """All of a dataset's sources by split, in source order, and what was left out on the way.
 
   `images` and `captions` count everything that was found, used or not. The skipped are
-  {"file": ..., "reason": ...}.
+  {"file": ..., "reason": ...}. Missing are images that the dataset's own lists name and that are
+  not there, and the captions of those; no other number counts them.
   """
 
   origin: str
@@ -60,6 +61,8 @@ class Listing:
   captions: int
   skipped_images: Sequence[Mapping[str, str]] = ()
   skipped_captions: Sequence[Mapping[str, str]] = ()
+  missing_images: int = 0
+  missing_captions: int = 0
 
 
 class _Info(tfds.core.DatasetInfo):
@@ -181,6 +184,8 @@ class Builder(tfds.core.GeneratorBasedBuilder, skip_registration=True):
       pool.shutdown(cancel_futures=True)
     self._check_skipped()
     self.info.metadata["captions"] = self._captions
+    self.info.metadata["missing_images"] = listing.missing_images
+    self.info.metadata["missing_captions"] = listing.missing_captions
     self.info.metadata["skipped"] = [*self._skipped_images, *listing.skipped_captions]
 
   def _log_download_bytes(self):
@@ -206,6 +211,18 @@ class Builder(tfds.core.GeneratorBasedBuilder, skip_registration=True):
 
 class Flowers(Builder, skip_registration=True):
   """Oxford-102 Flowers (Nilsback and Zisserman 2008), captions of Reed et al. 2016."""
+
+
+class Birds(Builder, skip_registration=True):
+  """CUB-200-2011 (Wah et al. 2011), captions of Reed et al. 2016."""
+
+
+class Flickr30k(Builder, skip_registration=True):
+  """Flickr30k (Young et al. 2014)."""
+
+
+class Cifar10(Builder, skip_registration=True):
+  """CIFAR-10 (Krizhevsky 2009), captions its class names."""
 
 
 class Folder(Builder, skip_registration=True):

@@ -15,6 +15,7 @@ import sys
 import tempfile
 import time
 import typing
+from typing import Any
 
 import absl.logging
 import numpy as np
@@ -22,17 +23,40 @@ import tensorflow_datasets as tfds
 from jaxtyping import Int32, UInt8
 
 from t2i_jax import errors
-from t2i_jax.data import builders, drawn, flowers, folder, images, raw, synthetic
+from t2i_jax.data import (
+  birds,
+  builders,
+  cifar10,
+  drawn,
+  flickr30k,
+  flowers,
+  folder,
+  images,
+  raw,
+  synthetic,
+)
 
-Dataset = typing.Literal["synthetic", "flowers", "folder"]
+Dataset = typing.Literal["synthetic", "flowers", "birds", "flickr30k", "cifar10", "folder"]
 _BUILDERS = {
   "synthetic": builders.Synthetic,
   "flowers": builders.Flowers,
+  "birds": builders.Birds,
+  "flickr30k": builders.Flickr30k,
+  "cifar10": builders.Cifar10,
   "folder": builders.Folder,
 }
-_RAW = {"flowers": flowers, "folder": folder}
+_RAW = {
+  "flowers": flowers,
+  "birds": birds,
+  "flickr30k": flickr30k,
+  "cifar10": cifar10,
+  "folder": folder,
+}
+# The datasets for which a setting means something.
+_USED_BY = {"crop": ("birds",), "allow_missing": ("birds", "flickr30k")}
 # Splits made at load: of all images, those that `keep(held_out_class)` keeps.
 _CLASS_SPLITS = {"class_train": np.logical_not, "class_test": np.asarray}
+_WITH_CLASS_SPLITS = ("flowers", "birds")
 # A prepare that was killed leaves its incomplete.* folder; a younger one may still be at work.
 _STALE_SECONDS = 24 * 3600
 _READ_AT_ONCE = 128
@@ -48,6 +72,28 @@ class Prepared:
   captions: int
   splits: dict[str, int]
   skipped: list[dict[str, str]]
+  missing_images: int
+  missing_captions: int
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Settings:
+  """What `prepare` and `load` take by name.
+
+  `raw_dir` is for datasets of files, and may be left out when exactly one copy of that dataset and
+  form is prepared. `synthetic_images` and `seed` are for `synthetic`. `crop`: birds are cut out by
+  their bounding boxes. `allow_missing`: images that the lists of birds and flickr30k name may be
+  missing.
+  """
+
+  data_dir: str | os.PathLike
+  raw_dir: str | os.PathLike | None = None
+  image_size: int
+  synthetic_images: int = 4000
+  seed: int = 0
+  crop: bool = False
+  allow_missing: bool = False
+  progress: bool = True
 
 
 @dataclasses.dataclass(frozen=True)
@@ -68,50 +114,30 @@ class Examples:
   named: dict[str, Int32[np.ndarray, "m"]]
 
 
-def prepare(
-  dataset: str,
-  *,
-  data_dir: str | os.PathLike,
-  raw_dir: str | os.PathLike | None = None,
-  image_size: int,
-  synthetic_images: int = 4000,
-  seed: int = 0,
-  progress: bool = True,
-) -> Prepared:
-  """Writes the dataset below `data_dir`, unless the same is there already.
-
-  `raw_dir` is for `flowers` and `folder`, and may be left out when exactly one copy of that
-  dataset and size is prepared. `synthetic_images` and `seed` are for `synthetic`.
+def prepare(dataset: str, **settings: Any) -> Prepared:
+  """Writes the dataset below `data_dir`, unless the same is there already; `settings` are those of
+  `Settings`.
 
   Raises:
-    InputError: what is wrong with a setting or the raw files; or over 5 % of them are unusable.
+    InputError: what is wrong with a setting or the raw files; over 5 % of them are unusable; or
+      some are missing.
   """
-  return _describe(_prepared(**locals()))
+  return _describe(_prepared(dataset, Settings(**settings)))
 
 
-def load(
-  dataset: str,
-  split: str,
-  *,
-  data_dir: str | os.PathLike,
-  raw_dir: str | os.PathLike | None = None,
-  image_size: int,
-  synthetic_images: int = 4000,
-  seed: int = 0,
-  progress: bool = True,
-) -> Examples:
+def load(dataset: str, split: str, **settings: Any) -> Examples:
   """The split's images and captions; prepares the dataset first where that is not done.
 
-  Besides the stored splits there are `all`, and for flowers `class_train` and `class_test`, whose
-  classes are disjoint (`flowers.held_out_classes`).
+  Besides the stored splits there are `all`, and for flowers and birds `class_train` and
+  `class_test`, whose classes are disjoint (`raw.held_out_classes`).
 
   Raises:
     InputError: as `prepare`; or there is no such split.
   """
-  settings = {k: v for k, v in locals().items() if k != "split"}
-  builder = _prepared(**settings)
+  settings = Settings(**settings)
+  builder = _prepared(dataset, settings)
   parts = builder.info.metadata["parts"]
-  known = [*parts, "all", *(_CLASS_SPLITS if dataset == "flowers" else ())]
+  known = [*parts, "all", *(_CLASS_SPLITS if dataset in _WITH_CLASS_SPLITS else ())]
   if split not in known:
     raise errors.InputError(f"dataset {dataset} has no split {split!r}; use {', '.join(known)}")
   chosen = parts[split] if split in parts else [name for names in parts.values() for name in names]
@@ -119,40 +145,63 @@ def load(
   if split in _CLASS_SPLITS:
     keep = _CLASS_SPLITS[split](np.array([bool(r["held_out_class"]) for r in records]))
     records = [record for record, kept in zip(records, keep) if kept]
-  return _examples(records, image_size)
+  return _examples(records, settings.image_size)
 
 
-def _prepared(
-  dataset, data_dir, raw_dir, image_size, synthetic_images, seed, progress
-) -> builders.Builder:
+def _prepared(dataset: str, settings: Settings) -> builders.Builder:
   """The builder of a dataset that is on disk."""
   if dataset not in _BUILDERS:
     raise errors.InputError(f"--dataset={dataset}: use one of {', '.join(_BUILDERS)}")
-  data_dir = pathlib.Path(data_dir).expanduser()
-  make = functools.partial(_BUILDERS[dataset], data_dir=os.fspath(data_dir), image_size=image_size)
+  for name, users in _USED_BY.items():
+    if getattr(settings, name) and dataset not in users:
+      raise errors.InputError(f"--{name}: for --dataset={' and '.join(users)}, not {dataset}")
+  data_dir = pathlib.Path(settings.data_dir).expanduser()
+  make = functools.partial(
+    _BUILDERS[dataset], data_dir=os.fspath(data_dir), image_size=settings.image_size
+  )
+  form = f"{settings.image_size}px_{'crop_' if settings.crop else ''}"
   if dataset == "synthetic":
-    if synthetic_images < 1 or seed < 0:
+    count, seed = settings.synthetic_images, settings.seed
+    if count < 1 or seed < 0:
       raise errors.InputError(
-        f"--synthetic_images={synthetic_images} --seed={seed}: use at least 1 image and a seed "
-        "of at least 0"
+        f"--synthetic_images={count} --seed={seed}: use at least 1 image and a seed of at least 0"
       )
-    config_name = f"{image_size}px_{synthetic_images}_seed{seed}"
-    read = functools.partial(drawn.read, synthetic_images, seed)
-  elif raw_dir:
-    raw_dir = pathlib.Path(raw_dir).expanduser()
+    config_name = f"{form}{count}_seed{seed}"
+    read = functools.partial(drawn.read, count, seed)
+  elif settings.raw_dir:
+    raw_dir = pathlib.Path(settings.raw_dir).expanduser()
     if not raw_dir.is_dir():
-      raise errors.InputError(f"--raw_dir={raw_dir}: no such folder")
+      raise errors.InputError(
+        f"--raw_dir={raw_dir}: no such folder; expected {_RAW[dataset].LAYOUT}"
+      )
     files = _RAW[dataset].files(raw_dir)
-    config_name = f"{image_size}px_{raw.fingerprint(raw_dir, files)}"
-    read = functools.partial(_RAW[dataset].read, raw_dir)
+    config_name = f"{form}{raw.fingerprint(raw_dir, files)}"
+    options = {"crop": True} if settings.crop else {}
+    read = functools.partial(_RAW[dataset].read, raw_dir, **options)
   else:
-    config_name = _only_config(data_dir, dataset, image_size)
+    config_name = _only_config(data_dir, dataset, form)
   if not _is_prepared(data_dir, dataset, config_name):
+    listing = read()
+    _check_missing(dataset, listing.origin, listing, settings)
     with _quiet():
-      builder = make(config_name=config_name, listing=read(), progress=progress)
+      builder = make(config_name=config_name, listing=listing, progress=settings.progress)
     _write(builder)
   with _quiet():
-    return make(config_name=config_name)
+    builder = make(config_name=config_name)
+  _check_missing(dataset, os.fspath(builder.data_path), _describe(builder), settings)
+  return builder
+
+
+def _check_missing(
+  dataset: str, origin: str, found: builders.Listing | Prepared, settings: Settings
+):
+  """A dataset that lacks some of its images is not used as if it were whole."""
+  if found.missing_images and not settings.allow_missing:
+    raise errors.InputError(
+      f"{origin}: {found.missing_images} images that the lists of {dataset} name are missing, and "
+      f"{found.missing_captions} captions have no image; go on with the rest by --allow_missing, "
+      f"or get them: {_RAW[dataset].LAYOUT}"
+    )
 
 
 def _is_prepared(data_dir: pathlib.Path, dataset: str, config_name: str) -> bool:
@@ -160,17 +209,17 @@ def _is_prepared(data_dir: pathlib.Path, dataset: str, config_name: str) -> bool
   return (data_dir / dataset / config_name / version / "dataset_info.json").exists()
 
 
-def _only_config(data_dir: pathlib.Path, dataset: str, image_size: int) -> str:
-  """The one configuration of this dataset and size that is prepared."""
+def _only_config(data_dir: pathlib.Path, dataset: str, form: str) -> str:
+  """The one configuration of this dataset and form, such as "64px_", that is prepared."""
   version = str(builders.Builder.VERSION)
   found = sorted(
     info.parent.parent.name
-    for info in (data_dir / dataset).glob(f"{image_size}px_*/{version}/dataset_info.json")
+    for info in (data_dir / dataset).glob(f"{form}{'?' * 8}/{version}/dataset_info.json")
   )
   if not found:
     raise errors.InputError(
-      f"--raw_dir is missing: no {dataset} of {image_size} pixels is prepared in "
-      f"--data_dir={data_dir}; give the folder that holds the raw dataset"
+      f"--raw_dir is missing: no {dataset} ({form}*) is prepared in --data_dir={data_dir}; give "
+      f"the folder that holds {_RAW[dataset].LAYOUT}"
     )
   if len(found) > 1:
     raise errors.InputError(
@@ -221,6 +270,9 @@ def _describe(builder: builders.Builder) -> Prepared:
     captions=info.metadata["captions"],
     splits=splits,
     skipped=info.metadata["skipped"],
+    # Copies that were prepared before these were counted have nothing missing.
+    missing_images=info.metadata.get("missing_images", 0),
+    missing_captions=info.metadata.get("missing_captions", 0),
   )
 
 

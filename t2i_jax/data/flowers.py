@@ -15,10 +15,13 @@ from t2i_jax.data import builders, images, raw
 
 # The publisher's names; each image is in one of the three.
 _OFFICIAL = {"train": "trnid", "validation": "valid", "test": "tstid"}
-# Reed et al. trained on 82 of the 102 classes. Their lists, one class_NNNNN a line, where present.
-_CLASS_LISTS = ("trainvalclasses.txt", "testclasses.txt")
-_HELD_OUT_SHARE = 20 / 102
-_HELD_OUT_SEED = 0
+_HELD_OUT_SHARE = 20 / 102  # Reed et al. trained on 82 of the 102 classes.
+
+LAYOUT = (
+  "jpg/image_00001.jpg ..., imagelabels.mat and setid.mat of "
+  "https://www.robots.ox.ac.uk/~vgg/data/flowers/102, and text_c10/class_00001/image_00001.txt ... "
+  "of https://github.com/reedscot/cvpr2016"
+)
 
 
 def files(raw_dir: pathlib.Path) -> list[pathlib.Path]:
@@ -29,12 +32,9 @@ def files(raw_dir: pathlib.Path) -> list[pathlib.Path]:
   """
   for name in ("jpg", "text_c10", "imagelabels.mat", "setid.mat"):
     if not (raw_dir / name).exists():
-      raise errors.InputError(
-        f"--raw_dir={raw_dir}: no {name}; expected jpg/image_00001.jpg ..., imagelabels.mat, "
-        "setid.mat and text_c10/class_00001/image_00001.txt ..."
-      )
+      raise errors.InputError(f"--raw_dir={raw_dir}: no {name}; expected {LAYOUT}")
   found = [raw_dir / "imagelabels.mat", raw_dir / "setid.mat"]
-  found += [raw_dir / name for name in _CLASS_LISTS if (raw_dir / name).exists()]
+  found += raw.class_lists([raw_dir])
   photographs = list((raw_dir / "jpg").glob("image_*.jpg"))
   if not photographs:
     raise errors.InputError(f"--raw_dir={raw_dir}: jpg holds no image_NNNNN.jpg")
@@ -44,7 +44,7 @@ def files(raw_dir: pathlib.Path) -> list[pathlib.Path]:
 def read(raw_dir: pathlib.Path) -> builders.Listing:
   """The official splits; labels count from 0; a fifth of the classes is marked as held out."""
   labels = _matrix(raw_dir / "imagelabels.mat", "labels").astype(int)
-  held_out = held_out_classes(raw_dir, labels)
+  held_out = raw.held_out_classes(raw.class_lists([raw_dir]), labels.tolist(), _HELD_OUT_SHARE)
   splits, skipped, seen, captions_seen = {}, [], 0, 0
   for split, key in _OFFICIAL.items():
     splits[split] = []
@@ -73,29 +73,6 @@ def read(raw_dir: pathlib.Path) -> builders.Listing:
         )
       )
   return builders.Listing(str(raw_dir), splits, seen, captions_seen, skipped)
-
-
-def held_out_classes(raw_dir: pathlib.Path, labels: np.ndarray) -> set[int]:
-  """The classes, counted from 1, of split `class_test`.
-
-  Those of Reed et al.'s testclasses.txt where the folder has it, else those that are missing in
-  their trainvalclasses.txt, else the first 20 of 102 of `default_rng(0).permutation(classes)`.
-  """
-  classes = np.unique(labels)
-  train_file, test_file = (raw_dir / name for name in _CLASS_LISTS)
-  if test_file.exists():
-    return _class_list(test_file)
-  if train_file.exists():
-    return set(classes.tolist()) - _class_list(train_file)
-  shuffled = np.random.default_rng(_HELD_OUT_SEED).permutation(classes)
-  return set(shuffled[: round(_HELD_OUT_SHARE * len(classes))].tolist())
-
-
-def _class_list(file: pathlib.Path) -> set[int]:
-  try:
-    return {int(line.rsplit("_", 1)[-1]) for line in file.read_text("utf-8").split()}
-  except ValueError as error:
-    raise errors.InputError(f"{file}: expected lines such as class_00001 ({error})") from error
 
 
 def _matrix(file: pathlib.Path, key: str) -> np.ndarray:

@@ -3,7 +3,9 @@
 raw_dir holds images at any depth, and their captions either in `<name>.txt` beside each, a caption
 a line; or in one captions.jsonl at the top ({"image": "a.jpg", "caption": "..."} or "captions":
 [...]); or in one captions.csv at the top (header image,caption). Folders named train, validation or
-test at the top are the splits; without them everything is `train`.
+test at the top are the splits; without them everything is `train`. Where there are no captions at
+all, folders of classes, <class>/*.jpg within the splits, give them: the class's name is the
+caption, and its place among the sorted names the label.
 """
 
 import collections
@@ -20,8 +22,9 @@ from t2i_jax.data import builders, images, raw
 
 _SPLITS = ("train", "validation", "test")
 _TABLES = ("captions.jsonl", "captions.csv")
-_LAYOUT = (
-  "expected images with <name>.txt beside each, or captions.jsonl or captions.csv at the top"
+LAYOUT = (
+  "images with <name>.txt beside each, or captions.jsonl or captions.csv at the top, or images in "
+  "folders named as their classes"
 )
 
 
@@ -32,11 +35,11 @@ def files(raw_dir: pathlib.Path) -> list[pathlib.Path]:
     InputError: there is no image, or there are two caption tables.
   """
   if not raw_dir.is_dir():
-    raise errors.InputError(f"--raw_dir={raw_dir}: not a folder; {_LAYOUT}")
+    raise errors.InputError(f"--raw_dir={raw_dir}: not a folder; expected {LAYOUT}")
   photographs = _photographs(raw_dir)
   if not photographs:
     raise errors.InputError(
-      f"--raw_dir={raw_dir}: no image ({' '.join(images.SUFFIXES)}); {_LAYOUT}"
+      f"--raw_dir={raw_dir}: no image ({' '.join(images.SUFFIXES)}); expected {LAYOUT}"
     )
   table = _table(raw_dir)
   if table is not None:
@@ -55,11 +58,18 @@ def read(raw_dir: pathlib.Path) -> builders.Listing:
   if table is not None:
     names = {photograph.relative_to(raw_dir).as_posix() for photograph in photographs}
     by_image, skipped_captions, captions_seen = _read_table(table, names)
+  classes = [] if table is not None else _classes(raw_dir, photographs, tops)
   for photograph in photographs:
     name = photograph.relative_to(raw_dir).as_posix()
+    label = -1
     if table is not None:
       captions = by_image.get(name, [])
       reason = None if captions else f"no caption in {table.name}"
+    elif classes:
+      own = _class_of(name, tops)
+      captions, reason = ([own], None) if own else ([], "in no class's folder")
+      label = classes.index(own) if own else -1
+      captions_seen += len(captions)
     else:
       captions, reason = raw.read_captions(photograph.with_suffix(".txt"))
       captions_seen += len(captions)
@@ -70,7 +80,7 @@ def read(raw_dir: pathlib.Path) -> builders.Listing:
       skipped.append({"file": name, "reason": reason})
       continue
     image = functools.partial(images.fit, photograph)
-    splits[split].append(builders.Source(name=name, image=image, captions=captions))
+    splits[split].append(builders.Source(name=name, image=image, captions=captions, label=label))
   return builders.Listing(
     str(raw_dir), splits, len(photographs), captions_seen, skipped, skipped_captions
   )
@@ -87,6 +97,20 @@ def _photographs(raw_dir: pathlib.Path) -> list[pathlib.Path]:
       if not name.startswith(".") and name.lower().endswith(images.SUFFIXES)
     ]
   return sorted(found)
+
+
+def _classes(raw_dir: pathlib.Path, photographs: list[pathlib.Path], tops: list[str]) -> list[str]:
+  """The names of the class folders, sorted; none where an image has a caption file."""
+  if any(photograph.with_suffix(".txt").exists() for photograph in photographs):
+    return []
+  names = (photograph.relative_to(raw_dir).as_posix() for photograph in photographs)
+  return sorted({own for name in names if (own := _class_of(name, tops))})
+
+
+def _class_of(name: str, tops: list[str]) -> str | None:
+  """The class folder of an image: the first one within its split."""
+  split, *inner = name.split("/") if tops else ("", *name.split("/"))
+  return inner[0] if len(inner) > 1 and (not tops or split in tops) else None
 
 
 def _table(raw_dir: pathlib.Path) -> pathlib.Path | None:

@@ -5,6 +5,7 @@ import os
 import struct
 import threading
 import zlib
+from collections.abc import Callable
 
 import numpy as np
 import PIL.Image
@@ -33,16 +34,23 @@ class UnusableImage(ValueError):
     self.reason = reason
 
 
-def fit(source: str | os.PathLike | io.IOBase, image_size: int) -> UInt8[np.ndarray, "h w 3"]:
-  """The centre square of the image, `image_size` pixels wide, in [0, 255].
+# Width and height of an image as stored -> left, top, right, bottom of what is wanted of it.
+Crop = Callable[[int, int], tuple[int, int, int, int]]
+
+
+def fit(
+  source: str | os.PathLike | io.IOBase, image_size: int, crop: Crop | None = None
+) -> UInt8[np.ndarray, "h w 3"]:
+  """The centre square of the image, or of what `crop` takes of it, `image_size` pixels wide, in
+  [0, 255].
 
   EXIF orientation is applied; grey, palette, CMYK and 16-bit become RGB; alpha is laid on white;
-  of an animation the first frame counts. The crop is `(long - short) // 2` from the left or top,
-  the resize LANCZOS. A JPEG far larger than needed is decoded at reduced scale.
+  of an animation the first frame counts. The square is `(long - short) // 2` from the left or top,
+  the resize LANCZOS. A JPEG far larger than needed is decoded at reduced scale, unless cropped.
 
   Raises:
     UnusableImage: empty, truncated, no image, a side under 8 pixels, or more pixels than
-      `PIL.Image.MAX_IMAGE_PIXELS`, Pillow's limit against decompression bombs.
+      `PIL.Image.MAX_IMAGE_PIXELS`, Pillow's limit against decompression bombs; or `crop` says so.
   """
   try:
     with PIL.Image.open(source) as image:
@@ -52,6 +60,8 @@ def fit(source: str | os.PathLike | io.IOBase, image_size: int) -> UInt8[np.ndar
       limit = PIL.Image.MAX_IMAGE_PIXELS
       if limit is not None and width * height > limit:
         raise UnusableImage(f"{width}x{height} pixels, over Pillow's limit of {limit}")
+      if crop is not None:
+        return _square(image.crop(crop(width, height)), image_size)
       if image.format == "JPEG" and min(width, height) > _DRAFT_ABOVE * image_size:
         scale = _DRAFT_DOWN_TO * image_size / min(width, height)
         image.draft(None, (round(width * scale), round(height * scale)))
@@ -69,6 +79,13 @@ def fit(source: str | os.PathLike | io.IOBase, image_size: int) -> UInt8[np.ndar
     raise UnusableImage("missing file") from error
   except _BROKEN as error:
     raise UnusableImage(f"broken image: {' '.join(str(error).split())}") from error
+
+
+def fit_pixels(
+  image_u8: UInt8[np.ndarray, "h w 3"], image_size: int
+) -> UInt8[np.ndarray, "h2 w2 3"]:
+  """As `fit`, of an image in memory."""
+  return _square(PIL.Image.fromarray(image_u8), image_size)
 
 
 def encode_png(image_u8: UInt8[np.ndarray, "h w c"]) -> bytes:

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING
 
 import grain
 import numpy as np
+import scipy.sparse
 from jaxtyping import Float, Int32, UInt8
 
 from t2i_jax import errors
@@ -37,6 +38,16 @@ class Corpus:
   source: Int32[np.ndarray, "m"]
   sentences: list[list[str]]
 
+  def image_sums(self) -> Float[np.ndarray, "n e"]:
+    """For each image the mean, over its captions, of the sum of the caption's vectors; 0 for an
+    image without captions."""
+    is_word = np.arange(self.ids.shape[1]) < self.length[:, None]
+    word, image = self.ids[is_word], np.repeat(self.image, self.length)
+    shape = (len(self.images_u8), len(self.table))
+    counts = scipy.sparse.csr_array((np.ones(len(word), np.float32), (image, word)), shape=shape)
+    captions = np.bincount(self.image, minlength=len(self.images_u8))
+    return ((counts @ self.table) / np.maximum(captions, 1)[:, None]).astype(np.float32)
+
   def fingerprint(self) -> str:
     """Changes when an image, a caption or a word vector does."""
     arrays = (self.images_u8, self.ids, self.table)
@@ -52,6 +63,8 @@ def load_examples(config: config_lib.Config, split: str) -> datasets.Examples:
     raw_dir=config.raw_dir or None,
     image_size=config.image_size,
     synthetic_images=config.synthetic_images,
+    crop=config.crop,
+    allow_missing=config.allow_missing,
   )
 
 
@@ -84,12 +97,28 @@ def make_word_vectors(
   return found
 
 
-def make_corpus(
-  config: config_lib.Config, examples: datasets.Examples, vectors: word2vec.WordVectors
-) -> Corpus:
-  """Looks the captions up; says on standard error how many did not fit or were not known."""
+def training_captions(
+  config: config_lib.Config, examples: datasets.Examples
+) -> Int32[np.ndarray, "m"]:
+  """Which captions to train on: the first --captions_per_image of each image, and of those a
+  --fraction drawn by the seed. Of 81,890 flowers captions both 3 and 0.3 leave the report's 24,567.
+  """
   rank = _rank_within_image(examples.caption_image)
-  chosen = np.flatnonzero(rank < (config.captions_per_image or len(rank)))
+  chosen = np.flatnonzero(rank < (config.captions_per_image or len(rank))).astype(np.int32)
+  count = max(1, int(config.fraction * len(chosen) + 1e-6))
+  return np.sort(np.random.default_rng(config.seed).permutation(chosen)[:count])
+
+
+def make_corpus(
+  config: config_lib.Config,
+  examples: datasets.Examples,
+  vectors: word2vec.WordVectors,
+  chosen: Int32[np.ndarray, "m"] | None = None,
+) -> Corpus:
+  """Looks the captions up, all or those chosen; says on standard error how many did not fit or were
+  not known."""
+  if chosen is None:
+    chosen = np.arange(len(examples.captions), dtype=np.int32)
   sentences = [captions.clean(examples.captions[i]) for i in chosen]
   found = captions.encode(
     sentences,

@@ -1,9 +1,20 @@
-"""What the raw folders share: their files' fingerprint, and reading a caption file."""
+"""What the raw folders share: their files' fingerprint, caption files, classes to hold out."""
 
 import hashlib
 import os
 import pathlib
-from collections.abc import Iterable
+import re
+from collections.abc import Iterable, Sequence
+
+import numpy as np
+
+from t2i_jax import errors
+
+# Lists of classes, or of files in folders of classes, a line each: Reed et al.'s, and StackGAN's
+# for the same split.
+_TEST_LISTS = ("testclasses.txt", "stackgan_test_filenames.txt")
+_TRAIN_LISTS = ("trainvalclasses.txt", "stackgan_train_filenames.txt")
+_HELD_OUT_SEED = 0
 
 
 def fingerprint(raw_dir: pathlib.Path, files: Iterable[pathlib.Path]) -> str:
@@ -11,7 +22,7 @@ def fingerprint(raw_dir: pathlib.Path, files: Iterable[pathlib.Path]) -> str:
   digest = hashlib.sha256()
   for file in sorted(files):
     stat = file.stat()
-    name = file.relative_to(raw_dir).as_posix()
+    name = os.path.relpath(file, raw_dir).replace(os.sep, "/")  # A file may lie beside raw_dir.
     digest.update(os.fsencode(f"{name}\0{stat.st_size}\0{stat.st_mtime_ns}\n"))
   return digest.hexdigest()[:8]
 
@@ -39,3 +50,43 @@ def read_captions(file: pathlib.Path) -> tuple[list[str], str | None]:
     return [], f"caption file {file.name}: {error.strerror}"
   captions = [" ".join(line.split()) for line in text.splitlines() if line.strip()]
   return captions, None if captions else f"empty caption file {file.name}"
+
+
+def class_lists(folders: Iterable[pathlib.Path]) -> list[pathlib.Path]:
+  """The files in these folders that `held_out_classes` may read."""
+  paths = [folder / name for folder in folders for name in (*_TEST_LISTS, *_TRAIN_LISTS)]
+  return [path for path in paths if path.exists()]
+
+
+def held_out_classes(
+  lists: Sequence[pathlib.Path], classes: Iterable[int], share: float
+) -> set[int]:
+  """The classes, counted from 1, of split `class_test`.
+
+  Those that the first test list among `lists` (of `class_lists`) names, else those that the first
+  training list does not name, else the first `share` of `default_rng(0).permutation(classes)`.
+
+  Raises:
+    InputError: a line of the list names no class.
+  """
+  classes = np.unique(list(classes))
+  test = next((path for path in lists if path.name in _TEST_LISTS), None)
+  if test is not None:
+    return _classes_named(test)
+  train = next((path for path in lists if path.name in _TRAIN_LISTS), None)
+  if train is not None:
+    return set(classes.tolist()) - _classes_named(train)
+  shuffled = np.random.default_rng(_HELD_OUT_SEED).permutation(classes)
+  return set(shuffled[: round(share * len(classes))].tolist())
+
+
+def _classes_named(file: pathlib.Path) -> set[int]:
+  named = set()
+  for line in file.read_text("utf-8").split():
+    number = re.match(r"(?:class_)?(\d+)(?![^./])", line)
+    if number is None:
+      raise errors.InputError(
+        f"{file}: {line[:60]!r}: expected lines such as class_00001 or 001.Black_footed_Albatross"
+      )
+    named.add(int(number[1]))
+  return named

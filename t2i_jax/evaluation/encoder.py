@@ -27,7 +27,7 @@ import optax
 from jaxtyping import Array, Bool, Float, Int, UInt8
 
 from t2i_jax.evaluation import features, fitting
-from t2i_jax.training import steps as steps_lib
+from t2i_jax.training import batches
 
 DIMENSION = 128
 _SIDE = 32  # Captions speak of little that is finer, and training is four times as fast as at 64.
@@ -133,7 +133,7 @@ class Encoder:
 
 @jax.jit
 def _embed_images(variables, images_u8):
-  images = steps_lib.to_unit_range(images_u8)
+  images = batches.to_unit_range(images_u8)
   return EncoderNetwork().apply(_network_part(variables), images, False, method="images")
 
 
@@ -177,7 +177,7 @@ def train_encoder(
     augment_key, word_key = jax.random.split(key)
     # All captions of a group are of the same images, in the same order.
     shown = data["images_u8"][data["image"][rows[0]]]
-    images = fitting.augment(augment_key, steps_lib.to_unit_range(shown), flips)
+    images = fitting.augment(augment_key, batches.to_unit_range(shown), flips)
     rows = rows.reshape(-1)
     ids = data["ids"][rows]
     kept = jax.random.bernoulli(word_key, 1 - _WORD_DROPOUT, ids.shape)

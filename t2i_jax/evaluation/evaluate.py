@@ -171,6 +171,8 @@ def _last_words(images_u8, length: Int[np.ndarray, "b"]) -> UInt8[np.ndarray, "b
 
 def _last_images(run, corpus, rows) -> Iterator[UInt8[np.ndarray, "n h w 3"]]:
   """The last words' images of these captions, some batches at a time."""
+  if not len(rows):
+    return
   block: list[np.ndarray] = []
   for part, images in _draw(run, corpus, rows):
     block.append(_last_words(images, corpus.length[rows[part]]))

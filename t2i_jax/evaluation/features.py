@@ -24,7 +24,7 @@ from t2i_jax import errors
 from t2i_jax.data import captions, datasets
 from t2i_jax.evaluation import fitting
 from t2i_jax.nets import batch_norm, layers
-from t2i_jax.training import steps as steps_lib
+from t2i_jax.training import batches
 
 CHANNELS = 128  # Of the last maps: the features of an image.
 _APPLY_BATCH = 128
@@ -143,7 +143,7 @@ class Classifier:
 
 @functools.partial(jax.jit, static_argnums=0)
 def _applied(network, variables, images_u8):
-  return network.apply(variables, steps_lib.to_unit_range(images_u8), train=False)
+  return network.apply(variables, batches.to_unit_range(images_u8), train=False)
 
 
 def _by_head(heads: Mapping[str, int], logits: Any) -> dict[str, Any]:
@@ -179,7 +179,7 @@ def train_classifier(
   variables = network.init(jax.random.key(seed), blank, train=False)
 
   def loss_of(params, batch_stats, data, rows, key):
-    images = fitting.augment(key, steps_lib.to_unit_range(data["images_u8"][rows]), flips)
+    images = fitting.augment(key, batches.to_unit_range(data["images_u8"][rows]), flips)
     (_, logits), updated = network.apply(
       {"params": params, "batch_stats": batch_stats}, images, train=True, mutable=["batch_stats"]
     )

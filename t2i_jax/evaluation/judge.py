@@ -38,7 +38,8 @@ _WORD_DIMENSION = 100
 @dataclasses.dataclass(frozen=True)
 class Judge:
   """`split` are the examples that are scored, `corpus` their captions as the run reads them; row i
-  of the arrays is image i of `split`. `train_u8` are images that the run was trained on.
+  of the arrays is image i of `split`. `train_u8` are images that the run was trained on;
+  `knows_targets`: whether the classifier was fitted on some of the split's classes.
 
   views: for each name the networks whose features it is (several: distances are averaged)."""
 
@@ -47,6 +48,7 @@ class Judge:
   targets: dict[str, Int[np.ndarray, "n"]]
   train_u8: UInt8[np.ndarray, "k h w 3"]
   classifier: features.Classifier
+  knows_targets: bool
   encoder: encoder_lib.Encoder
   words: word2vec.WordVectors  # the encoder's
   views: dict[str, list[Any]]
@@ -135,10 +137,12 @@ def make_judge(config: config_lib.Config, vectors: word2vec.WordVectors) -> Judg
   }
   if "inception" in views:
     record["inception"]["network"] = views["inception"][0].name
+  own = {name: _of_names(everything, values, split) for name, values in targets.items()}
   return Judge(
     split=split,
     corpus=pipeline.make_corpus(config, split, vectors),
-    targets={name: _of_names(everything, values, split) for name, values in targets.items()},
+    targets=own,
+    knows_targets=share_values(own, {n: values[classified] for n, values in targets.items()}),
     train_u8=train.images_u8,
     classifier=nets["classifier"],
     encoder=nets["encoder"],
@@ -146,6 +150,11 @@ def make_judge(config: config_lib.Config, vectors: word2vec.WordVectors) -> Judg
     views=views,
     record=record,
   )
+
+
+def share_values(a: dict[str, np.ndarray], b: dict[str, np.ndarray]) -> bool:
+  """Whether each target has a value, other than the -1 of what is not known, in both."""
+  return all(np.isin(a[name][a[name] >= 0], b[name]).any() for name in a)
 
 
 def _first_with_images(choices: list[Bool[np.ndarray, "n"]], config) -> Bool[np.ndarray, "n"]:

@@ -172,8 +172,6 @@ def _score_training(judge: judge_lib.Judge, drawn: Drawn, own) -> dict[str, Any]
     known = np.stack([targets[name] >= 0 for name in predicted])
     return (right & known).sum(0) / np.maximum(known.sum(0), 1)
 
-  return {
-    "classification_accuracy": _json(
-      intervals.of_means(hits(taught)), real=hits(judge.classifier).mean()
-    )
-  }
+  # The judge's classifier cannot tell classes that it was never shown.
+  level = {"real": hits(judge.classifier).mean()} if judge.knows_targets else {}
+  return {"classification_accuracy": _json(intervals.of_means(hits(taught)), **level)}

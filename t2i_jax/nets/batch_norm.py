@@ -10,7 +10,7 @@ from __future__ import annotations
 import flax.linen as nn
 import jax
 import jax.numpy as jnp
-from jaxtyping import Array, Float
+from jaxtyping import Array, Float, Int
 
 
 def weighted_moments(
@@ -29,38 +29,75 @@ def weighted_moments(
   return mean, (share * (x - mean) ** 2).sum(axes)
 
 
+def moments_by_position(
+  x: Float[Array, "n h w c"],
+  weights: Float[Array, "n"] | None,
+  position: Int[Array, "n"],
+  count: int,
+) -> tuple[Float[Array, "t c"], Float[Array, "t c"], Float[Array, "t"]]:
+  """The same for each of `count` places of words by itself, and what the images at each count
+  together; 0 and 0 where there are none."""
+  x = x.astype(jnp.float32)
+  counted = jax.nn.one_hot(position, count, axis=0)
+  counted = counted if weights is None else counted * weights
+  total = counted.sum(1)
+  share = counted / jnp.maximum(total[:, None] * x.shape[1] * x.shape[2], 1e-9)
+  mean = share @ x.sum((1, 2))
+  own = mean.at[position].get(mode="clip")[:, None, None]
+  return mean, share @ ((x - own) ** 2).sum((1, 2)), total
+
+
 class BatchNorm(nn.Module):
   """Normalises each channel, then scales and shifts it.
 
   The scale starts at N(1, 0.02) (Radford et al. 2016). With `momentum` None no running statistics
-  are kept and those of the batch always serve, as in the discriminator.
+  are kept and those of the batch always serve, as in the discriminator. With `positions`, each of
+  so many places of words has statistics of its own, running ones too (a place without a word in the
+  batch keeps them); scale and shift are one for all.
   """
 
   momentum: float | None = 0.9
   epsilon: float = 1e-5
+  positions: int | None = None
 
   @nn.compact
   def __call__(
-    self, x: Float[Array, "*lead h w c"], weights: Float[Array, "*lead"] | None, train: bool
+    self,
+    x: Float[Array, "*lead h w c"],
+    weights: Float[Array, "*lead"] | None,
+    train: bool,
+    position: Int[Array, "*lead"] | None = None,
   ) -> Float[Array, "*lead h w c"]:
+    """`weights` counts each image; `position` is the place of its word."""
     channels = x.shape[-1]
     scale = self.param("scale", around_one, (channels,))
     bias = self.param("bias", nn.initializers.zeros, (channels,))
+    shape = (channels,) if self.positions is None else (self.positions, channels)
     if self.momentum is None:
       mean, variance = weighted_moments(x, weights)
     else:
-      running_mean = self.variable("batch_stats", "mean", jnp.zeros, (channels,))
-      running_variance = self.variable("batch_stats", "variance", jnp.ones, (channels,))
+      running_mean = self.variable("batch_stats", "mean", jnp.zeros, shape)
+      running_variance = self.variable("batch_stats", "variance", jnp.ones, shape)
       if train:
-        mean, variance = weighted_moments(x, weights)
+        is_seen = True
+        if self.positions is None:
+          mean, variance = weighted_moments(x, weights)
+        else:
+          mean, variance, total = moments_by_position(x, weights, position, self.positions)
+          is_seen = total[:, None] > 0
         if self.is_mutable_collection("batch_stats") and not self.is_initializing():
-          keep = self.momentum
-          running_mean.value = keep * running_mean.value + (1 - keep) * mean
-          running_variance.value = keep * running_variance.value + (1 - keep) * variance
+          for running, new in ((running_mean, mean), (running_variance, variance)):
+            mixed = self.momentum * running.value + (1 - self.momentum) * new
+            running.value = jnp.where(is_seen, mixed, running.value)
       else:
         mean, variance = running_mean.value, running_variance.value
     factor = scale * jax.lax.rsqrt(variance + self.epsilon)
-    return (x * factor + (bias - mean * factor)).astype(x.dtype)
+    shift = bias - mean * factor
+    if self.positions is not None:
+      factor, shift = (
+        values.at[position].get(mode="clip")[:, None, None] for values in (factor, shift)
+      )
+    return (x * factor + shift).astype(x.dtype)
 
 
 def around_one(key: jax.Array, shape: tuple[int, ...]) -> jax.Array:

@@ -15,7 +15,7 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Float
 
-from t2i_jax.nets import convlstm, discriminator, generator, packing
+from t2i_jax.nets import convlstm, discriminator, generator, lstm, packing
 
 if TYPE_CHECKING:
   from t2i_jax import config as config_lib
@@ -26,12 +26,13 @@ DRAWING = ("generator", "gnn", "recurrence")  # the networks between the words a
 
 @dataclasses.dataclass(frozen=True)
 class Networks:
-  """The modules; `gnn` is None when the generator's parameters draw the last word too."""
+  """The modules; `gnn` is None when the generator's parameters draw the last word too,
+  `discriminator` when the GNN learns without one."""
 
   generator: generator.Generator
   gnn: generator.Generator | None
-  recurrence: convlstm.Recurrence | None
-  discriminator: discriminator.Discriminator
+  recurrence: convlstm.Recurrence | lstm.PlainRecurrence | None
+  discriminator: discriminator.Discriminator | None
 
   def modules(self) -> dict[str, nn.Module | None]:
     """By the names that variables and checkpoints use."""
@@ -55,40 +56,50 @@ def build(config: config_lib.Config) -> Networks:
     config.kernel_size,
     split,
     dtype,
+    config.max_words if config.bn_statistics == "per_word" else None,
   )
-  recurrence = convlstm.Recurrence(
+  has_head = config.recurrence_position == "last_plus_deconv"
+  convolutional = convlstm.Recurrence(
     config.recurrence_kernel_size,
     config.peephole,
     config.forget_bias,
-    config.recurrence_position == "last_plus_deconv",
+    has_head,
     dtype,
     config.recurrence_unroll,
   )
+  plain = lstm.PlainRecurrence(
+    config.recurrence_kernel_size, has_head, dtype, config.recurrence_unroll
+  )
+  judge = discriminator.Discriminator(config.base_channels, config.kernel_size, dtype)
   return Networks(
     generator=draws,
     gnn=None if config.share_gnn else draws.clone(),
-    recurrence={"none": None, "convlstm": recurrence}[config.recurrence],
-    discriminator=discriminator.Discriminator(config.base_channels, config.kernel_size, dtype),
+    recurrence={"none": None, "convlstm": convolutional, "lstm": plain}[config.recurrence],
+    discriminator=None if config.adversarial == "none" else judge,
   )
+
+
+def input_width(config: config_lib.Config) -> int:
+  """Values that the generator is given for a word."""
+  return config.noise_dim + (0 if config.text == "noise" else config.embedding_dim)
 
 
 def init(networks: Networks, key: jax.Array, width: int) -> dict[str, Variables]:
   """Fresh variables for words of `width` values."""
   keys = dict(zip((*DRAWING, "discriminator"), jax.random.split(key, 4)))
   words, packed = jnp.zeros((2, width)), packing.pack(jnp.array([2]), 2, True)
-  made = {name: {} for name in keys}
-  made["generator"] = networks.generator.init(keys["generator"], words, None, True)
+  made, position = {name: {} for name in keys}, jnp.arange(2)
+  made["generator"] = networks.generator.init(keys["generator"], words, None, True, position)
   if networks.gnn is not None:
-    made["gnn"] = networks.gnn.init(keys["gnn"], words, None, True)
+    made["gnn"] = networks.gnn.init(keys["gnn"], words, None, True, position)
   if networks.recurrence is not None:
     maps = networks.generator.apply(
-      made["generator"], words, None, False, method=generator.Generator.lower
+      made["generator"], words, None, False, position, method=generator.Generator.lower
     )
     made["recurrence"] = networks.recurrence.init(keys["recurrence"], maps, packed)
-  size = networks.generator.image_size
-  made["discriminator"] = networks.discriminator.init(
-    keys["discriminator"], jnp.zeros((1, size, size, 3)), None
-  )
+  if networks.discriminator is not None:
+    image = jnp.zeros((1, *(networks.generator.image_size,) * 2, 3))
+    made["discriminator"] = networks.discriminator.init(keys["discriminator"], image, None)
   return {
     name: {"params": v.get("params", {}), "batch_stats": v.get("batch_stats", {})}
     for name, v in made.items()
@@ -110,7 +121,7 @@ def draw(
   """
   stats = {name: variables[name]["batch_stats"] for name in DRAWING}
 
-  def run(name: str, method: str, x, weights):
+  def run(name: str, method: str, x, weights, position):
     """One part of the generator or the GNN; keeps its new statistics for the next part."""
     module = networks.modules()[name]
     y, new = module.apply(
@@ -118,6 +129,7 @@ def draw(
       x,
       weights,
       train,
+      position,
       method=method,
       mutable=["batch_stats"],
     )
@@ -125,11 +137,11 @@ def draw(
     return y
 
   def run_pair(method: str, x):
+    weight, position, m = packed.weight, packed.position, packed.others
     if networks.gnn is None:
-      return run("generator", method, x, packed.weight)
-    m = packed.others
-    others = run("generator", method, x[:m], packed.weight[:m])
-    return jnp.concatenate([others, run("gnn", method, x[m:], None)])
+      return run("generator", method, x, weight, position)
+    others = run("generator", method, x[:m], weight[:m], position[:m])
+    return jnp.concatenate([others, run("gnn", method, x[m:], None, position[m:])])
 
   maps = run_pair("lower", words)
   if networks.recurrence is not None:

@@ -2,11 +2,14 @@
 captions.
 
 Captions stand in slots [t b], time-major; packed, the words stand on one axis n = m + b: first all
-captions' words but their last (m places, more than needed are filled up with weight 0), then each
-caption's last word. So D's images are the first m, the GNN's the last b.
+captions' words but their last (m places, more than needed are filled up with weight 0), word by
+word or caption by caption, then each caption's last word. So D's images are the first m, the GNN's
+the last b.
 """
 
 from __future__ import annotations
+
+from typing import Literal
 
 import flax.struct
 import jax
@@ -27,6 +30,11 @@ class Packing:
   weight: Float[Array, "n"]  # 1 for a word, 0 for what fills up
   others: int = flax.struct.field(pytree_node=False)  # m: all words but the captions' last
 
+  @property
+  def position(self) -> Int[Array, "n"]:
+    """Each word's place in its caption; out of range for what fills up."""
+    return self.slot // self.place.shape[1]
+
 
 def room(words: int, batch_size: int, slots: int) -> int:
   """m for captions with `words` words in all: few different ones, since each is compiled."""
@@ -36,17 +44,28 @@ def room(words: int, batch_size: int, slots: int) -> int:
 
 
 def pack(
-  length: Int[Array, "b"], slots: int, mask_padding: bool, others: int | None = None
+  length: Int[Array, "b"],
+  slots: int,
+  mask_padding: bool,
+  others: int | None = None,
+  layout: Literal["length_batch", "batch_length"] = "length_batch",
 ) -> Packing:
   """The packing of captions of these lengths, with room for `others` words before the last ones;
   all there could be, when not given. Without `mask_padding` the empty slots are packed like words.
+
+  `layout`: the words but the last stand word by word, or caption by caption (the report's section 5
+  (6), S12).
   """
   b = length.shape[0]
   others = (slots - 1) * b if others is None else others
   t = jnp.arange(slots)[:, None]
   is_word = t < length if mask_padding else jnp.ones((slots, b), bool)
   packed = is_word & (t != length - 1)
+  numbers = jnp.arange(slots * b).reshape(slots, b)
+  if layout == "batch_length":
+    packed, numbers = packed.T, numbers.T
   first = jnp.nonzero(packed.reshape(-1), size=others, fill_value=slots * b)[0]
+  first = numbers.reshape(-1).at[first].get(mode="fill", fill_value=slots * b)
   slot = jnp.concatenate([first, (length - 1) * b + jnp.arange(b)])
   n = others + b
   place = jnp.full(slots * b, n).at[slot].set(jnp.arange(n), mode="drop")

@@ -66,6 +66,11 @@ def number(value: float | int | None) -> str:
   return f"{value:,.0f}" if isinstance(value, int) or abs(value) >= 1e4 else f"{value:#.4g}"
 
 
+def signed(value: float | None) -> str:
+  """As `number`, with the sign of either kind."""
+  return number(value) if value is None or value < 0 else f"+{number(value)}"
+
+
 def compare(columns: Sequence[dict[str, Any]]) -> list[dict[str, Any]]:
   """A row for each key of any of the columns, such as runs: its name, its value in each (None where
   it is not known), and whether these differ."""

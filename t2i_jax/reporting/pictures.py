@@ -1,5 +1,5 @@
 """Pictures to look at: strips with one image for every word read so far, the same words arriving
-one by one, and rows from one caption to another.
+one by one, rows from one caption to another, and networks side by side.
 
 In: images as bytes [... h w 3] and the captions' words. Out: PIL images, or a PNG or GIF file.
 """
@@ -23,6 +23,7 @@ _GAP = 4
 _LINE, _BASELINE = 20, 14  # height of a line of words; below the baseline: descenders, then a frame
 _FONT, _SMALLEST_FONT = 13, 9
 _FRAME_WIDTH = 2
+_TEXT = 192  # width of the captions beside their images
 _MOST_COLUMNS = 4  # of captions whose words arrive side by side
 _WORD_MS, _END_MS = 450, 3000  # how long an image stands after a word, and after the last one
 _SHADES = 8  # steps of a letter's rounded edge
@@ -112,6 +113,32 @@ def passages(
     for i in (0, count - 1):
       _frame(sheet, _GAP + i * pitch, top, height, width)
     top += height + 3 * _GAP
+  return sheet
+
+
+def side_by_side(
+  images: UInt8[np.ndarray, "r n h w 3"],
+  texts: Sequence[str],
+  titles: Sequence[str],
+  real: UInt8[np.ndarray, "r h w 3"],
+) -> Image.Image:
+  """A row a caption with its text on the left, a column a title: different networks' images of it;
+  the caption's own image stands last, after a gap."""
+  height, width, scale = _size(images, None, _LARGE_CELL)
+  heads = [_wrap(title.split(), width) for title in (*titles, "real")]
+  placed = [_wrap(text.split(), _TEXT) for text in texts]
+  lefts = [_TEXT + 4 * _GAP + n * (width + _GAP) for n in range(len(titles))]
+  lefts.append(_TEXT + 6 * _GAP + len(titles) * (width + _GAP))
+  heights = [max(height, _lines(text) * _LINE) + 2 * _GAP for text in placed]
+  top = _lines(*heads) * _LINE + _GAP
+  sheet = Image.new("RGB", (lefts[-1] + width + _GAP, top + sum(heights)), _PAPER)
+  for head, left in zip(heads, lefts):
+    _write(sheet, head, left, top - _lines(head) * _LINE, None)
+  for row, own, text, extent in zip(images, real, placed, heights):
+    _write(sheet, text, _GAP, top, None)
+    for image_u8, left in zip((*row, own), lefts):
+      _put(sheet, image_u8, None, left, top, scale)
+    top += extent
   return sheet
 
 

@@ -2,7 +2,8 @@
 no network.
 
 In: the runs' folders. Out: the page; report.html.jinja says how it looks. What a folder lacks is
-named in the page, with the command that makes it.
+named in the page, with the command that makes it. Of several runs also, beside the page, the table
+over seeds and the same captions drawn by each (ablation.py).
 """
 
 from __future__ import annotations
@@ -11,8 +12,10 @@ import base64
 import functools
 import hashlib
 import io
+import json
+import logging
 import os
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import jinja2
@@ -21,8 +24,11 @@ from PIL import Image
 
 import t2i_jax
 from t2i_jax import errors
-from t2i_jax.reporting import contents, plots
+from t2i_jax.reporting import ablation, contents, plots
+from t2i_jax.reporting import pictures as pictures_lib
 from t2i_jax.reporting import runs as runs_lib
+
+log = logging.getLogger(__name__)
 
 MAX_BYTES = 5_000_000
 # Of pictures: strips a run, WebP quality, largest width. The first that fits is taken.
@@ -36,10 +42,15 @@ _PICTURES = {  # name in scores.jsonl: title, what it shows
 }
 
 
-def make_report(workdirs: Sequence[str], output: str) -> dict[str, Any]:
+def make_report(
+  workdirs: Sequence[str], output: str, given: Mapping[str, str] | None = None
+) -> dict[str, Any]:
   """Writes the page about these runs to `output` and returns the mode's JSON line.
 
-  Pictures are fewer and coarser the more runs there are: the file stays under 5 MB.
+  Several runs: beside it the table over seeds, as .md and .json, and where the runs can be drawn
+  from, the same captions side by side, as .png. `given` are data_dir, raw_dir and split of the
+  command line, for these. Pictures are fewer and coarser the more runs there are: the page stays
+  under 5 MB.
 
   Raises InputError for a folder without a run, a file in it that cannot be read, an output that is
   a folder, and for more runs than one page can hold."""
@@ -50,15 +61,53 @@ def make_report(workdirs: Sequence[str], output: str) -> dict[str, Any]:
       f"--output={output}: that is a folder; give a file, such as {output}/report.html"
     )
   runs = runs_lib.read_all(workdirs)
-  page = _fit_page(runs)
   os.makedirs(os.path.dirname(os.path.abspath(output)), exist_ok=True)
-  with open(output + ".part", "wb") as file:
-    file.write(page)
-  os.replace(output + ".part", output)
-  return {"report": output, "runs": [run.workdir for run in runs], "bytes": len(page)}
+  splits = contents.scores(runs)
+  beside: dict[str, Any] = {}
+  side: dict[str, Any] = {}
+  if len(runs) > 1:
+    side, beside = _hold_side_by_side(runs, splits, os.path.splitext(output)[0], given or {})
+  page = _fit_page(runs, splits, side)
+  _write(output, page)
+  return {
+    "report": output, "runs": [run.workdir for run in runs], "bytes": len(page), **beside
+  }  # fmt: skip
 
 
-def _fit_page(runs: Sequence[runs_lib.Run]) -> bytes:
+def _hold_side_by_side(
+  runs: Sequence[runs_lib.Run], splits, stem: str, given: Mapping[str, str]
+) -> tuple[dict[str, Any], dict[str, Any]]:
+  """What the page shows of experiments, and the paths of the files written beside it."""
+  groups = ablation.experiments(runs)
+  tables = ablation.table(groups, splits)
+  record = ablation.as_json(runs, groups, tables)
+  picture, captions, reason = None, None, ""
+  try:
+    sheet, captions = ablation.draw_grid(runs, groups, given)
+  except errors.InputError as error:
+    reason = str(error)
+    log.warning("no pictures side by side: %s", reason)
+  else:
+    picture = stem + ".png"
+    pictures_lib.write_png(picture, sheet)
+    record["pictures"] = {"path": os.path.basename(picture), **captions}
+  _write(stem + ".md", ablation.as_markdown(groups, tables).encode())
+  _write(stem + ".json", json.dumps(record, indent=2).encode() + b"\n")
+  shown = {"groups": groups, "tables": tables, "picture": picture, "reason": reason}
+  return (
+    {**shown, "grid": captions},
+    {"markdown": stem + ".md", "json": stem + ".json", "side_by_side": picture},
+  )
+
+
+def _write(path: str, content: bytes) -> None:
+  """Under a temporary name, then renamed."""
+  with open(path + ".part", "wb") as file:
+    file.write(content)
+  os.replace(path + ".part", path)
+
+
+def _fit_page(runs: Sequence[runs_lib.Run], splits, side: Mapping[str, Any]) -> bytes:
   environment = jinja2.Environment(
     loader=jinja2.FileSystemLoader(os.path.dirname(__file__)),
     autoescape=True,
@@ -66,7 +115,9 @@ def _fit_page(runs: Sequence[runs_lib.Run]) -> bytes:
     trim_blocks=True,
     lstrip_blocks=True,
   )
-  environment.filters |= {"number": contents.number, "digest": _digest, "swatch": plots.swatch}
+  environment.filters |= {
+    "number": contents.number, "signed": contents.signed, "digest": _digest, "swatch": plots.swatch
+  }  # fmt: skip
   template = environment.get_template("report.html.jinja")
   pictures = _pictures(runs)
   values = {
@@ -74,7 +125,10 @@ def _fit_page(runs: Sequence[runs_lib.Run]) -> bytes:
     "version": t2i_jax.__version__,
     "flags": contents.compare_flags(runs),
     "training": contents.training(runs),
-    "splits": contents.scores(runs),
+    "splits": splits,
+    "side": side,
+    "rules": ablation.RULES,
+    "caution": ablation.CAUTION,
     "environment": contents.compare([contents.flatten(run.environment) for run in runs]),
     "pictures": pictures,
     "sections": _sections(pictures, len(runs) > 1),
@@ -120,7 +174,7 @@ def _sections(pictures: Sequence[dict[str, Any]], several: bool) -> list[tuple[s
   flags = [("configuration", "Configuration")]
   return [
     ("runs", "Runs" if several else "Run"),
-    *(flags if several else []),
+    *([*flags, ("experiments", "Experiments over seeds")] if several else []),
     ("training", "Training"),
     ("scores", "Scores"),
     ("samples", "Samples through training"),

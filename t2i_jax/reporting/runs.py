@@ -84,18 +84,18 @@ def read_all(workdirs: Sequence[str]) -> list[Run]:
   """Each folder once. Raises InputError for one without run.flags, or with a file that is no
   JSON."""
   paths = list(dict.fromkeys(os.path.normpath(workdir) for workdir in workdirs))
-  return [_read(path, name) for path, name in zip(paths, _names(paths))]
+  return [_read(path, name) for path, name in zip(paths, names(paths))]
 
 
-def _names(paths: Sequence[str]) -> list[str]:
+def names(paths: Sequence[str]) -> list[str]:
   """The shortest ends of the paths that tell them apart."""
   parts = [path.split(os.sep) for path in paths]
-  names = list(paths)
+  found = list(paths)
   for depth in range(max(map(len, parts), default=0), 0, -1):
     shorter = [os.sep.join(part[-depth:]) for part in parts]
     if len(set(shorter)) == len(shorter):
-      names = shorter
-  return names
+      found = shorter
+  return found
 
 
 def _read(workdir: str, name: str) -> Run:

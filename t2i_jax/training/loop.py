@@ -25,7 +25,7 @@ from t2i_jax.nets import networks as networks_lib
 from t2i_jax.reporting import environment, pictures
 from t2i_jax.reporting import metrics as metrics_lib
 from t2i_jax.text import word2vec
-from t2i_jax.training import checkpoints, steps
+from t2i_jax.training import batches, capacity, checkpoints, steps
 from t2i_jax.training import state as state_lib
 
 log = logging.getLogger(__name__)
@@ -35,6 +35,7 @@ def train(config: config_lib.Config) -> dict[str, Any]:
   """Trains to --steps or --epochs and returns the mode's JSON line."""
   _check_workdir(config)
   corpus = _load(config)
+  capacity.check(config, corpus)
   total = total_steps(config, len(corpus.ids))
   networks, optimizers = networks_lib.build(config), state_lib.make_optimizers(config)
   state = jax.jit(lambda: state_lib.init_state(config, networks, optimizers))()
@@ -73,7 +74,7 @@ def total_steps(config: config_lib.Config, captions: int) -> int:
 
 
 def _captions_a_step(config: config_lib.Config) -> int:
-  return config.batch_size * config.discriminator_steps
+  return config.batch_size * steps.minibatch_count(config)
 
 
 def _check_workdir(config: config_lib.Config) -> None:
@@ -103,7 +104,8 @@ def _load(config: config_lib.Config) -> pipeline.Corpus:
     log.info("making the word vectors")
     vectors = pipeline.make_word_vectors(config, examples)
     word2vec.save(path, vectors)
-  corpus = pipeline.make_corpus(config, examples, vectors)
+  chosen = pipeline.training_captions(config, examples)
+  corpus = pipeline.make_corpus(config, examples, vectors, chosen)
   record = os.path.join(config.workdir, "data.json")
   known = {
     "images": len(corpus.images_u8),
@@ -132,10 +134,10 @@ def _run(
 
   Metrics of a step are fetched after the next one is dispatched, so that the device never waits.
   """
-  resident = steps.make_resident(corpus)
+  resident = batches.make_resident(config, corpus)
   train_step = steps.make_train_step(config, networks, optimizers)
   order = pipeline.example_order(
-    len(corpus.ids), config.batch_size, config.discriminator_steps, config.seed
+    len(corpus.ids), config.batch_size, steps.minibatch_count(config), config.seed
   )
   show = _strip_writer(config, corpus, networks, resident.table, writer)
   window, last, pending, began = [], {}, None, None
@@ -155,16 +157,14 @@ def _run(
     if step % config.log_every == 0 or step == total:
       writer.write(step, last)
       window.clear()
-      bar.set_postfix(
-        {n: f"{last[k]:.3f}" for n, k in (("d", "d/loss"), ("g", "g/loss"), ("euclid", "g/euclid"))}
-      )
+      bar.set_postfix({k: f"{last[k]:.3f}" for k in ("d/loss", "g/loss", "g/euclid") if k in last})
 
   with tqdm.tqdm(total=total * config.batch_size, initial=first * config.batch_size,
                  unit="captions",
                  desc="train", mininterval=1.0) as bar:  # fmt: skip
     for step in range(first + 1, total + 1):
       rows = order(step - 1)
-      others = steps.room(config, corpus.length[rows])
+      others = batches.training_room(config, corpus.length[rows])
       with jax.transfer_guard("disallow"):  # what moves to the device, moves on purpose
         state, values = train_step(state, resident, jax.device_put(rows), others)
       if pending is not None:
@@ -204,7 +204,7 @@ def _strip_writer(
       corpus.ids[rows],
       corpus.length[rows],
       jax.random.key(config.seed),
-      steps.room(config, corpus.length[rows][None]),
+      batches.room(config, corpus.length[rows][None]),
     )
     sheet = pictures.strips(
       np.asarray(images),

@@ -67,7 +67,7 @@ def init_state(
   """A fresh state from the seed. Call it inside jit: leaves made eagerly may share memory and
   cannot be donated."""
   weights_key, rng = jax.random.split(jax.random.key(config.seed))
-  variables = networks_lib.init(networks, weights_key, config.embedding_dim + config.noise_dim)
+  variables = networks_lib.init(networks, weights_key, networks_lib.input_width(config))
   states = {
     name: NetState(v["params"], v["batch_stats"], optimizers[name].init(v["params"]))
     for name, v in variables.items()
@@ -76,10 +76,17 @@ def init_state(
 
 
 def count_parameters(config: config_lib.Config) -> dict[str, Any]:
-  """Parameters of each network, and bytes with Adam's two moments, without allocating any."""
+  """Parameters of each network, and bytes with Adam's two moments, without allocating any.
+
+  Of a plain LSTM also `lstm_of_report`, its 15 billion: weights of their own for each of max_words
+  words, from every value of the word's image to each of as many values in four gates."""
   networks, optimizers = networks_lib.build(config), make_optimizers(config)
   shapes = jax.eval_shape(lambda: init_state(config, networks, optimizers))
   leaves = {name: jax.tree.leaves(getattr(shapes, name).params) for name in NETWORKS}
   counts = {name: sum(leaf.size for leaf in found) for name, found in leaves.items()}
-  total = sum(counts.values())
-  return {**counts, "total": total, "bytes_with_adam": 3 * 4 * total}
+  counts["total"] = sum(counts.values())
+  found = {**counts, "bytes_with_adam": {name: 3 * 4 * n for name, n in counts.items()}}
+  if config.recurrence == "lstm":
+    values = shapes.recurrence.params["cell"]["hi"]["kernel"].shape[0]
+    found["lstm_of_report"] = config.max_words * 4 * values**2
+  return found

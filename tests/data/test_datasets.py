@@ -174,6 +174,11 @@ def test_wrong_settings_are_input_errors(tmp_path):
     (dict(dataset="folder", raw_dir=tmp_path / "absent"), "no such folder"),
     (dict(dataset="flowers", raw_dir=tmp_path), "no jpg"),
     (dict(dataset="folder", raw_dir=tmp_path), "no image"),
+    (dict(dataset="birds", raw_dir=None), r"birds .*CUB_200_2011/.*caltech\.edu.*text_c10/"),
+    (dict(dataset="flickr30k", raw_dir=None), r"results_20130124\.token.*illinois\.edu"),
+    (dict(dataset="cifar10", raw_dir=None), r"cifar-10-batches-bin/.*toronto\.edu"),
+    (dict(dataset="flowers", raw_dir=None, crop=True), "--crop: for --dataset=birds, not flowers"),
+    (dict(dataset="folder", raw_dir=None, allow_missing=True), "birds and flickr30k, not folder"),
     (dict(dataset="synthetic", raw_dir=None, synthetic_images=0), "--synthetic_images"),
     (dict(dataset="synthetic", raw_dir=None, seed=-1), "--seed=-1"),
   ):

@@ -72,13 +72,6 @@ def test_reeds_class_lists_take_precedence(name, classes, tmp_path):
   assert set(after.labels) == {1, 4} != set(before.labels)
 
 
-def test_twenty_of_102_classes_are_held_out():
-  classes = np.arange(1, 103)
-  held_out = flowers.held_out_classes(pathlib.Path("nowhere"), classes)
-  assert len(held_out) == 20
-  assert held_out == flowers.held_out_classes(pathlib.Path("nowhere"), np.tile(classes, 2))
-
-
 def test_a_missing_photograph_or_text_is_skipped(tmp_path):
   raw = make(tmp_path / "raw", copies=6)
   (raw / "jpg/image_00011.jpg").unlink()

@@ -63,6 +63,32 @@ def test_top_folders_are_the_splits(tmp_path):
   assert list(reasons(listing.skipped_images)) == ["stray.png"]
 
 
+@pytest.mark.parametrize("tops", [("train", "test"), ("",)])
+def test_without_any_caption_the_class_folders_give_them(tmp_path, tops):
+  for top in tops:
+    touch(tmp_path, *(f"{top or '.'}/{name}" for name in ("dog/a.png", "cat/deep/b.png")))
+  touch(tmp_path, f"{tops[0] or '.'}/loose.png", f"{tops[0] or '.'}/bee/c.png")
+  listing = read(tmp_path)
+  for split, top in zip(("train", "test"), tops):
+    prefix = f"{top}/" if top else ""
+    found = {s.name: (list(s.captions), s.label) for s in listing.splits[split]}
+    expected = {f"{prefix}dog/a.png": (["dog"], 2), f"{prefix}cat/deep/b.png": (["cat"], 1)}
+    if split == "train":
+      expected[f"{prefix}bee/c.png"] = (["bee"], 0)
+    assert found == expected
+  assert list(reasons(listing.skipped_images).values()) == ["in no class's folder"]
+  assert listing.captions == 2 * len(tops) + 1
+
+
+def test_one_caption_file_makes_class_folders_plain_folders(tmp_path):
+  touch(tmp_path, "dog/a.png", "cat/b.png")
+  (tmp_path / "dog/a.txt").write_text("a brown one")
+  listing = read(tmp_path)
+  assert content(listing) == {"dog/a.png": ["a brown one"]}
+  assert listing.splits["train"][0].label == -1
+  assert reasons(listing.skipped_images) == {"cat/b.png": "missing caption file b.txt"}
+
+
 def test_hidden_and_other_files_are_no_images(tmp_path):
   touch(tmp_path, "a.png", ".hidden.png", ".cache/b.png", "UPPER.JPEG")
   (tmp_path / "readme.md").write_text("x")

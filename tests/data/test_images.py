@@ -32,6 +32,32 @@ def test_nothing_outside_the_crop_bleeds_into_it():
   np.testing.assert_array_equal(images.fit(save(PIL.Image.fromarray(pixels)), 8), 40)
 
 
+def test_the_square_is_the_centre_of_what_crop_takes():
+  pixels = np.random.default_rng(0).integers(0, 256, (40, 60, 3), dtype=np.uint8)
+  asked = []
+
+  def crop(*size):
+    asked.append(size)
+    return 20, 5, 50, 13  # 30 x 8: of it, columns 31 to 38.
+
+  fitted = images.fit(save(PIL.Image.fromarray(pixels)), 8, crop)
+  np.testing.assert_array_equal(fitted, pixels[5:13, 31:39])
+  assert asked == [(60, 40)]
+
+
+def test_a_large_jpeg_is_cropped_at_its_own_size():
+  pixels = np.zeros((600, 600, 3), np.uint8)
+  pixels[300:, 300:] = 255
+  jpeg = save(PIL.Image.fromarray(pixels), "JPEG")
+  np.testing.assert_array_equal(images.fit(jpeg, 8, lambda w, h: (w - 200, h - 200, w, h)), 255)
+
+
+def test_pixels_in_memory_are_fitted_as_their_file_is():
+  pixels = np.random.default_rng(0).integers(0, 256, (11, 14, 3), dtype=np.uint8)
+  expected = images.fit(save(PIL.Image.fromarray(pixels)), 8)
+  np.testing.assert_array_equal(images.fit_pixels(pixels, 8), expected)
+
+
 def test_exif_orientation_is_applied():
   rng = np.random.default_rng(0)
   pixels = rng.integers(0, 256, (9, 9, 3), dtype=np.uint8)

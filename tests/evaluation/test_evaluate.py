@@ -26,6 +26,14 @@ def test_one_caption_of_each_image():
   assert len(several) > 10
 
 
+def test_a_classifier_of_other_classes_is_no_level_for_these():
+  seen = {"class": np.array([0, 1, 1, -1])}
+  assert judge.share_values({"class": np.array([1, 5])}, seen)
+  assert not judge.share_values({"class": np.array([2, 5, -1])}, seen)
+  both = {**seen, "shape": np.array([3, 3, 3, 3])}
+  assert not judge.share_values({"class": np.array([1]), "shape": np.array([0])}, both)
+
+
 def test_only_drawn_flowers_have_attributes(command, tmp_path, trained):
   command("--mode=evaluate", f"--workdir={trained}", "--metrics=attributes", tiny=False)
   assert command.status == 0

@@ -37,6 +37,33 @@ def test_statistics_are_over_real_words_only():
   np.testing.assert_allclose(stats["variance"], 0.75 + 0.25 * variance, rtol=1e-5)
 
 
+def test_statistics_of_each_place_are_over_the_captions_that_reach_it():
+  x, mask = _case()
+  mask[3] = 0  # no caption has a fourth word
+  flat, weights = jnp.asarray(x.reshape(12, 2, 2, 5)), jnp.asarray(mask.reshape(12))
+  position = jnp.repeat(jnp.arange(4), 3)
+  module = batch_norm.BatchNorm(momentum=0.75, epsilon=1e-3, positions=4)
+  variables = module.init(jax.random.key(1), flat, weights, True, position)
+  y, new = module.apply(variables, flat, weights, True, position, mutable=["batch_stats"])
+  scale, y = np.asarray(variables["params"]["scale"]), np.asarray(y).reshape(x.shape)
+  stats = new["batch_stats"]
+  for t in range(3):
+    words = x[t, mask[t] > 0].astype(np.float64)
+    mean, variance = words.mean((0, 1, 2)), words.var((0, 1, 2))
+    expected = (words - mean) / np.sqrt(variance + 1e-3) * scale
+    np.testing.assert_allclose(y[t, mask[t] > 0], expected, atol=5e-5)
+    np.testing.assert_allclose(stats["mean"][t], 0.25 * mean, rtol=1e-4)
+    np.testing.assert_allclose(stats["variance"][t], 0.75 + 0.25 * variance, rtol=1e-4)
+  np.testing.assert_array_equal(stats["mean"][3], np.zeros(5))
+  np.testing.assert_array_equal(stats["variance"][3], np.ones(5))
+  # Drawing takes each place's own.
+  known = {"params": variables["params"], "batch_stats": stats}
+  drawn = np.asarray(module.apply(known, flat, weights, False, position)).reshape(x.shape)
+  for t in range(4):
+    factor = scale / np.sqrt(stats["variance"][t] + 1e-3)
+    np.testing.assert_allclose(drawn[t], (x[t] - stats["mean"][t]) * factor, atol=1e-4)
+
+
 def test_what_stands_in_padding_changes_nothing():
   x, mask = _case()
   module = batch_norm.BatchNorm()

@@ -21,6 +21,18 @@ def test_words_stand_in_time_order_and_the_last_ones_at_the_end(others):
   np.testing.assert_array_equal(packed.caption[-3:], [0, 1, 2])
 
 
+@pytest.mark.parametrize("others", [5, 7])
+def test_words_stand_caption_by_caption_in_the_other_layout(others):
+  packed = packing.pack(LENGTH, 4, True, others, "batch_length")
+  rest = others - 5
+  np.testing.assert_array_equal(packed.slot, [0, 3, 2, 5, 8] + [12] * rest + [6, 1, 11])
+  np.testing.assert_array_equal(packed.position, [0, 1, 0, 1, 2] + [4] * rest + [2, 0, 3])
+  x = jnp.arange(1.0, 13.0).reshape(4, 3)
+  np.testing.assert_array_equal(packing.collect(packed, x)[:5], [1, 4, 3, 6, 9])
+  there_and_back = packing.spread(packed, packing.collect(packed, x))
+  np.testing.assert_array_equal(there_and_back, x * (np.arange(4)[:, None] < LENGTH))
+
+
 def test_empty_slots_are_words_where_padding_is_not_masked():
   packed = packing.pack(LENGTH, 4, False)
   assert packed.others == 9

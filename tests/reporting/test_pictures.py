@@ -187,6 +187,33 @@ def test_a_passage_goes_from_left_to_right_with_the_captions_at_its_framed_ends(
   assert abs(np.flatnonzero(second).max() - (right + 127)) < 3
 
 
+def test_side_by_side_each_caption_has_its_text_and_each_column_its_title():
+  images, real = _noise(2, 2, 64, 64, 3), _noise(2, 64, 64, 3, seed=1)
+  long = " ".join(["a"] * 200)  # Taller than its images.
+  sheet = pictures.side_by_side(images, [long, "red"], ["first", "another name"], real)
+  pixels = np.asarray(sheet)
+  twice = [image.repeat(2, 0).repeat(2, 1) for r in range(2) for image in (*images[r], real[r])]
+  corners = [place for image in twice for place in _places(sheet, image)]
+  assert len(corners) == 6 and corners == sorted(corners)
+  tops, lefts = [y for y, _ in corners[::3]], [x for _, x in corners[:3]]
+  assert [(y, x) for y in tops for x in lefts] == corners
+  assert lefts[1] - lefts[0] == 128 + pictures._GAP < lefts[2] - lefts[1]
+  ink = (pixels != pictures._PAPER).any(-1)
+  for left in lefts:
+    assert ink[: tops[0], left : left + 128].any()
+  assert not ink[: tops[0], : lefts[0]].any()
+  assert not ink[:, lefts[0] - 2 * pictures._GAP : lefts[0]].any()
+  # Texts neither reach into one another nor out of the sheet: each has all its ink.
+  tall = np.full((1, 2, 512, 512, 3), 255, np.uint8)
+  alone = [
+    (np.asarray(pictures.side_by_side(tall, [text], ["a", "b"], tall[:, 0])) != pictures._PAPER)
+    for text in (long, "red")
+  ]
+  inks = [sheet.any(-1)[:, : lefts[0]].sum() for sheet in alone]
+  assert ink[: tops[1], : lefts[0]].sum() == inks[0] > 10 * inks[1]
+  assert ink[tops[1] :, : lefts[0]].sum() == inks[1] > 0
+
+
 def test_a_grid_is_read_row_by_row():
   images = _noise(2, 3, 32, 64, 3)
   sheet = pictures.grid(images)

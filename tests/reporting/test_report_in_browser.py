@@ -6,8 +6,9 @@ import json
 import re
 
 import pytest
+from PIL import Image
 
-from t2i_jax.reporting import report
+from t2i_jax.reporting import ablation, report
 from tests.reporting import browser as browser_lib
 from tests.reporting import test_report
 
@@ -36,7 +37,12 @@ def page(tmp_path_factory):
   """Of two runs with everything there is to show, and markup wherever words can stand."""
   folder = tmp_path_factory.mktemp("page")
   path = folder / "report.html"
-  report.make_report(test_report.make_two(folder), str(path))
+  markup = test_report.MARKUP
+  shown = {"columns": [markup, "real"], "captions": [markup], "split": markup}
+  with pytest.MonkeyPatch.context() as patch:
+    drawn = (Image.new("RGB", (900, 300)), shown)  # These runs have no checkpoints.
+    patch.setattr(ablation, "draw_grid", lambda *_: drawn)
+    report.make_report(test_report.make_two(folder), str(path))
   return path
 
 

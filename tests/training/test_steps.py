@@ -12,7 +12,7 @@ import pytest
 from t2i_jax import config as config_lib
 from t2i_jax.nets import networks as networks_lib
 from t2i_jax.nets import packing
-from t2i_jax.training import losses, steps
+from t2i_jax.training import batches, losses, steps
 from t2i_jax.training import state as state_lib
 
 CONFIG = config_lib.Config(
@@ -60,15 +60,15 @@ def _batch(config, slots=5, seed=0, others=None):
   packed = packing.pack(jnp.asarray(LENGTH), slots, config.mask_padding, others)
   weights = LENGTH - 1 if config.mask_padding else np.full(3, slots - 1)
   weights = jnp.asarray(weights, jnp.float32)
-  return steps.Batch(packing.collect(packed, words), packed, own, own, weights)
+  return batches.Batch(packing.collect(packed, words), packed, own, own, weights, packed.others)
 
 
 @functools.cache
 def _updated(config, slots=5, others=None):
   networks, optimizers, state = _parts(config)
-  batches = [_batch(config, slots, seed, others) for seed in range(config.discriminator_steps)]
+  minibatches = [_batch(config, slots, seed, others) for seed in range(config.discriminator_steps)]
   run = jax.jit(lambda s, b: steps.update(config, networks, optimizers, s, b))
-  return run(state, batches)
+  return run(state, minibatches)
 
 
 def _moved(before, after):
@@ -101,7 +101,7 @@ def test_discriminator_s_update_moves_the_discriminator_alone():
 
   def d_loss(drawing):
     net, metrics = steps.update_discriminator(
-      networks, optimizers["discriminator"], state.discriminator, batch, fakes(drawing)
+      CONFIG, networks, optimizers["discriminator"], state.discriminator, batch, fakes(drawing)
     )
     return metrics["d/loss"], net
 
@@ -233,42 +233,6 @@ def test_every_choice_changes_the_step(change):
     assert any(not np.array_equal(p, q) for p, q in zip(*map(jax.tree.leaves, (x, y))))
   else:
     assert any(abs(float(m_a[k] - m_b[k])) > 1e-5 for k in ("d/loss", "g/loss", "g/euclid"))
-
-
-def test_gathering_pairs_captions_with_their_images_and_draws_random_reals():
-  rng = np.random.default_rng(0)
-  resident = steps.Resident(
-    table=jnp.asarray(rng.normal(size=(9, 6)), jnp.float32),
-    ids=jnp.array([[2, 3, 0, 0], [4, 5, 6, 0], [7, 8, 2, 3]]),
-    length=jnp.array([2, 3, 4]),
-    image=jnp.array([1, 0, 1]),
-    images_u8=jnp.asarray(rng.integers(0, 256, (2, 16, 16, 3)), jnp.uint8),
-  )
-  config = dataclasses.replace(CONFIG, real_pairing="random", noise_dim=2)
-  batch = steps.gather(config, resident, jnp.array([2, 1]), jax.random.key(0), 5)
-  # Captions 7 8 2 3 and 4 5 6: time-major without their last words, then those.
-  words = resident.table[np.array([7, 4, 8, 5, 2, 3, 6])]
-  np.testing.assert_array_equal(batch.words[:, :6], words)
-  noise = np.asarray(batch.words[:, 6:])
-  assert (np.abs(noise) <= 1).all() and (noise[0] != noise[1]).all()
-  assert (noise[[0, 2, 4]] == noise[5]).all() and (noise[[1, 3]] == noise[6]).all()
-  images = np.asarray(resident.images_u8, np.float32) / 127.5 - 1
-  np.testing.assert_allclose(batch.own, images[[1, 0]], atol=1e-6)
-  assert batch.reals.shape == (5, 16, 16, 3)
-  np.testing.assert_array_equal(batch.real_weights, np.ones(5))
-  for real in np.asarray(batch.reals):
-    assert any(np.allclose(real, image, atol=1e-6) for image in images)
-  roomy = steps.gather(config, resident, jnp.array([2, 1]), jax.random.key(0), None)
-  np.testing.assert_array_equal(roomy.real_weights, [1, 1, 1, 1, 1, 0])
-  np.testing.assert_array_equal(roomy.reals[:5], batch.reals)
-  other = steps.gather(config, resident, jnp.array([2, 1]), jax.random.key(1), 5)
-  assert not np.array_equal(batch.reals, other.reals)
-  paired = steps.gather(CONFIG, resident, jnp.array([2, 1]), jax.random.key(0), 5)
-  np.testing.assert_array_equal(paired.real_weights, [3, 2])
-  np.testing.assert_array_equal(paired.reals, paired.own)
-  unmasked = dataclasses.replace(CONFIG, mask_padding=False)
-  paired = steps.gather(unmasked, resident, jnp.array([2, 1]), jax.random.key(0), None)
-  np.testing.assert_array_equal(paired.real_weights, [3, 3])
 
 
 @pytest.mark.slow

@@ -1,0 +1,287 @@
+"""Each option of the report's experiments in a whole training step: what it changes, against values
+computed apart, and that it changes nothing else. Gradients are read off plain SGD of rate 1."""
+
+import dataclasses
+import functools
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import optax
+import pytest
+
+from t2i_jax import config as config_lib
+from t2i_jax import errors, memory
+from t2i_jax.data import pipeline
+from t2i_jax.nets import networks as networks_lib
+from t2i_jax.nets import packing
+from t2i_jax.training import batches, capacity, losses, steps
+from t2i_jax.training import state as state_lib
+
+RNG = np.random.default_rng(0)
+CORPUS = pipeline.Corpus(
+  images_u8=RNG.integers(0, 256, (4, 16, 16, 3)).astype(np.uint8),
+  table=np.concatenate([np.zeros((1, 6)), RNG.normal(size=(8, 6))]).astype(np.float32),
+  ids=np.array([[2, 3, 4, 0], [5, 6, 0, 0], [7, 8, 2, 3]], np.int32),
+  length=np.array([3, 2, 4], np.int32),
+  image=np.array([2, 0, 1], np.int32),
+  source=np.arange(3, dtype=np.int32),
+  sentences=[[]] * 3,
+)
+CONFIG = config_lib.Config(
+  mode="bench",
+  image_size=16,
+  start_size=8,
+  base_channels=4,
+  kernel_size=4,
+  recurrence_kernel_size=3,
+  recurrence="none",
+  embedding_dim=6,
+  max_words=4,
+  batch_size=3,
+  euclid_weight=2.0,
+)
+ROWS = np.array([[0, 1, 2], [2, 0, 2], [1, 2, 1]], np.int32)
+
+
+@functools.cache
+def _step(d_rate=1.0, **changes):
+  """(config, state before, state after, metrics, batches) of one step with SGD; k D steps take the
+  first rows."""
+  config = dataclasses.replace(CONFIG, **changes)
+  networks = networks_lib.build(config)
+  optimizers = {name: optax.sgd(1.0) for name in networks_lib.DRAWING}
+  optimizers["discriminator"] = optax.sgd(d_rate)
+  resident = batches.make_resident(config, CORPUS)
+  rows = ROWS[: steps.minibatch_count(config)]
+  others, rows = batches.training_room(config, CORPUS.length[rows]), jnp.asarray(rows)
+
+  def run():
+    state = state_lib.init_state(config, networks, optimizers)
+    keys = jax.random.split(state.rng, len(rows))
+    gathered = [batches.gather(config, resident, *pair, others) for pair in zip(rows, keys)]
+    after, metrics = steps.update(config, networks, optimizers, state, gathered)
+    return state, after, metrics, gathered
+
+  return config, *jax.jit(run)()
+
+
+def _gradients(before, after, name):
+  a, b = getattr(before, name).params, getattr(after, name).params
+  return jax.tree.map(lambda x, y: np.asarray(x - y), a, b)
+
+
+def _assert_same(a, b, atol=1e-5):
+  assert jax.tree.structure(a) == jax.tree.structure(b)
+  for x, y in zip(jax.tree.leaves(a), jax.tree.leaves(b)):
+    np.testing.assert_allclose(x, y, atol=atol, rtol=1e-4)
+
+
+def _images(config, state, batch):
+  networks = networks_lib.build(config)
+  return networks_lib.draw(networks, state.variables(), batch.words, batch.packed, True)[0]
+
+
+def test_a_gnn_of_its_own_has_statistics_of_the_last_words_places():
+  _, before, after, _, _ = _step(bn_statistics="per_word", share_gnn=False)
+  for name, places in (("gnn", [1, 2, 3]), ("generator", [0, 1, 2])):  # of captions of 3, 2, 4
+    moved = [
+      {t for t in range(4) if not np.array_equal(a[t], b[t])}
+      for a, b in zip(
+        jax.tree.leaves(getattr(before, name).batch_stats),
+        jax.tree.leaves(getattr(after, name).batch_stats),
+      )
+    ]
+    assert moved and all(found == set(places) for found in moved), (name, moved)
+
+
+@pytest.mark.parametrize("statistics", ["joint", pytest.param("per_word", marks=pytest.mark.slow)])
+def test_both_layouts_are_the_same_step(statistics):
+  """C7: images, gradients and running statistics."""
+  a = _step(bn_statistics=statistics)
+  b = _step(bn_statistics=statistics, bn_layout="batch_length")
+  slots = [
+    np.asarray(packing.spread(batch.packed, _images(config, state, batch)))
+    for config, state, _, _, (batch,) in (a, b)
+  ]
+  np.testing.assert_allclose(*slots, atol=1e-5)
+  assert not np.array_equal(a[4][0].packed.slot, b[4][0].packed.slot)
+  for name in ("generator", "discriminator"):
+    _assert_same(_gradients(a[1], a[2], name), _gradients(b[1], b[2], name))
+  _assert_same(a[2].generator.batch_stats, b[2].generator.batch_stats)
+  _assert_same(a[3], b[3])
+
+
+def test_without_a_discriminator_the_euclidean_term_is_all():
+  config, before, _, metrics, (batch,) = _step(adversarial="none")
+  assert before.discriminator.params == {} and metrics.keys() == {
+    "g/loss", "g/euclid", "g/gradient_norm"
+  }  # fmt: skip
+  images = np.asarray(_images(config, before, batch))
+  own = CORPUS.images_u8[CORPUS.image] / 127.5 - 1
+  expected = ((images[-3:] - own) ** 2).mean()
+  assert float(metrics["g/euclid"]) == pytest.approx(expected, rel=1e-5)
+  assert float(metrics["g/loss"]) == pytest.approx(2 * expected, rel=1e-5)
+  assert jax.tree.structure(before.generator) == jax.tree.structure(_step()[1].generator)
+
+
+def test_without_a_euclidean_term_the_adversarial_one_is_all():
+  _, _, _, metrics, (batch,) = _step(euclid_target="none")
+  assert batch.judged == len(batch.packed.slot)
+  assert float(metrics["g/euclid"]) == 0
+  assert float(metrics["g/loss"]) == float(metrics["g/adversarial"])
+
+
+@pytest.mark.slow
+def test_blurry_fakes_are_their_share_of_d_s_loss_and_none_of_g_s():
+  config, state, after, metrics, (batch,) = _step(d_rate=0.0, blurry_fakes=0.4, blur_sigma=1.0)
+  d = networks_lib.build(config).discriminator
+  blurred, weights = batches.blurry_fakes(batch, 0.4, 1.0)
+  fakes = _images(config, state, batch)[: batch.judged]
+  shown = jnp.concatenate([fakes, blurred])
+  counted = jnp.concatenate([batch.packed.weight[: batch.judged], weights])
+  params = {"params": state.discriminator.params}
+  fake = np.asarray(d.apply(params, shown, counted), np.float64)
+  real = np.asarray(d.apply(params, batch.reals, batch.real_weights), np.float64)
+  m = batch.judged
+  expected = np.average(np.log1p(np.exp(-real)), weights=batch.real_weights)
+  expected += 0.6 * np.average(np.log1p(np.exp(fake[:m])), weights=counted[:m])
+  expected += 0.4 * np.average(np.log1p(np.exp(fake[m:])), weights=weights)
+  assert float(metrics["d/loss"]) == pytest.approx(expected, rel=1e-5)
+  drawn = np.average(1 / (1 + np.exp(-fake[:m])), weights=counted[:m])
+  assert float(metrics["d/fake_probability"]) == pytest.approx(drawn, rel=1e-5)
+  plain = _step(d_rate=0.0)
+  _assert_same(_gradients(state, after, "generator"), _gradients(*plain[1:3], "generator"))
+  assert abs(float(metrics["d/loss"] - plain[3]["d/loss"])) > 1e-3
+
+
+def test_minibatches_in_turn_are_g_s_update_and_then_d_s():
+  config, before, after, metrics, (first, second) = _step(updates="alternating")
+  networks = networks_lib.build(config)
+
+  # G by itself: through the old D, on the first minibatch.
+  def g_loss(params):
+    variables = before.variables() | {
+      "generator": {"params": params, "batch_stats": before.generator.batch_stats}
+    }
+    images = networks_lib.draw(networks, variables, first.words, first.packed, True)[0]
+    return steps.image_loss(config, networks, before.discriminator, first, images)[0]
+
+  expected = jax.jit(jax.grad(g_loss))(before.generator.params)
+  _assert_same(_gradients(before, after, "generator"), expected)
+  # D by itself: on images of the new G, on the second one.
+  moved, d_metrics = jax.jit(
+    lambda: steps.update_discriminator(
+      config,
+      networks,
+      optax.sgd(1.0),
+      before.discriminator,
+      second,
+      _images(config, before.replace(generator=after.generator), second),
+    )
+  )()
+  _assert_same(after.discriminator.params, moved.params)
+  assert float(metrics["d/loss"]) == pytest.approx(float(d_metrics["d/loss"]), rel=1e-5)
+  # The running statistics are of the generator's minibatch alone.
+  alone = _step(adversarial="none")
+  _assert_same(after.generator.batch_stats, alone[2].generator.batch_stats)
+
+
+@pytest.mark.parametrize("target", ["last", "mean_image", "mean_distance"])
+@pytest.mark.parametrize("reduction", ["pixel_mean", "norm", "sum"])
+def test_each_euclidean_term_by_hand(target, reduction):
+  _, _, _, _, (batch,) = _step()
+  packed = batch.packed
+  images = np.random.default_rng(1).uniform(-1, 1, (len(packed.slot), 16, 16, 3))
+  reduce = {
+    "pixel_mean": lambda d: (d**2).mean(),
+    "norm": lambda d: np.sqrt((d**2).sum()),
+    "sum": lambda d: (d**2).sum(),
+  }[reduction]
+  terms = []
+  for caption, own in enumerate(np.asarray(batch.own, np.float64)):
+    words = (np.asarray(packed.caption) == caption) & (np.asarray(packed.weight) > 0)
+    assert words.sum() == CORPUS.length[caption]
+    terms.append({
+      "last": reduce(images[-3:][caption] - own),
+      "mean_image": reduce(images[words].mean(0) - own),
+      "mean_distance": np.mean([reduce(image - own) for image in images[words]]),
+    }[target])  # fmt: skip
+  images = jnp.asarray(images, jnp.float32)
+  got = losses.euclid(images, batch.own, packed.caption, packed.weight, target, reduction)
+  assert float(got) == pytest.approx(np.mean(terms), rel=1e-5)
+
+
+def test_the_mean_of_distances_is_the_mean_image_s_distance_and_the_words_variance():
+  """mean_t |O_t - R|^2 = |mean O - R|^2 + var_t(O): why the second reading of the mean method also
+  pulls the words' images together."""
+  config, state, _, metrics, (batch,) = _step(euclid_target="mean_distance")
+  images = np.asarray(_images(config, state, batch), np.float64)
+  mean_image, variance = [], []
+  for caption, own in enumerate(np.asarray(batch.own, np.float64)):
+    words = (np.asarray(batch.packed.caption) == caption) & (np.asarray(batch.packed.weight) > 0)
+    mean_image.append(((images[words].mean(0) - own) ** 2).mean())
+    variance.append(images[words].var(0).mean())
+  total = np.mean(mean_image) + np.mean(variance)
+  assert float(metrics["g/euclid"]) == pytest.approx(total, rel=1e-5)
+
+
+CHANGED = {
+  ("bn_statistics", "per_word"): {"generator"},
+  ("adversarial", "none"): {"discriminator"},
+  ("share_gnn", False): {"gnn"},
+  ("recurrence", "convlstm"): {"recurrence"},
+  ("recurrence", "lstm"): {"recurrence"},
+  ("noise_dim", 3): {"generator"},
+  ("base_channels", 8): {"generator", "discriminator"},
+  ("bn_layout", "batch_length"): set(),
+  ("blurry_fakes", 0.3): set(),
+  ("updates", "alternating"): set(),
+  ("euclid_target", "none"): set(),
+  ("text", "sum"): set(),
+  ("sampling_statistics", "batch"): set(),
+}
+
+
+@pytest.mark.parametrize(("option", "networks"), CHANGED.items(), ids=str)
+def test_an_option_changes_the_networks_that_it_is_about_and_no_other(option, networks):
+  def shapes(config):
+    made = networks_lib.build(config), state_lib.make_optimizers(config)
+    state = jax.eval_shape(lambda: state_lib.init_state(config, *made))
+    variables = {name: getattr(state, name).variables() for name in state_lib.NETWORKS}
+    return {name: jax.tree.map(lambda x: x.shape, v) for name, v in variables.items()}
+
+  before, after = shapes(CONFIG), shapes(dataclasses.replace(CONFIG, **dict([option])))
+  assert {name for name in before if before[name] != after[name]} == networks
+
+
+@pytest.mark.slow
+def test_drawing_with_the_batch_s_statistics_is_drawing_as_in_training():
+  config, state, _, _, _ = _step()
+  ids, length, key = jnp.asarray(CORPUS.ids), jnp.asarray(CORPUS.length), jax.random.key(0)
+  packed = packing.pack(length, 4, True)
+  words = batches.read_words(config, jnp.asarray(CORPUS.table), ids, packed, key)
+  networks = networks_lib.build(config)
+  for kind, train in (("running", False), ("batch", True)):
+    chosen = dataclasses.replace(config, sampling_statistics=kind)
+    drawn = steps.make_draw(chosen, networks)(
+      state.variables(), jnp.asarray(CORPUS.table), ids, length, key
+    )
+    images, _ = networks_lib.draw(networks, state.variables(), words, packed, train)
+    expected = np.asarray(packing.spread(packed, images + 1)).swapaxes(0, 1) * 127.5
+    np.testing.assert_allclose(np.asarray(drawn, np.float32), expected, atol=0.51)
+
+
+@pytest.mark.slow
+def test_what_does_not_fit_is_refused_with_the_figures(monkeypatch):
+  config = dataclasses.replace(CONFIG, recurrence="lstm", recurrence_position="start")
+  least = 16 * state_lib.count_parameters(config)["total"]
+  monkeypatch.setattr(memory, "device_bytes", lambda: least - 1)
+  with pytest.raises(errors.InputError, match=r"--recurrence=lstm .* needs "):
+    capacity.check(config, CORPUS)
+  # The parameters alone would fit, the step does not.
+  monkeypatch.setattr(memory, "device_bytes", lambda: least + 1)
+  with pytest.raises(errors.InputError, match="--recurrence=lstm"):
+    capacity.check(config, CORPUS)
+  monkeypatch.setattr(memory, "device_bytes", lambda: 3 * least)
+  capacity.check(config, CORPUS)
