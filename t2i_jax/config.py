@@ -160,6 +160,9 @@ class Config:
   sample_captions: int = knob(8, "captions in a strip picture", low=1, free=True)
   checkpoint_every: int = knob(200, "steps between two checkpoints", low=1, free=True)
   keep_checkpoints: int = knob(3, "how many checkpoints are kept", low=1, free=True)
+  stop_at_collapse: bool = knob(
+    False, "end the run when all captions have nearly the same image", free=True
+  )
   profile: str = knob("", "bench: a folder for a trace of the timed steps, for XProf", free=True)
   by_part: bool = knob(
     False, "bench: also time each network, the optimizer and drawing by themselves", free=True

@@ -7,6 +7,7 @@ of which features are kept (and of drawn flowers the image, for the rules that r
 
 from __future__ import annotations
 
+import dataclasses
 import itertools
 import json
 import logging
@@ -76,7 +77,8 @@ def _follow(config, given, run, judge, split, corpus) -> dict[str, Any]:
         line = _evaluate(run, judge, split, corpus)
         log.info("scored step %d", step)
     trained, newest = checkpoints.read_config(config.workdir)
-    if newest >= loop.total_steps(trained, _trained_captions(config.workdir)):
+    done = newest >= loop.total_steps(trained, _trained_captions(config.workdir))
+    if done or loop.has_stopped(dataclasses.replace(trained, workdir=config.workdir), newest):
       return line or scored[-1]
     time.sleep(_PAUSE_S)
 

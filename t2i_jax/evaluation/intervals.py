@@ -112,9 +112,19 @@ def of_sets(
   without = np.array([
     statistic(a[block[ids_a] != i], b[block[ids_b] != i]) for i in range(blocks)
   ])  # fmt: skip
+  found = of_jackknife(value, without)
+  return dataclasses.replace(found, low=max(minimum, found.low))
+
+
+def of_jackknife(value: float, without: Float[np.ndarray, "g"]) -> Score:
+  """A statistic's value with an interval from its values without each of g equal blocks in turn:
+  value -+ t * standard error (Shao & Tu 1995, section 2.3). None of fewer than two blocks."""
+  blocks = len(without)
+  if blocks < 2:
+    return Score(value, math.nan, math.nan)
   error = math.sqrt((blocks - 1) * without.var())
   reach = float(scipy.stats.t.ppf(0.975, blocks - 1)) * error
-  return Score(value, max(minimum, value - reach), value + reach)
+  return Score(value, value - reach, value + reach)
 
 
 def of_influences(

@@ -15,7 +15,7 @@ from sklearn.feature_extraction import text as sklearn_text
 
 from t2i_jax.data import captions as captions_lib
 from t2i_jax.data import datasets, pipeline
-from t2i_jax.evaluation import attributes, distances, intervals, similarity
+from t2i_jax.evaluation import attributes, distances, intervals, similarity, variance
 
 RULES = {
   "petal_colour": attributes.petal_colour,
@@ -54,6 +54,7 @@ class WordByWord:
       kept["features"] = self._features_of(images)
       before = np.maximum(position - 1, 0)
       kept["change"] = similarity.mse(images, images_u8[caption, before])
+      kept["reduced"] = variance.reduce(images)
     if self._split.attributes:
       kept |= {name: rule(images) for name, rule in RULES.items()}
     for name, values in kept.items():
@@ -65,7 +66,7 @@ class WordByWord:
     found = self._arrivals(seen) if self._split.attributes else {}
     if not self._features_of:
       return found, {}
-    found |= self._changes(seen)
+    found |= self._changes(seen) | self._variance(seen)
     real, frechet = self._features_of(self._split.images_u8), []
     for position in range(int(seen["position"].max()) + 1):
       at = seen["features"][seen["position"] == position]
@@ -89,6 +90,12 @@ class WordByWord:
       for kind, chosen in (("content", ~is_function), ("function", is_function))
       if (chosen & later).any()
     }
+
+  def _variance(self, seen) -> dict[str, Any]:
+    """Whether images look the same, by caption, word and place."""
+    corpus, row, position = self._corpus, seen["row"], seen["position"]
+    real = variance.reduce(self._split.images_u8)
+    return variance.score(seen["reduced"], row, corpus.ids[row, position], position, real)
 
   def _arrivals(self, seen) -> dict[str, Any]:
     """From the word on that names a colour, the images should have it; before, they cannot know.

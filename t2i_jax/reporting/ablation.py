@@ -30,7 +30,7 @@ RULES = {
 CAUTION = "Of twenty comparisons without any true difference about one is beyond the noise."
 _CAPTIONS = 8
 # Free to change as a run goes on, but with twice the steps, say, it is not another seed of it.
-_COUNTS = ("steps", "epochs", "sampling_statistics")
+_COUNTS = ("steps", "epochs", "sampling_statistics", "stop_at_collapse")
 _OWN = ("mode", "workdir", "seed")
 
 

@@ -32,6 +32,7 @@ _TRAINING = {  # name: title, scale, what it is
   "g/adversarial": ("Generator: adversarial term", "linear", ""),
   "g/euclid": ("Generator: Euclidean term", "linear", "Before its weight"),
   "g/gradient_norm": ("Generator: gradient norm", "log", ""),
+  "g/diversity": ("Generator: diversity", "linear", "Of last words’ images; 1: as real ones"),
 }
 _SCORES = {  # name: title, which value is better
   "frechet_classifier": ("Fréchet distance, classifier’s features", "lower"),
@@ -48,6 +49,11 @@ _SCORES = {  # name: title, which value is better
   "arrival_accuracy": ("Named attributes from their word on", "higher"),
   "diversity": ("Diversity", "as real"),
   "collapse": ("Collapse", "near 0"),
+  "neighbour_distance": ("Distance of neighbouring words’ images", ""),
+  "caption_distance": ("Distance of captions’ images at a place", "as real"),
+  "variance_by_caption": ("Variance that the caption explains", ""),
+  "variance_by_word": ("Variance that the word explains", ""),
+  "variance_by_position": ("Variance that the place explains", ""),
   "memorisation_ratio": ("Memorisation ratio", "near 1"),
   "feature_distance": ("Feature distance to the own image", "lower"),
   "mse": ("Mean squared error to the own image", "lower"),
@@ -118,7 +124,7 @@ def _series(run: runs_lib.Run, name: str) -> tuple[np.ndarray, np.ndarray]:
 def training(runs: Sequence[runs_lib.Run]) -> list[dict[str, Any]]:
   """For each quantity that a run has logged: its plot, and for each run its last value, the mean
   over the last 5 % of its steps."""
-  logged = dict.fromkeys(name for run in runs for line in run.metrics[:1] for name in line)
+  logged = dict.fromkeys(name for run in runs for line in run.metrics for name in line)
   found = []
   for name in sorted(logged, key=lambda name: [*_TRAINING, name].index(name)):
     title, scale, note = _TRAINING.get(name, (name, "linear", ""))

@@ -11,7 +11,7 @@ import logging
 import math
 import os
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import Any
 
 import jax
@@ -20,15 +20,17 @@ import tqdm
 
 from t2i_jax import config as config_lib
 from t2i_jax import errors, flags
-from t2i_jax.data import pipeline
+from t2i_jax.data import pipeline, subsets
 from t2i_jax.nets import networks as networks_lib
 from t2i_jax.reporting import environment, pictures
 from t2i_jax.reporting import metrics as metrics_lib
 from t2i_jax.text import word2vec
-from t2i_jax.training import batches, capacity, checkpoints, steps
+from t2i_jax.training import batches, capacity, checkpoints, collapse, steps
 from t2i_jax.training import state as state_lib
 
 log = logging.getLogger(__name__)
+
+_COLLAPSED = "collapsed.json"  # in the workdir: where --stop_at_collapse ended the run
 
 
 def train(config: config_lib.Config) -> dict[str, Any]:
@@ -47,7 +49,10 @@ def train(config: config_lib.Config) -> dict[str, Any]:
         f"--steps={total}: the run in {config.workdir} is at step {first}; give more, "
         "or another --workdir"
       )
-    if first:
+    if has_stopped(config, first):
+      log.info("%s collapsed at step %d and was stopped there", config.workdir, first)
+      total = first
+    elif first:
       log.info("going on from step %d of %s", first, config.workdir)
     flags.write_run_flags(config, config.workdir)
     environment.write(config.workdir, first)
@@ -55,17 +60,29 @@ def train(config: config_lib.Config) -> dict[str, Any]:
       state, last, speed = _run(
         config, corpus, networks, optimizers, state, first, total, manager, writer
       )
-    checkpoints.save(manager, total, state, config)
+    step = int(state.step)
+    checkpoints.save(manager, step, state, config)
+  stopped = has_stopped(config, step)
   return {
     "workdir": config.workdir,
-    "step": total,
-    "epoch": round(total * _captions_a_step(config) / len(corpus.ids), 3),
+    "step": step,
+    "epoch": round(step * _captions_a_step(config) / len(corpus.ids), 3),
     "captions_per_second": speed,
     "d_loss": last.get("d/loss"),
     "g_loss": last.get("g/loss"),
     "euclid": last.get("g/euclid"),
-    "checkpoint": os.path.join(config.workdir, "checkpoints", str(total)),
+    "checkpoint": os.path.join(config.workdir, "checkpoints", str(step)),
+    **({"collapsed": True} if stopped else {}),
   }
+
+
+def has_stopped(config: config_lib.Config, step: int) -> bool:
+  """Whether --stop_at_collapse ended the run at this step."""
+  path = os.path.join(config.workdir, _COLLAPSED)
+  if not config.stop_at_collapse or not os.path.exists(path):
+    return False
+  with open(path, encoding="utf8") as file:
+    return json.load(file)["step"] == step
 
 
 def total_steps(config: config_lib.Config, captions: int) -> int:
@@ -96,7 +113,7 @@ def _load(config: config_lib.Config) -> pipeline.Corpus:
 
   Raises InputError when a run would go on with other data than it began with.
   """
-  examples = pipeline.load_examples(config, config.train_split)
+  examples = pipeline.load_training_examples(config)
   path = pipeline.word_vectors_path(config.workdir)
   if os.path.exists(path):
     vectors = word2vec.load(path)
@@ -112,6 +129,8 @@ def _load(config: config_lib.Config) -> pipeline.Corpus:
     "captions": len(corpus.ids),
     "crc32": corpus.fingerprint(),
   }
+  if config.subset or config.subset_words:
+    known["subset"] = {"subset": config.subset, "subset_words": config.subset_words}
   if checkpoints.has_any(config.workdir) and os.path.exists(record):
     with open(record, encoding="utf8") as file:
       before = json.load(file)
@@ -120,17 +139,23 @@ def _load(config: config_lib.Config) -> pipeline.Corpus:
         f"--data_dir={config.data_dir}: the run in {config.workdir} began with other data "
         f"({before} there, {known} here); give that data, or another --workdir"
       )
-  with open(record + ".part", "w", encoding="utf8") as file:
-    json.dump(known, file)
-  os.replace(record + ".part", record)
+  if "subset" in known:  # as --subset reads it: the file that it came from may change
+    subsets.write_names(os.path.join(config.workdir, "subset.txt"), examples.names)
+  _write_json(record, known)
   return corpus
+
+
+def _write_json(path: str, record: dict[str, Any]) -> None:
+  with open(path + ".part", "w", encoding="utf8") as file:
+    json.dump(record, file)
+  os.replace(path + ".part", path)
 
 
 def _run(
   config, corpus, networks, optimizers, state, first, total, manager, writer
 ) -> tuple[state_lib.TrainState, dict[str, float], float | None]:
   """The loop. Returns the state, the last metrics and captions a second without the first step's
-  compilation.
+  compilation. With --stop_at_collapse it ends before `total` when the run collapses.
 
   Metrics of a step are fetched after the next one is dispatched, so that the device never waits.
   """
@@ -139,13 +164,14 @@ def _run(
   order = pipeline.example_order(
     len(corpus.ids), config.batch_size, steps.minibatch_count(config), config.seed
   )
-  show = _strip_writer(config, corpus, networks, resident.table, writer)
-  window, last, pending, began = [], {}, None, None
+  show = _picture_writer(config, corpus, networks, resident.table, writer)
+  window, last, pending, began, looks = [], {}, None, None, collapse.Looks()
 
-  def fetch():
-    """Takes in the metrics of the step before; writes them out when a line is due."""
-    nonlocal last
-    step, values = pending
+  def fetch(beside: Mapping[str, float] | None = None):
+    """Takes in the metrics of the step before; writes them out when a line is due, or there is
+    something to stand beside them."""
+    nonlocal last, pending
+    (step, values), pending = pending, None
     values = {name: float(value) for name, value in jax.device_get(values).items()}
     if not all(math.isfinite(value) for value in values.values()):
       bad = [name for name, value in values.items() if not math.isfinite(value)]
@@ -154,8 +180,8 @@ def _run(
       )
     window.append(values)
     last = {name: float(np.mean([v[name] for v in window])) for name in values}
-    if step % config.log_every == 0 or step == total:
-      writer.write(step, last)
+    if beside or step % config.log_every == 0 or step == total:
+      writer.write(step, {**last, **(beside or {})})
       window.clear()
       bar.set_postfix({k: f"{last[k]:.3f}" for k in ("d/loss", "g/loss", "g/euclid") if k in last})
 
@@ -175,43 +201,55 @@ def _run(
         began = time.monotonic()
       bar.update(config.batch_size)
       if step % config.sample_every == 0 or step == total:
-        show(step, state)
+        ratio = show(step, state)
+        fetch({"g/diversity": ratio})
+        if looks.add(ratio):
+          log.warning("step %d: %s", step, collapse.describe(ratio, last))
+        if looks.has_collapsed and config.stop_at_collapse and step < total:
+          _write_json(os.path.join(config.workdir, _COLLAPSED), {"step": step})
+          break
       if step % config.checkpoint_every == 0:
-        fetch()
-        pending = None
+        if pending is not None:
+          fetch()
         checkpoints.save(manager, step, state, config)
     if pending is not None:
       fetch()
   seconds = time.monotonic() - began if began else 0.0
-  done = (total - first - 1) * _captions_a_step(config)
+  done = (int(state.step) - first - 1) * _captions_a_step(config)
   return state, last, round(done / seconds, 2) if done > 0 else None
 
 
-def _strip_writer(
+def _picture_writer(
   config, corpus, networks, table, writer
-) -> Callable[[int, state_lib.TrainState], None]:
-  """(step, state) -> samples/step_NNNNNN.png: always the same captions, spread over the split, with
-  the same noise."""
+) -> Callable[[int, state_lib.TrainState], float]:
+  """(step, state) -> samples/step_NNNNNN.png, and how much last words' images differ
+  (`collapse.diversity_ratio`): always the same captions, spread over the split, with the same
+  noise."""
   count = min(config.sample_captions, len(corpus.ids))
-  rows = np.linspace(0, len(corpus.ids) - 1, count).astype(int)
+  shown = np.linspace(0, len(corpus.ids) - 1, count).astype(int)
+  one_each = np.unique(corpus.image, return_index=True)[1]
+  places = np.linspace(0, len(one_each) - 1, min(collapse.CAPTIONS, len(one_each))).astype(int)
+  compared = one_each[places]
+  rows = np.concatenate([shown, compared])
+  real, length = corpus.images_u8[corpus.image[rows]], corpus.length[rows]
   draw = steps.make_draw(config, networks)
   folder = os.path.join(config.workdir, "samples")
 
-  def show(step: int, state: state_lib.TrainState) -> None:
-    images = draw(
-      state.variables(),
-      table,
-      corpus.ids[rows],
-      corpus.length[rows],
-      jax.random.key(config.seed),
-      batches.room(config, corpus.length[rows][None]),
+  def show(step: int, state: state_lib.TrainState) -> float:
+    images = np.asarray(
+      draw(
+        state.variables(),
+        table,
+        corpus.ids[rows],
+        length,
+        jax.random.key(config.seed),
+        batches.room(config, length[None]),
+      )
     )
-    sheet = pictures.strips(
-      np.asarray(images),
-      [corpus.sentences[row] for row in rows],
-      corpus.images_u8[corpus.image[rows]],
-    )
+    sheet = pictures.strips(images[:count], [corpus.sentences[row] for row in shown], real[:count])
     pictures.write_png(os.path.join(folder, f"step_{step:06d}.png"), sheet)
     writer.write_picture(step, "strips", sheet)
+    last = images[np.arange(len(rows)), length - 1]
+    return collapse.diversity_ratio(last[count:], real[count:])
 
   return show

@@ -102,7 +102,7 @@ def test_a_trained_run_has_its_curves_strips_flags_and_commands(trained, tmp_pat
   assert [file.name for file in output.parent.iterdir()] == ["report.html"]
   page = Page(output)
   assert page.source.startswith("<!doctype html>")
-  assert len(page.all("svg")) == 8  # One for each quantity of metrics.jsonl.
+  assert len(page.all("svg")) == 9  # One for each quantity of metrics.jsonl.
   strips = [image for image in page.all("img") if "data-step" in image]
   assert [image["data-step"] for image in strips] == ["5", "10"]
   assert "--synthetic_images" in page.text and "--peephole" in page.text
