@@ -40,7 +40,7 @@ def score(
   real images."""
   rng, order = np.random.default_rng(_SEED), np.lexsort((position, caption))
   reduced, caption, word, position = (x[order] for x in (reduced, caption, word, position))
-  follows = np.flatnonzero((caption[1:] == caption[:-1]) & (position[1:] == position[:-1] + 1)) + 1
+  follows = np.flatnonzero(caption[1:] == caption[:-1]) + 1
   pairs = {"neighbour_distance": (follows, follows - 1), "caption_distance": _pairs(position, rng)}
   shuffled = rng.permutation(len(real))
   level = float(_distance(real[shuffled], real[np.roll(shuffled, 1)]).mean())

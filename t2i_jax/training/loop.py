@@ -30,6 +30,16 @@ from t2i_jax.training import state as state_lib
 
 log = logging.getLogger(__name__)
 
+_SHOWN = {  # beside the progress bar
+  "d/loss": "d",
+  "g/loss": "g",
+  "g/euclid": "euclid",
+  "d/real_probability": "D(real)",
+  "d/fake_probability": "D(fake)",
+  "d/gradient_norm": "norm d",
+  "g/gradient_norm": "norm g",
+  "g/diversity": "diversity",
+}
 _COLLAPSED = "collapsed.json"  # in the workdir: where --stop_at_collapse ended the run
 
 
@@ -166,6 +176,7 @@ def _run(
   )
   show = _picture_writer(config, corpus, networks, resident.table, writer)
   window, last, pending, began, looks = [], {}, None, None, collapse.Looks()
+  seen: dict[str, float] = {}
 
   def fetch(beside: Mapping[str, float] | None = None):
     """Takes in the metrics of the step before; writes them out when a line is due, or there is
@@ -183,7 +194,8 @@ def _run(
     if beside or step % config.log_every == 0 or step == total:
       writer.write(step, {**last, **(beside or {})})
       window.clear()
-      bar.set_postfix({k: f"{last[k]:.3f}" for k in ("d/loss", "g/loss", "g/euclid") if k in last})
+      seen.update({**last, **(beside or {})})
+      bar.set_postfix({name: f"{seen[key]:.3g}" for key, name in _SHOWN.items() if key in seen})
 
   with tqdm.tqdm(total=total * config.batch_size, initial=first * config.batch_size,
                  unit="captions",

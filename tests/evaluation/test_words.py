@@ -100,3 +100,23 @@ def test_changes_at_content_words_and_at_function_words(drawn):
   assert found["change_at_content_words"]["value"] == pytest.approx((40 / 127.5) ** 2)
   assert found["change_at_function_words"]["value"] == pytest.approx((20 / 127.5) ** 2)
   assert len(lists["frechet_classifier"]) == corpus.length.max()
+
+
+def test_variance_is_told_of_each_image_s_word_and_place(drawn):
+  split, corpus = drawn
+  rows = np.arange(len(corpus.ids))
+  means = lambda images: images.mean((1, 2)).astype(np.float32)  # noqa: E731
+  slots = np.broadcast_to(np.arange(corpus.ids.shape[1]), corpus.ids.shape)
+  own = {
+    "word": corpus.ids,
+    "position": slots,
+    "caption": np.broadcast_to(rows[:, None], slots.shape),
+  }
+  for name, number in own.items():
+    shade = (number * 37 % 200).astype(np.uint8)
+    reader = words.WordByWord(corpus, split, means)
+    reader.add(rows, np.broadcast_to(shade[..., None, None, None], (*shade.shape, 16, 16, 3)))
+    found, _ = reader.scores()
+    explained = {other: found[f"variance_by_{other}"]["value"] for other in own}
+    assert explained.pop(name) == pytest.approx(1, abs=1e-4)
+    assert max(explained.values()) < 0.9, (name, explained)
