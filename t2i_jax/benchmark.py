@@ -207,7 +207,7 @@ def _random_resident(config: config_lib.Config) -> batches_lib.Resident:
 
 def _prepared_resident(config: config_lib.Config) -> batches_lib.Resident:
   """The captions and images of --train_split; the words' vectors are random."""
-  examples = pipeline.load_examples(config, config.train_split)
+  examples = pipeline.load_training_examples(config)
   words = sorted({word for text in examples.captions for word in captions_lib.clean(text)})
   vectors = np.random.default_rng(config.seed).normal(size=(len(words), config.embedding_dim))
   vectors = word2vec.WordVectors(tuple(words), vectors.astype(np.float32))

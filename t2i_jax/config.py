@@ -30,9 +30,9 @@ class Config:
   (BUILD_NOTES.md)."""
 
   # What is done, with which data, and where it goes.
-  mode: Literal["prepare", "train", "sample", "evaluate", "report", "bench", "params"] = knob(
-    "train", "what to do", free=True
-  )
+  mode: Literal[
+    "prepare", "train", "sample", "evaluate", "report", "bench", "params", "cluster", "word2vec"
+  ] = knob("train", "what to do", free=True)
   dataset: Literal["synthetic", "flowers", "birds", "flickr30k", "cifar10", "folder"] = knob(
     "synthetic",
     "synthetic: drawn flowers; flowers: Oxford-102; birds: CUB-200-2011; folder: your own images",
@@ -58,6 +58,34 @@ class Config:
     1.0, "train on this share of the captions, drawn by --seed", low=1e-4, high=1.0
   )
 
+  # Clusters and subsets.
+  features: Literal["auto", "vgg16", "classifier", "random"] = knob(
+    "auto",
+    "cluster: whose; auto: VGG16's where --vgg16_weights are given, else those of a classifier "
+    "that is trained on the images",
+    free=True,
+  )
+  vgg16_weights: str = knob(
+    "", "cluster: VGG16's weights, .safetensors or .npz, torchvision's names or Keras's", free=True
+  )
+  vgg16_layer: Literal["fc6", "fc7", "fc8"] = knob(
+    "fc7", "cluster: the fully connected layer whose output is clustered", free=True
+  )
+  pca: int = knob(50, "cluster: principal components that are clustered; 0: all", low=0, free=True)
+  components: int = knob(10, "cluster: Gaussians of the mixture, a class each", low=1, free=True)
+  covariance: Literal["full", "tied", "diag", "spherical"] = knob(
+    "full", "cluster: form of the Gaussians' covariances", free=True
+  )
+  restarts: int = knob(
+    3, "cluster: how often the mixture is fitted anew; the likeliest counts", low=1, free=True
+  )
+  subset: str = knob(
+    "", "train on the images of a class, LABELS_FILE:CLASS, or on those that a text file names"
+  )
+  subset_words: str = knob(
+    "", "train on images one of whose captions has one of these words: person,dog"
+  )
+
   # Words.
   text: Literal["sequence", "word", "sum", "mean", "noise"] = knob(
     "sequence",
@@ -74,9 +102,30 @@ class Config:
   oov: Literal["drop", "zero", "mean"] = knob(
     "drop", "a word without a vector is left out, is a zero vector, or the mean of all vectors"
   )
-  word_vectors: str = knob("", "a word2vec text or binary file; empty: train on the captions")
-  word2vec: Literal["cbow", "skip_gram"] = knob("cbow", "how vectors are trained on the captions")
+  word_vectors: str = knob(
+    "",
+    "a word2vec text or binary file, or --mode=word2vec's .safetensors; empty: train on the "
+    "captions",
+  )
+  word2vec: Literal["cbow", "skip_gram"] = knob(
+    "cbow", "how vectors are trained, on the captions or in --mode=word2vec"
+  )
   embedding_dim: int = knob(400, "values in a word vector", low=1)
+  corpus: str = knob(
+    "",
+    "word2vec: a Wikipedia dump (.xml.bz2), a text file (plain, .xz, .bz2, .gz) or a folder",
+    free=True,
+  )
+  window: int = knob(5, "word2vec: words on each side that are looked at", low=1, free=True)
+  min_count: int = knob(
+    5, "word2vec: how often a word must occur to have a vector", low=1, free=True
+  )
+  workers: int = knob(
+    0, "word2vec: threads, and processes that read a dump; 0: one a core", low=0, free=True
+  )
+  a_is_one: bool = knob(
+    False, 'word2vec: "a", which a dump gives no vector, has that of "one"', free=True
+  )
   noise_dim: int = knob(
     0, "values of noise from U[-1, 1] joined to each of a caption's vectors; 0: none", low=0
   )
@@ -152,7 +201,12 @@ class Config:
   l2: float = knob(1e-5, "factor of the parameters that is added to their gradients", low=0.0)
   batch_size: int = knob(32, "captions a step", low=1)
   steps: int = knob(0, "train until so many steps are done; bench: steps to time", low=0, free=True)
-  epochs: int = knob(0, "passes over the captions, where --steps is not given", low=0, free=True)
+  epochs: int = knob(
+    0,
+    "passes over the captions, where --steps is not given; word2vec: over the corpus, 0: 5",
+    low=0,
+    free=True,
+  )
 
   # What a run leaves behind.
   log_every: int = knob(10, "steps between two lines of metrics.jsonl", low=1, free=True)
@@ -200,7 +254,8 @@ class Config:
   )
   output: str = knob(
     "",
-    "sample: the strip picture, .png; report: the page, .html; the rest is put beside it",
+    "sample: the strip picture, .png; report: the page, .html; the rest is put beside it; cluster: "
+    "a folder; word2vec: the vectors, .bin",
     free=True,
   )
 

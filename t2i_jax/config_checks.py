@@ -27,8 +27,25 @@ _USES = {  # flags of some modes that would do nothing in the others
   "sweep": ("bench",),
   "reference": ("bench",),
   "profile": ("bench",),
+  "features": ("cluster",),
+  "vgg16_weights": ("cluster",),
+  "vgg16_layer": ("cluster",),
+  "pca": ("cluster",),
+  "components": ("cluster",),
+  "covariance": ("cluster",),
+  "restarts": ("cluster",),
+  "corpus": ("word2vec",),
+  "window": ("word2vec",),
+  "min_count": ("word2vec",),
+  "workers": ("word2vec",),
+  "a_is_one": ("word2vec",),
 }
-_OUTPUTS = {"sample": ".png", "report": ".html"}
+_OUTPUTS = {
+  "sample": ".png",
+  "report": ".html",
+  "cluster": "",  # a folder
+  "word2vec": ".bin",
+}
 _OF_ONE_VECTOR = {  # what a caption that is one vector can be combined with
   "recurrence": ("none",),
   "share_gnn": (True,),
@@ -68,6 +85,11 @@ def check_together(config: config_lib.Config) -> None:
     raise errors.InputError(
       f"--workdir: --mode={config.mode} needs a folder for the run, such as --workdir=runs/first"
     )
+  if config.mode == "word2vec" and not config.corpus:
+    raise errors.InputError(
+      "--corpus: nothing to read; give a Wikipedia dump, a text file or a folder, such as "
+      "--corpus=enwiki-latest-pages-articles.xml.bz2"
+    )
   if config.mode == "sample" and not (config.captions or config.captions_file):
     raise errors.InputError(
       '--captions: nothing to draw; try --captions="this flower has red petals"'
@@ -82,9 +104,20 @@ def _check_use(config: config_lib.Config) -> None:
     if getattr(config, name) != defaults[name] and config.mode not in modes:
       raise errors.InputError(f"--{name}: for --mode={' and '.join(modes)}, not {config.mode}")
   if config.output and config.mode not in _OUTPUTS:
-    raise errors.InputError(f"--output: for --mode=sample and report, not {config.mode}")
+    raise errors.InputError(f"--output: for --mode={' and '.join(_OUTPUTS)}, not {config.mode}")
   if config.output and not config.output.lower().endswith(_OUTPUTS[config.mode]):
     raise errors.InputError(f"--output={config.output}: end the name in {_OUTPUTS[config.mode]}")
+  if config.features == "vgg16" and not config.vgg16_weights:
+    raise errors.InputError(
+      "--features=vgg16: its weights are not given; try --vgg16_weights=vgg16.safetensors, or "
+      "--features=classifier"
+    )
+  if config.features in ("classifier", "random") and config.vgg16_weights:
+    raise errors.InputError(
+      f"--features={config.features} --vgg16_weights: both are not used at once; leave one out"
+    )
+  if config.vgg16_layer != defaults["vgg16_layer"] and not config.vgg16_weights:
+    raise errors.InputError("--vgg16_layer: only with --vgg16_weights; leave it out")
   if config.ladder and (config.follow or config.metrics != "all"):
     raise errors.InputError(
       "--ladder: scores no checkpoint, and needs --metrics=all; leave --follow out"

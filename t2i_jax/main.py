@@ -71,6 +71,12 @@ def report(config: config_lib.Config, given: frozenset[str]) -> dict[str, Any]:
   return reporting.make_report([config.workdir, *config.compare], output, data)
 
 
+def cluster(config: config_lib.Config, given: frozenset[str]) -> dict[str, Any]:
+  from t2i_jax.evaluation import cluster as clustering
+
+  return clustering.cluster(config)
+
+
 def bench(config: config_lib.Config, given: frozenset[str]) -> dict[str, Any]:
   from t2i_jax import benchmark
 
@@ -83,14 +89,22 @@ def params(config: config_lib.Config, given: frozenset[str]) -> dict[str, Any]:
   return state.count_parameters(config)
 
 
+def word2vec(config: config_lib.Config, given: frozenset[str]) -> dict[str, Any]:
+  from t2i_jax.text import train_word2vec
+
+  return train_word2vec.word2vec(config, given)
+
+
 MODES: dict[str, Callable[[config_lib.Config, frozenset[str]], dict[str, Any]]] = {
   "prepare": prepare,
   "train": train,
   "sample": sample,
   "evaluate": evaluate,
   "report": report,
+  "cluster": cluster,
   "bench": bench,
   "params": params,
+  "word2vec": word2vec,
 }
 
 

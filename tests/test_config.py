@@ -168,6 +168,12 @@ def test_every_flag_file_is_read_without_complaint(monkeypatch):
     "--compare=runs/b",
     "--by_part",
     "--sweep=steps=1",
+    "--features=random",
+    "--vgg16_weights=w.npz",
+    "--components=3",
+    "--covariance=diag",
+    "--pca=3",
+    "--restarts=1",
   ],
 )
 def test_a_flag_that_would_do_nothing_in_a_mode_is_refused(flag):

@@ -2,17 +2,21 @@
 they are about."""
 
 import dataclasses
+import json
 import pathlib
 
 import jax
 import pytest
 
 from t2i_jax import flags, main
+from t2i_jax.evaluation import features
 from t2i_jax.training import checkpoints
 
 ROOT = pathlib.Path(__file__).parent.parent
 FOLDER = ROOT / "launch/flags/report"
-EXPERIMENTS = sorted(path.stem for path in FOLDER.glob("e*.flags"))
+FILES = sorted(path.stem for path in FOLDER.glob("e*.flags"))
+CLUSTERS = "e05_clusters_flickr30k"  # trains no network
+EXPERIMENTS = [name for name in FILES if name != CLUSTERS]
 
 
 @pytest.fixture(autouse=True)
@@ -44,25 +48,25 @@ def _differences(a, b):
   return {name for name in a if a[name] != b[name] and name not in ("epochs", "fraction")}
 
 
-@pytest.mark.parametrize("name", EXPERIMENTS)
+@pytest.mark.parametrize("name", FILES)
 def test_the_first_lines_say_what_it_is_and_how_to_run_it(name):
   lines = (FOLDER / f"{name}.flags").read_text(encoding="utf8").splitlines()
   comments = [line for line in lines if line.startswith("#")]
   assert lines[: len(comments)] == comments and lines[0].startswith(f"# E{int(name[1:3])}. ")
   assert any("The report saw: " in line for line in comments)
   assert any(f"--flagfile=launch/flags/report/{name}.flags" in line for line in comments)
-  assert _config(name).epochs > 0
+  assert (_config(name).epochs > 0) == (name != CLUSTERS)
 
 
 def test_every_experiment_is_there():
-  # E5 clusters features; E6 and E7 are on what it finds.
-  numbers = {int(name[1:3]) for name in EXPERIMENTS}
-  assert numbers >= set(range(1, 25)) - {5, 6, 7}
+  assert {int(name[1:3]) for name in FILES} >= set(range(1, 25))
 
 
 @pytest.mark.parametrize(
   ("a", "b", "what"),
   [
+    ("e03_words_flickr30k", "e06_class_flickr30k", {"train_split", "subset"}),
+    ("e06_class_flickr30k", "e07_people_dogs_flickr30k", {"subset", "subset_words"}),
     ("e08_noise_birds", "e09_blurry_birds", {"blurry_fakes"}),
     ("e14_whole_81890", "e15_whole_24567", set()),
     ("e14_whole_81890", "e13_lstm", {"recurrence", "real_pairing"}),
@@ -81,6 +85,17 @@ def test_every_experiment_is_there():
 )
 def test_what_is_compared_differs_in_what_it_is_about(a, b, what):
   assert _differences(a, b) == what
+
+
+def test_a_class_is_one_of_the_clusters_of_the_same_images():
+  clusters, own = _config(CLUSTERS), _config("e06_class_flickr30k")
+  assert (clusters.mode, clusters.components) == ("cluster", 10)
+  file, number = own.subset.rsplit(":", 1)
+  assert file == f"runs/{CLUSTERS}/labels.csv" and int(number) == 3
+  first_lines = (FOLDER / f"{CLUSTERS}.flags").read_text(encoding="utf8")
+  assert f"--output=runs/{CLUSTERS}\n" in first_lines
+  for name in ("dataset", "train_split", "image_size", "allow_missing"):
+    assert getattr(clusters, name) == getattr(own, name)
 
 
 def test_ancestor_and_small_go_with_every_experiment():
@@ -104,3 +119,13 @@ def test_every_experiment_trains_goes_on_and_draws(name, compiled, tmp_path, dat
   drawn = ["--captions=a red flower", f"--output={tmp_path}/drawn.png", f"--data_dir={data_dir}"]
   assert main.main(["t2i_jax", "--mode=sample", f"--workdir={tmp_path}", *drawn]) == 0
   assert (tmp_path / "drawn.png").exists()
+
+
+@pytest.mark.slow
+def test_the_clusters_of_toys(monkeypatch, tmp_path, data_dir, capsys):
+  monkeypatch.setattr(features, "_STEPS", 3)
+  shape = [f"--flagfile={FOLDER / CLUSTERS}.flags", "--flagfile=launch/flags/toy.flags"]
+  words = ["t2i_jax", *shape, f"--output={tmp_path}", f"--data_dir={data_dir}"]
+  assert main.main([*words, "--train_split=train"]) == 0
+  line = json.loads(capsys.readouterr().out)
+  assert line["components"] == 10 and sum(line["counts"]) == line["images"] == 48

@@ -16,7 +16,7 @@ import scipy.sparse
 from jaxtyping import Float, Int32, UInt8
 
 from t2i_jax import errors
-from t2i_jax.data import captions, datasets
+from t2i_jax.data import captions, datasets, subsets
 from t2i_jax.text import word2vec
 
 if TYPE_CHECKING:
@@ -54,18 +54,34 @@ class Corpus:
     return "-".join(f"{zlib.crc32(np.ascontiguousarray(a)):08x}" for a in arrays)
 
 
-def load_examples(config: config_lib.Config, split: str) -> datasets.Examples:
-  """The split as the flags name it."""
+def load_examples(
+  config: config_lib.Config, split: str, image_size: int | None = None
+) -> datasets.Examples:
+  """The split as the flags name it, in --image_size or another size."""
   return datasets.load(
     config.dataset,
     split,
     data_dir=config.data_dir,
     raw_dir=config.raw_dir or None,
-    image_size=config.image_size,
+    image_size=image_size or config.image_size,
     synthetic_images=config.synthetic_images,
     crop=config.crop,
     allow_missing=config.allow_missing,
   )
+
+
+def load_training_examples(
+  config: config_lib.Config, image_size: int | None = None
+) -> datasets.Examples:
+  """The images of --train_split that --subset and --subset_words choose, with all their captions.
+
+  Raises InputError when these choose too few."""
+  examples = load_examples(config, config.train_split, image_size)
+  if not (config.subset or config.subset_words):
+    return examples
+  chosen = subsets.choose(examples, config.subset, config.subset_words)
+  log.info("a subset: %d of the %d images", chosen.sum(), len(chosen))
+  return subsets.restrict(examples, chosen)
 
 
 def word_vectors_path(workdir: str | os.PathLike) -> str:

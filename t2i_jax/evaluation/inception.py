@@ -15,7 +15,6 @@ from __future__ import annotations
 import dataclasses
 import functools
 import os
-import zipfile
 from collections.abc import Mapping
 from typing import Any
 
@@ -24,12 +23,10 @@ import flax.traverse_util
 import jax
 import jax.numpy as jnp
 import numpy as np
-import safetensors
-import safetensors.numpy
 from jaxtyping import Array, Float, UInt8
 
 from t2i_jax import errors
-from t2i_jax.evaluation import fitting
+from t2i_jax.evaluation import fitting, weight_files
 
 FEATURES = 2048
 _SIDE = 299
@@ -257,23 +254,12 @@ def load(path: str | os.PathLike) -> Inception:
   is missing, not known, of another shape or not finite. Files that are pickled are not read.
   """
   said = f"--inception_weights={path}"
-  kind = os.path.splitext(path)[1].lower()
-  if kind not in (".safetensors", ".npz"):
-    raise errors.InputError(
-      f"{said}: must be a .safetensors or .npz file. A pickled .pth can run code when it is read; "
-      f"convert it where PyTorch and safetensors are installed: python -c '{_TO_CONVERT}' "
-      "weights.pth weights.safetensors"
-    )
-  try:
-    if kind == ".safetensors":
-      arrays = safetensors.numpy.load_file(path)
-    else:
-      with np.load(path, allow_pickle=False) as file:
-        arrays = dict(file)
-  except (OSError, ValueError, TypeError, EOFError, zipfile.BadZipFile) as error:
-    raise errors.InputError(f"{said}: cannot be read ({error})") from None
-  except safetensors.SafetensorError as error:
-    raise errors.InputError(f"{said}: is no safetensors file ({error})") from None
+  arrays = weight_files.read(
+    path,
+    said,
+    "A pickled .pth can run code when it is read; convert it where PyTorch and safetensors are "
+    f"installed: python -c '{_TO_CONVERT}' weights.pth weights.safetensors",
+  )
   return _from_arrays(arrays, said)
 
 

@@ -19,7 +19,7 @@ from jaxtyping import Bool, Float, Int, UInt8
 
 from t2i_jax import errors
 from t2i_jax.data import captions as captions_lib
-from t2i_jax.data import datasets, pipeline
+from t2i_jax.data import datasets, pipeline, subsets
 from t2i_jax.evaluation import encoder as encoder_lib
 from t2i_jax.evaluation import features, fitting
 from t2i_jax.evaluation import inception as inception_lib
@@ -69,7 +69,7 @@ def make_judge(config: config_lib.Config, vectors: word2vec.WordVectors) -> Judg
 
   Raises InputError where the dataset has no images besides the split's to fit them on."""
   split = pipeline.load_examples(config, config.split)
-  train = pipeline.load_examples(config, config.train_split)
+  train = _trained_on(config)
   everything = pipeline.load_examples(config, "all")
   if len(split.names) < _LEAST_IMAGES:
     raise errors.InputError(
@@ -84,7 +84,10 @@ def make_judge(config: config_lib.Config, vectors: word2vec.WordVectors) -> Judg
   classified = _first_with_images([unscored & trained, unscored], config)
   paired = _first_with_images([unscored & ~trained, unscored], config)
   targets, mirror = features.targets_of(everything), features.may_mirror(everything)
-  pools = {"classifier": _subset(everything, classified), "encoder": _subset(everything, paired)}
+  pools = {
+    "classifier": subsets.restrict(everything, classified),
+    "encoder": subsets.restrict(everything, paired),
+  }
   words = word2vec.train(
     [captions_lib.clean(text) for text in pools["encoder"].captions],
     dimension=_WORD_DIMENSION,
@@ -173,19 +176,13 @@ def _of_names(examples: datasets.Examples, values: np.ndarray, wanted: datasets.
   return values[[row[name] for name in wanted.names]]
 
 
-def _subset(examples: datasets.Examples, chosen: Bool[np.ndarray, "n"]) -> datasets.Examples:
-  rows = np.flatnonzero(chosen[examples.caption_image])
-  place = np.cumsum(chosen) - 1
-  return dataclasses.replace(
-    examples,
-    images_u8=examples.images_u8[chosen],
-    names=[name for name, is_chosen in zip(examples.names, chosen) if is_chosen],
-    labels=examples.labels[chosen],
-    captions=[examples.captions[i] for i in rows],
-    caption_image=place[examples.caption_image[rows]].astype(np.int32),
-    attributes={name: values[chosen] for name, values in examples.attributes.items()},
-    named={name: values[rows] for name, values in examples.named.items()},
-  )
+def _trained_on(config: config_lib.Config) -> datasets.Examples:
+  """What the run was trained on; of a subset by the list that the run keeps, since the file that it
+  came from may have changed."""
+  kept = os.path.join(config.workdir, "subset.txt")
+  if (config.subset or config.subset_words) and os.path.exists(kept):
+    config = dataclasses.replace(config, subset=kept, subset_words="")
+  return pipeline.load_training_examples(config)
 
 
 def _look_up(sentences, words: word2vec.WordVectors, max_words: int):

@@ -21,6 +21,7 @@ from jaxtyping import Float32
 
 from t2i_jax import errors
 from t2i_jax.data import captions
+from t2i_jax.text import compact
 
 # gensim moves vectors a little with every word it reads: a small corpus is read more often.
 _WORDS_READ = 6_000_000
@@ -95,8 +96,9 @@ def train(
 
 
 def load(path: str | os.PathLike, *, only: Collection[str] | None = None) -> WordVectors:
-  """Reads a word2vec text or binary file, plain or gzipped, whatever its name; with `only`, just
-  those words, and no other vector is held. Of a word that stands twice, the first.
+  """Reads a word2vec text or binary file, plain or gzipped, or the `compact` form, whatever its
+  name; with `only`, just those words, and no other vector is held. Of a word that stands twice, the
+  first.
 
   gensim's reader is not used: it repeats the one value of a text row that is too short, and reads
   text as binary noise without complaint.
@@ -107,24 +109,32 @@ def load(path: str | os.PathLike, *, only: Collection[str] | None = None) -> Wor
   if not os.path.isfile(path):
     raise errors.InputError(f"--word_vectors={path}: there is no such file")
   wanted = None if only is None else frozenset(only)
-  rows: dict[str, int] = {}
-  data = bytearray()  # Grows with what is kept, not with what the first line promises.
   try:
-    with _open(path) as file:
-      count, dimension = _read_header(file)
-      for word, row in _read_rows(file, count, dimension):
-        if word not in rows and (wanted is None or word in wanted):
-          rows[word] = len(rows)
-          data += np.asarray(row, np.float32).tobytes()
-    vectors = np.frombuffer(data, np.float32).reshape(len(rows), dimension)
+    read = compact.load if compact.is_compact(path) else _load_word2vec
+    words, vectors = read(path, wanted)
     if not np.isfinite(vectors).all():
       raise ValueError("a value is not finite")
   except (ValueError, OSError, EOFError, zlib.error) as error:
     raise errors.InputError(
       f"--word_vectors={path}: not a word2vec file ({error}); expected a first line "
-      "'<words> <dimension>', then each word with its values, as text or binary, plain or gzipped"
+      "'<words> <dimension>', then each word with its values, as text or binary, plain or gzipped; "
+      "or the .safetensors file that --mode=word2vec writes"
     ) from None
-  return WordVectors(tuple(rows), vectors)
+  return WordVectors(words, vectors)
+
+
+def _load_word2vec(
+  path: str | os.PathLike, wanted: frozenset[str] | None
+) -> tuple[tuple[str, ...], np.ndarray]:
+  rows: dict[str, int] = {}
+  data = bytearray()  # Grows with what is kept, not with what the first line promises.
+  with _open(path) as file:
+    count, dimension = _read_header(file)
+    for word, row in _read_rows(file, count, dimension):
+      if word not in rows and (wanted is None or word in wanted):
+        rows[word] = len(rows)
+        data += np.asarray(row, np.float32).tobytes()
+  return tuple(rows), np.frombuffer(data, np.float32).reshape(len(rows), dimension)
 
 
 def _open(path: str | os.PathLike) -> io.BufferedIOBase:
@@ -200,6 +210,12 @@ def save(path: str | os.PathLike, word_vectors: WordVectors) -> None:
   keyed.add_vectors(list(word_vectors.words), word_vectors.vectors)
   # gensim sorts by count, and warns where there is none: zeros keep the order.
   keyed.allocate_vecattrs(["count"], [np.int64])
+  save_keyed(path, keyed)
+
+
+def save_keyed(path: str | os.PathLike, keyed: gensim.models.KeyedVectors) -> None:
+  """Writes gensim's vectors in word2vec's binary format, the most frequent words first; what was
+  there stays if that fails."""
   part = f"{path}.part"
   try:
     keyed.save_word2vec_format(part, binary=True)

@@ -1,0 +1,143 @@
+"""A part of a split: the images of one class of a labels file, those that a list names, or those
+whose captions have one of some words. Sections (3) "VGG16 on flickr30k" of the report: class 3 of
+the mixture, and people and dogs.
+
+A labels file is a CSV with the header image,class, as `--mode=cluster` leaves it.
+"""
+
+from __future__ import annotations
+
+import collections
+import csv
+import dataclasses
+import logging
+import os
+import re
+
+import numpy as np
+from jaxtyping import Bool, Int
+
+from t2i_jax import errors
+from t2i_jax.data import captions, datasets
+
+log = logging.getLogger(__name__)
+
+LEAST_IMAGES = 10  # of a subset that is trained on
+_HEADER = ["image", "class"]
+
+
+def write_labels(path: str | os.PathLike, names: list[str], classes: Int[np.ndarray, "n"]) -> None:
+  """Writes a labels file, under a temporary name that is then changed."""
+  part = f"{os.fspath(path)}.part"
+  with open(part, "w", encoding="utf8", newline="") as file:
+    csv.writer(file).writerows([_HEADER, *zip(names, classes.tolist())])
+  os.replace(part, path)
+
+
+def write_names(path: str | os.PathLike, names: list[str]) -> None:
+  """Writes a list of images, as `choose` reads it; safe as `write_labels` is."""
+  part = f"{os.fspath(path)}.part"
+  with open(part, "w", encoding="utf8") as file:
+    file.writelines(f"{name}\n" for name in names)
+  os.replace(part, path)
+
+
+def choose(examples: datasets.Examples, subset: str, words: str) -> Bool[np.ndarray, "n"]:
+  """Which images belong to `--subset` and `--subset_words`, each where it is not empty.
+
+  subset: LABELS_FILE:CLASS, or a text file with an image's name a line, its folders left out or
+  not. words: separated by commas; an image belongs if one of its captions has one of them.
+
+  Raises InputError when a file cannot be read, has no such class, or too few images remain.
+  """
+  chosen = np.ones(len(examples.names), bool)
+  if subset:
+    chosen &= _named(examples.names, subset)
+  if words:
+    chosen &= _with_words(examples, words)
+  flags = [f"--subset={subset}"] * bool(subset) + [f"--subset_words={words}"] * bool(words)
+  if flags and chosen.sum() < LEAST_IMAGES:
+    raise errors.InputError(
+      f"{' '.join(flags)}: {chosen.sum()} of the {len(chosen)} images are too few to train on; "
+      f"choose at least {LEAST_IMAGES}, perhaps of another --train_split"
+    )
+  return chosen
+
+
+def restrict(examples: datasets.Examples, chosen: Bool[np.ndarray, "n"]) -> datasets.Examples:
+  """The chosen images with all their captions, in the same order."""
+  rows = np.flatnonzero(chosen[examples.caption_image])
+  place = np.cumsum(chosen) - 1
+  return dataclasses.replace(
+    examples,
+    images_u8=examples.images_u8[chosen],
+    names=[name for name, is_chosen in zip(examples.names, chosen) if is_chosen],
+    labels=examples.labels[chosen],
+    captions=[examples.captions[i] for i in rows],
+    caption_image=place[examples.caption_image[rows]].astype(np.int32),
+    attributes={name: values[chosen] for name, values in examples.attributes.items()},
+    named={name: values[rows] for name, values in examples.named.items()},
+  )
+
+
+def _named(names: list[str], subset: str) -> Bool[np.ndarray, "n"]:
+  """The images that the file, or its class, names."""
+  path, own_class = subset, None
+  if not os.path.exists(path) and (match := re.fullmatch(r"(.+):(\d+)", subset)):
+    path, own_class = match[1], int(match[2])
+  lines = _lines(path, subset)
+  if own_class is not None:
+    listed = _of_class(lines, own_class, subset)
+  elif lines and next(csv.reader(lines[:1])) == _HEADER:
+    raise errors.InputError(
+      f"--subset={subset}: a labels file; give a class of it too, --subset={subset}:3"
+    )
+  else:
+    listed = {line.strip() for line in lines} - {""}
+  # A name without its folders will do where only one image has it.
+  shared = collections.Counter(name.rsplit("/", 1)[-1] for name in names)
+  short = [name.rsplit("/", 1)[-1] for name in names]
+  chosen = [n in listed or (s in listed and shared[s] == 1) for n, s in zip(names, short)]
+  log.info("%s: %d names, %d of them of this split", subset, len(listed), sum(chosen))
+  return np.array(chosen, bool)
+
+
+def _lines(path: str, subset: str) -> list[str]:
+  try:
+    with open(path, encoding="utf-8-sig") as file:
+      return file.read().splitlines()
+  except (OSError, UnicodeDecodeError) as error:
+    raise errors.InputError(
+      f"--subset={subset}: cannot be read ({error}); give LABELS_FILE:CLASS, or a text file with "
+      "an image's name a line"
+    ) from None
+
+
+def _of_class(lines: list[str], own_class: int, subset: str) -> set[str]:
+  rows = list(csv.reader(lines))
+  if not rows or rows[0] != _HEADER or not all(len(row) == 2 for row in rows):
+    raise errors.InputError(
+      f"--subset={subset}: no labels file; it must begin with the line image,class"
+    )
+  classes = sorted({value for _, value in rows[1:]}, key=lambda v: (len(v), v))
+  if str(own_class) not in classes:
+    raise errors.InputError(
+      f"--subset={subset}: no image has that class; there are {', '.join(classes)}"
+    )
+  return {name for name, value in rows[1:] if value == str(own_class)}
+
+
+def _with_words(examples: datasets.Examples, words: str) -> Bool[np.ndarray, "n"]:
+  """The images one of whose captions has one of the words."""
+  wanted = [captions.clean(word) for word in words.split(",")]
+  if any(len(word) != 1 for word in wanted):
+    raise errors.InputError(
+      f"--subset_words={words}: single words separated by commas, such as person,dog"
+    )
+  having = {word: np.zeros(len(examples.names), bool) for (word,) in wanted}
+  for caption, image in zip(examples.captions, examples.caption_image.tolist()):
+    for word in having.keys() & set(captions.clean(caption)):
+      having[word][image] = True
+  told = ", ".join(f"{word} {int(images.sum())}" for word, images in having.items())
+  log.info("images with a caption that has the word: %s", told)
+  return np.any(list(having.values()), axis=0)

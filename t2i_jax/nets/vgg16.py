@@ -1,0 +1,71 @@
+"""VGG16: images become the outputs of one of its three fully connected layers.
+
+Simonyan & Zisserman 2015, https://arxiv.org/abs/1409.1556, configuration D; section "VGG16 on
+flickr30k" of the report. 138,357,544 parameters.
+"""
+
+from __future__ import annotations
+
+from typing import Literal
+
+import flax.linen as nn
+import jax
+import jax.numpy as jnp
+from jaxtyping import Array, Float, UInt8
+
+SIDE = 224
+Layer = Literal["fc6", "fc7", "fc8"]
+Publisher = Literal["torchvision", "keras"]
+# Mean and standard deviation of ImageNet's red, green and blue, of pixels in [0, 1].
+_TORCHVISION = ((0.485, 0.456, 0.406), (0.229, 0.224, 0.225))
+# Mean of its blue, green and red, in [0, 255]: the paper's own, which Caffe and Keras kept.
+_KERAS = (103.939, 116.779, 123.68)
+
+
+class VGG16(nn.Module):
+  """Prepared images (`prepare`) become features: five blocks of 3x3 convolutions, each followed by
+  ReLU and a block by 2x2 max pooling, then three fully connected layers.
+
+  `fc6` and `fc7` are after ReLU; `fc8` are the logits of the classes, as is. Training's dropout is
+  not there. The layers have the names of Keras's files.
+  """
+
+  blocks: tuple[tuple[int, int], ...] = ((2, 64), (2, 128), (3, 256), (3, 512), (3, 512))
+  hidden: int = 4096
+  classes: int = 1000
+
+  @nn.compact
+  def __call__(self, images: Float[Array, "n h w 3"], layer: Layer = "fc7") -> Float[Array, "n d"]:
+    full = jax.lax.Precision.HIGHEST  # on every device: the features must not depend on it
+    x = images
+    for b, (convolutions, width) in enumerate(self.blocks, 1):
+      for c in range(1, convolutions + 1):
+        x = nn.relu(nn.Conv(width, (3, 3), precision=full, name=f"block{b}_conv{c}")(x))
+      x = nn.max_pool(x, (2, 2), (2, 2))
+    x = x.reshape(len(x), -1)
+    widths = {"fc6": self.hidden, "fc7": self.hidden, "fc8": self.classes}
+    for own, name in (("fc6", "fc1"), ("fc7", "fc2"), ("fc8", "predictions")):
+      x = nn.Dense(widths[own], precision=full, name=name)(x)
+      x = x if own == "fc8" else nn.relu(x)
+      if own == layer:
+        break
+    return x
+
+
+def prepare(
+  images_u8: UInt8[Array, "n h w 3"], publisher: Publisher, side: int = SIDE
+) -> Float[Array, "n s s 3"]:
+  """Pixels as the publisher of the weights trained with them, images of another size resized
+  bilinearly.
+
+  torchvision: red, green and blue in [0, 1], less the mean, over the standard deviation. keras
+  (Caffe's weights): blue, green and red in [0, 255], less the mean.
+  """
+  shape = (len(images_u8), side, side, 3)
+  pixels = images_u8.astype(jnp.float32)
+  if images_u8.shape != shape:
+    pixels = jax.image.resize(pixels, shape, "bilinear", precision=jax.lax.Precision.HIGHEST)
+  if publisher == "torchvision":
+    mean, deviation = jnp.array(_TORCHVISION)
+    return (pixels / 255.0 - mean) / deviation
+  return pixels[..., ::-1] - jnp.array(_KERAS)

@@ -1,0 +1,192 @@
+"""A corpus of text: a file or a folder of them -> sentences, each the list of its words.
+
+Files are text or Wikipedia dumps, plain or packed (.bz2, .xz, .gz), told from their content. They
+are streamed: what is held does not grow with the corpus. For reading S1 of the report.
+"""
+
+from __future__ import annotations
+
+import bz2
+import collections
+import concurrent.futures
+import dataclasses
+import functools
+import gzip
+import io
+import lzma
+import multiprocessing
+import os
+import pathlib
+import signal
+import zlib
+from collections.abc import Iterable, Iterator
+from xml.etree import ElementTree
+
+import tqdm
+from gensim.corpora import wikicorpus
+
+from t2i_jax import errors
+from t2i_jax.data import captions
+
+LONGEST = 10_000  # words; gensim's training passes over the rest of a longer sentence
+
+_OPENERS = ((b"BZh", bz2.open), (b"\xfd7zXZ\x00", lzma.open), (b"\x1f\x8b", gzip.open))
+_BROKEN = (OSError, EOFError, UnicodeError, lzma.LZMAError, zlib.error, ElementTree.ParseError)
+_DUMP, _PAGE, _PAGE_END, _DUMP_END = b"<mediawiki", b"<page>", b"</page>", b"</mediawiki>"
+_ARTICLES = ("0",)  # the namespace of articles in a dump
+_AT_ONCE = 1 << 18  # characters of a line, bytes of a dump
+_AHEAD = 2  # pieces of a dump in work or waiting, for each worker
+_BAR_EVERY = 1000  # sentences
+
+
+@dataclasses.dataclass(kw_only=True)
+class Corpus:
+  """Sentences of the file or the files below the folder `path`, the same at every iteration.
+
+  Text: a sentence is a line, and its words are `captions.clean`'s, so that a caption's words find
+  their vectors. This differs from gensim's tokeniser for Wikipedia, which reads dumps: gensim drops
+  words of one letter (so "a" is none) and of more than 15, digits, and what is behind an
+  underscore at a word's begin, and it splits "5-petaled" and "it's". Lines that begin or end a
+  `<doc>` are extraction marks and are skipped.
+
+  A dump: a sentence is an article, as in gensim's WikiCorpus: no redirects, no pages beside the
+  articles, none under 50 words. `workers` processes read it, in the order of the file; with one
+  worker it is read in this process.
+
+  Sentences of more than `LONGEST` words come in pieces.
+
+  Raises InputError where there is no such file, and, while it is read, for files that are cut off,
+  damaged or not in UTF-8.
+  """
+
+  path: str
+  workers: int = 1
+  progress: bool = True
+  label: str = "corpus"  # of the progress bar
+
+  def __post_init__(self):
+    if not self.files:
+      what = "the folder holds no files" if os.path.isdir(self.path) else "there is no such file"
+      raise errors.InputError(
+        f"--corpus={self.path}: {what}; give a Wikipedia dump (.xml.bz2), a text file (plain, .xz, "
+        ".bz2 or .gz) or a folder of them"
+      )
+
+  @functools.cached_property
+  def files(self) -> tuple[tuple[pathlib.Path, int], ...]:
+    """Path and size in bytes of each file, sorted by path; hidden ones are left out."""
+    path = pathlib.Path(self.path).expanduser()
+    below = [file.relative_to(path).parts for file in path.rglob("*")] if path.is_dir() else [()]
+    shown = (parts for parts in sorted(below) if not any(part.startswith(".") for part in parts))
+    found = (path.joinpath(*parts) for parts in shown)
+    return tuple((file, file.stat().st_size) for file in found if file.is_file())
+
+  def __iter__(self) -> Iterator[list[str]]:
+    total, before = sum(size for _, size in self.files), 0
+    with tqdm.tqdm(
+      total=total, desc=self.label, unit="B", unit_scale=True, mininterval=1.0,
+      disable=not self.progress,
+    ) as bar:  # fmt: skip
+      for path, size in self.files:
+        try:
+          with open(path, "rb") as packed:
+            for i, words in enumerate(_sentences(packed, self.workers)):
+              if i % _BAR_EVERY == 0:
+                bar.update(before + packed.tell() - bar.n)
+              yield words
+        except _BROKEN as error:
+          raise errors.InputError(
+            f"--corpus={path}: cut off, damaged, or neither UTF-8 text nor a dump ({error}); get "
+            "it again, or convert it to UTF-8"
+          ) from None
+        before += size
+        bar.update(before - bar.n)
+
+
+def _sentences(packed: io.BufferedIOBase, workers: int) -> Iterator[list[str]]:
+  """The sentences of one file, none empty and none too long."""
+  begin = packed.read(max(len(magic) for magic, _ in _OPENERS))
+  packed.seek(0)
+  opener = next((opener for magic, opener in _OPENERS if begin.startswith(magic)), None)
+  file = opener(packed, "rb") if opener else packed
+  if _DUMP in file.peek(len(_DUMP))[:1024]:
+    texts = (text.split() for text in _articles(_pieces(file), workers))
+  else:
+    texts = map(captions.clean, _lines(io.TextIOWrapper(file, encoding="utf8")))
+  for words in texts:
+    for start in range(0, len(words), LONGEST):
+      yield words[start : start + LONGEST]
+
+
+def _lines(file: io.TextIOBase) -> Iterator[str]:
+  """The lines but for marks; one without an end, as in text8, is cut between words."""
+  left = ""
+  while piece := file.readline(_AT_ONCE):
+    line, left = left + piece, ""
+    if len(piece) == _AT_ONCE and not piece.endswith("\n"):
+      whole, _, rest = line.rpartition(" ")
+      line, left = (whole, rest) if whole else (line, "")
+    if not line.startswith(("<doc ", "</doc>")):
+      yield line
+  yield left
+
+
+def _pieces(file: io.BufferedIOBase) -> Iterator[bytes]:
+  """Small dumps: the head of `file` with some of its pages.
+
+  gensim's reader keeps an empty element for every page it has read, which adds up in a dump of
+  twenty million; and pieces can be read by several processes.
+  """
+  head = buffer = b""
+  while chunk := file.read(_AT_ONCE):
+    buffer += chunk
+    if not head:
+      head, page, rest = buffer.partition(_PAGE)
+      if not page:
+        head = b""
+        continue
+      buffer = page + rest
+    end = buffer.rfind(_PAGE_END) + len(_PAGE_END)
+    if end >= len(_PAGE_END):
+      yield head + buffer[:end] + _DUMP_END
+      buffer = buffer[end:]
+  if _PAGE in buffer:
+    raise EOFError("it ends within a page")
+
+
+def _articles(pieces: Iterable[bytes], workers: int) -> Iterator[str]:
+  """The articles' words, joined by spaces, in the order of the dump."""
+  if workers == 1:
+    for piece in pieces:
+      yield from _read_piece(piece)
+    return
+  # Not forked from this process: this runs beside the threads that train.
+  methods = multiprocessing.get_all_start_methods()
+  context = multiprocessing.get_context("forkserver" if "forkserver" in methods else "spawn")
+  context.set_forkserver_preload([__name__])  # else each process of each pass imports gensim
+  with concurrent.futures.ProcessPoolExecutor(
+    workers, context, initializer=_leave_interrupts
+  ) as pool:
+    waiting = collections.deque()
+    for piece in pieces:
+      waiting.append(pool.submit(_read_piece, piece))
+      if len(waiting) > _AHEAD * workers:
+        yield from waiting.popleft().result()
+    for done in waiting:
+      yield from done.result()
+
+
+def _leave_interrupts():
+  """Ctrl-C is for the process that started this one."""
+  signal.signal(signal.SIGINT, signal.SIG_IGN)
+
+
+def _read_piece(piece: bytes) -> list[str]:
+  """What gensim's WikiCorpus makes of these pages."""
+  articles = []
+  for title, text, page in wikicorpus.extract_pages(io.BytesIO(piece), _ARTICLES):
+    if text and not title.startswith(tuple(f"{n}:" for n in wikicorpus.IGNORED_NAMESPACES)):
+      words, _, _ = wikicorpus.process_article((text, title, page))
+      if len(words) >= wikicorpus.ARTICLE_MIN_WORDS:
+        articles.append(" ".join(words))
+  return articles
