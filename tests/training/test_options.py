@@ -243,7 +243,9 @@ CHANGED = {
 }
 
 
-@pytest.mark.parametrize(("option", "networks"), CHANGED.items(), ids=str)
+@pytest.mark.parametrize(
+  ("option", "networks"), CHANGED.items(), ids=["=".join(map(str, option)) for option in CHANGED]
+)
 def test_an_option_changes_the_networks_that_it_is_about_and_no_other(option, networks):
   def shapes(config):
     made = networks_lib.build(config), state_lib.make_optimizers(config)
