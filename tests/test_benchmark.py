@@ -15,13 +15,13 @@ def test_operations_of_the_report_s_network_by_hand():
   products = 400 * 64 * 256 + 64 * 25 * 256 * 128 + 256 * 25 * 128 * 64 + 1024 * 25 * 64 * 3
   assert parts["generator"] == 2 * products
   # Four gates, each from 3 channels of the image and 3 of the memory, at 64x64 with 5x5.
-  assert parts["convlstm"] == 2 * 4096 * 25 * (3 + 3) * 12
+  assert parts["recurrence"] == 2 * 4096 * 25 * (3 + 3) * 12
   assert parts["head"] == 2 * 2 * 4096 * 25 * 3 * 3
   products = 1024 * 25 * 3 * 64 + 256 * 25 * 64 * 128 + 64 * 25 * 128 * 256
   assert parts["discriminator"] == 2 * (products + 16 * 25 * 256 * 512 + 16 * 512)
   # G and the recurrence forward and back for 25 words; D forward and back on 24 fake and 24 real
   # images, and for the generator's sake on 24 fakes without its kernels' gradients.
-  drawing = 3 * 25 * sum(parts[name] for name in ("generator", "convlstm", "head"))
+  drawing = 3 * 25 * sum(parts[name] for name in ("generator", "recurrence", "head"))
   expected = drawing + parts["discriminator"] * 24 * (3 + 3 + 2)
   assert costs.of_caption(config, 25).flops == expected
 
