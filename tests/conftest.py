@@ -1,12 +1,21 @@
 """Shapes in annotations are checked while the tests run; a tiny run that several tests share."""
 
+import atexit
 import os
+import shutil
+import tempfile
 
 # Toy networks: what is saved in compiling is more than what is lost in running.
 os.environ["XLA_FLAGS"] = (
   os.environ.get("XLA_FLAGS", "")
   + " --xla_backend_optimization_level=0 --xla_llvm_disable_expensive_passes=true"
 )
+
+# A run that goes on, or is drawn from, need not compile again what an earlier test has compiled.
+_compiled = tempfile.mkdtemp(prefix="t2i_jax_compiled_")
+atexit.register(shutil.rmtree, _compiled, ignore_errors=True)
+os.environ["JAX_COMPILATION_CACHE_DIR"] = _compiled
+os.environ["JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS"] = "0.2"
 
 import jaxtyping
 

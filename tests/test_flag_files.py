@@ -5,7 +5,6 @@ import dataclasses
 import json
 import pathlib
 
-import jax
 import pytest
 
 from t2i_jax import flags, main
@@ -22,20 +21,6 @@ EXPERIMENTS = [name for name in FILES if name != CLUSTERS]
 @pytest.fixture(autouse=True)
 def in_the_project(monkeypatch):
   monkeypatch.chdir(ROOT)  # the files name report.flags from here
-
-
-@pytest.fixture(scope="module")
-def compiled(tmp_path_factory):
-  """Going on with a run, and another run of the same network, need not compile again."""
-  before = (
-    jax.config.jax_compilation_cache_dir,
-    jax.config.jax_persistent_cache_min_compile_time_secs,
-  )
-  jax.config.update("jax_compilation_cache_dir", str(tmp_path_factory.mktemp("compiled")))
-  jax.config.update("jax_persistent_cache_min_compile_time_secs", 0.1)
-  yield
-  jax.config.update("jax_compilation_cache_dir", before[0])
-  jax.config.update("jax_persistent_cache_min_compile_time_secs", before[1])
 
 
 def _config(name, *words):
@@ -110,7 +95,7 @@ def test_ancestor_and_small_go_with_every_experiment():
 
 @pytest.mark.slow
 @pytest.mark.parametrize("name", EXPERIMENTS)
-def test_every_experiment_trains_goes_on_and_draws(name, compiled, tmp_path, data_dir):
+def test_every_experiment_trains_goes_on_and_draws(name, tmp_path, data_dir):
   shape = [f"--flagfile={FOLDER / name}.flags", "--flagfile=launch/flags/toy.flags"]
   words = ["t2i_jax", *shape, f"--workdir={tmp_path}", f"--data_dir={data_dir}"]
   assert main.main([*words, "--steps=2"]) == 0
