@@ -4,6 +4,7 @@ checkpoint's record all come from this dataclass. No absl here; flags.py makes t
 from __future__ import annotations
 
 import dataclasses
+import functools
 import typing
 from typing import Any, Literal
 
@@ -265,6 +266,7 @@ class Config:
     config_checks.check_together(self)
 
 
+@functools.cache
 def fields() -> list[tuple[dataclasses.Field, Any]]:
   """Each field of Config with its type."""
   kinds = typing.get_type_hints(Config)

@@ -12,9 +12,10 @@ os.environ["XLA_FLAGS"] = (
 )
 
 # A run that goes on, or is drawn from, need not compile again what an earlier test has compiled.
-_compiled = tempfile.mkdtemp(prefix="t2i_jax_compiled_")
-atexit.register(shutil.rmtree, _compiled, ignore_errors=True)
-os.environ["JAX_COMPILATION_CACHE_DIR"] = _compiled
+if "PYTEST_XDIST_WORKER" not in os.environ:  # which has it from the process that started it
+  _compiled = tempfile.mkdtemp(prefix="t2i_jax_compiled_")
+  atexit.register(shutil.rmtree, _compiled, ignore_errors=True)
+  os.environ["JAX_COMPILATION_CACHE_DIR"] = _compiled
 os.environ["JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS"] = "0.2"
 
 import jaxtyping

@@ -82,6 +82,7 @@ def _images(config, state, batch):
   return networks_lib.draw(networks, state.variables(), batch.words, batch.packed, True)[0]
 
 
+@pytest.mark.slow
 def test_a_gnn_of_its_own_has_statistics_of_the_last_words_places():
   _, before, after, _, _ = _step(bn_statistics="per_word", share_gnn=False)
   for name, places in (("gnn", [1, 2, 3]), ("generator", [0, 1, 2])):  # of captions of 3, 2, 4
@@ -95,7 +96,8 @@ def test_a_gnn_of_its_own_has_statistics_of_the_last_words_places():
     assert moved and all(found == set(places) for found in moved), (name, moved)
 
 
-@pytest.mark.parametrize("statistics", ["joint", pytest.param("per_word", marks=pytest.mark.slow)])
+@pytest.mark.slow
+@pytest.mark.parametrize("statistics", ["joint", "per_word"])
 def test_both_layouts_are_the_same_step(statistics):
   """C7: images, gradients and running statistics."""
   a = _step(bn_statistics=statistics)
@@ -155,6 +157,7 @@ def test_blurry_fakes_are_their_share_of_d_s_loss_and_none_of_g_s():
   assert abs(float(metrics["d/loss"] - plain[3]["d/loss"])) > 1e-3
 
 
+@pytest.mark.slow
 def test_minibatches_in_turn_are_g_s_update_and_then_d_s():
   config, before, after, metrics, (first, second) = _step(updates="alternating")
   networks = networks_lib.build(config)
