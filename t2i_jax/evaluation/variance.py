@@ -41,14 +41,19 @@ def score(
   rng, order = np.random.default_rng(_SEED), np.lexsort((position, caption))
   reduced, caption, word, position = (x[order] for x in (reduced, caption, word, position))
   follows = np.flatnonzero(caption[1:] == caption[:-1]) + 1
-  pairs = {"neighbour_distance": (follows, follows - 1), "caption_distance": _pairs(position, rng)}
+  places = _pairs(position, rng)
   shuffled = rng.permutation(len(real))
   level = float(_distance(real[shuffled], real[np.roll(shuffled, 1)]).mean())
-  found: dict[str, Any] = {}
-  for name, (a, b) in pairs.items():
-    if len(a):
-      scored = intervals.of_means(_distance(reduced[a], reduced[b]), caption[a])
-      found[name] = {**scored.as_json(), "real": float(f"{level:.6g}")}
+  scored = {}
+  if len(follows):
+    apart = _distance(reduced[follows], reduced[follows - 1])
+    scored["neighbour_distance"] = intervals.of_means(apart, caption[follows])
+  if len(places[0]):
+    a, b = places
+    scored["caption_distance"] = _mean(_distance(reduced[a], reduced[b]), caption[a], caption[b])
+  found: dict[str, Any] = {
+    name: {**one.as_json(), "real": float(f"{level:.6g}")} for name, one in scored.items()
+  }
   groups = {"caption": caption, "word": word, "position": position}
   block = _deal(caption, rng)
   for name, group in groups.items():
@@ -65,6 +70,14 @@ def _pairs(position, rng) -> tuple[Int[np.ndarray, "k"], Int[np.ndarray, "k"]]:
       a.append(at)
       b.append(np.roll(at, 1))
   return (np.concatenate(a), np.concatenate(b)) if a else (np.zeros(0, int), np.zeros(0, int))
+
+
+def _mean(distance, caption_a, caption_b) -> intervals.Score:
+  """The mean over pairs of captions. Each pair counts for both: as one of the first alone, the
+  interval would be half as wide as it should be where captions are what makes the difference."""
+  value = float(distance.mean(dtype=np.float64))
+  influences = np.tile(2 * (distance - value), 2).astype(np.float64)
+  return intervals.of_influences(value, [influences], [np.concatenate([caption_a, caption_b])])
 
 
 def _distance(a: UInt8[np.ndarray, "k d"], b: UInt8[np.ndarray, "k d"]) -> Float[np.ndarray, "k"]:
@@ -86,21 +99,28 @@ def explained(
   https://doi.org/10.1073/pnas.21.9.554). Thousands of groups of a few images explain much by
   chance; of this share chance explains 0. NaN where no group has two images.
 
+  Chance is that of images dealt to groups at random. A group is rather more alike than that to
+  others where each has the same mixture of something else that matters: then the share may fall
+  below 0, for captions of t words down to -1 / (t - 1).
+
   The interval is a delete-block jackknife's, over `block`."""
   names, number = np.unique(group, return_inverse=True)
-  sums, counts, square = _sums(reduced, number, len(names))
+  # Around their mean: the difference of two large sums would lose what little nearly equal images
+  # differ.
+  mean = reduced.mean(0, dtype=np.float64).astype(np.float32)
+  sums, counts, square = _sums(reduced, mean, number, len(names))
   without = []
   for i in range(block.max() + 1):
     rows = block == i
-    parts = _sums(reduced[rows], number[rows], len(names))
+    parts = _sums(reduced[rows], mean, number[rows], len(names))
     without.append(_share(sums - parts[0], counts - parts[1], square - parts[2]))
   value = _share(sums, counts, square)
   return intervals.of_jackknife(value, np.array(without))
 
 
-def _sums(reduced, number, groups: int) -> tuple[np.ndarray, np.ndarray, float]:
-  """Each group's sum f64[g d] and count, and the sum of all squares."""
-  x = (reduced.astype(np.float32) - 127.5) / 127.5
+def _sums(reduced, mean, number, groups: int) -> tuple[np.ndarray, np.ndarray, float]:
+  """Each group's sum f64[g d] and count, and the sum of all squares; of differences from `mean`."""
+  x = reduced.astype(np.float32) - mean
   ones, columns = np.ones(len(x), np.float32), np.arange(len(x))
   member = scipy.sparse.csr_array((ones, (number, columns)), shape=(groups, len(x)))
   square = float(np.einsum("md,md->", x, x, dtype=np.float64))

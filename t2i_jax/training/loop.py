@@ -175,7 +175,9 @@ def _run(
     len(corpus.ids), config.batch_size, steps.minibatch_count(config), config.seed
   )
   show = _picture_writer(config, corpus, networks, resident.table, writer)
-  window, last, pending, began, looks = [], {}, None, None, collapse.Looks()
+  window, last, pending, began = [], {}, None, None
+  before = metrics_lib.read(config.workdir)  # Looks before the checkpoint count as well.
+  looks = collapse.Looks(line["g/diversity"] for line in before if "g/diversity" in line)
   seen: dict[str, float] = {}
 
   def fetch(beside: Mapping[str, float] | None = None):

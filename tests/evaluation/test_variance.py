@@ -94,6 +94,46 @@ def test_the_interval_covers_the_share_of_other_captions():
   assert 50 <= covered <= 60
 
 
+def test_the_interval_covers_the_distance_of_other_captions():
+  """Some captions have odd images: who is in a pair makes more difference than its place."""
+  rng = np.random.default_rng(3)
+  places = 10
+
+  def draw(captions):
+    odd = np.where(rng.random(captions) < 0.2, 3.0, 1.0)
+    own = rng.normal(size=(captions, 40)) * 12 * odd[:, None]
+    caption, position = np.arange(captions).repeat(places), np.tile(np.arange(places), captions)
+    reduced = _reduced(own[caption] + rng.normal(size=(len(caption), 40)) * 3)
+    a, b = variance._pairs(position, rng)
+    return variance._distance(reduced[a], reduced[b]), caption[a], caption[b]
+
+  truth = draw(3000)[0].mean()
+  scored = [variance._mean(*draw(100)) for _ in range(60)]
+  assert 53 <= sum(one.low <= truth <= one.high for one in scored) <= 60
+
+
+def test_images_that_are_nearly_one_have_their_shares_all_the_same():
+  rng = np.random.default_rng(4)
+  caption, position = np.arange(1000).repeat(8), np.tile(np.arange(8), 1000)
+  own = (rng.random((1000, 100)) < 0.02)[caption]
+  rare = rng.random((len(caption), 100)) < 0.02
+  reduced = (rng.integers(0, 250, 100) + own + rare).astype(np.uint8)
+  for group in (caption, position):
+    one = variance.explained(reduced, group, variance._deal(caption, rng))
+    assert one.value == pytest.approx(_epsilon_squared(reduced, group), abs=2e-5)
+  # Of one image for all there is nothing to share out.
+  same = np.tile(reduced[:1], (len(reduced), 1))
+  assert np.isnan(variance.explained(same, caption, variance._deal(caption, rng)).value)
+
+
+def test_what_every_caption_has_alike_makes_its_share_negative():
+  position = np.tile(np.arange(5), 2000)
+  reduced = _reduced(np.random.default_rng(5).normal(size=(5, 100))[position] * 20)
+  caption = np.arange(2000).repeat(5)
+  one = variance.explained(reduced, caption, position)
+  assert one.value == pytest.approx(-1 / 4, abs=1e-3)
+
+
 @pytest.mark.parametrize("side", [16, 32, 48])
 def test_reducing_averages_squares_and_keeps_what_is_coarse(side):
   coarse = np.random.default_rng(0).integers(0, 256, (3, 16, 16, 3)).astype(np.uint8)

@@ -32,6 +32,13 @@ def test_a_collapse_is_two_looks_in_a_row_and_said_once():
   assert state == [False, False, False, True, True, False, False, True]
 
 
+def test_looks_go_on_from_those_of_before():
+  assert collapse.Looks([0.5, 0.02]).add(0.03)
+  assert not collapse.Looks([0.02, None]).add(0.03)
+  again = collapse.Looks([0.02, 0.03])
+  assert again.has_collapsed and not again.add(0.01)
+
+
 def test_the_warning_says_what_d_and_the_gradients_do():
   metrics = {"d/real_probability": 0.987, "g/gradient_norm": 12.3456, "g/loss": 5.0}
   text = collapse.describe(0.0213, metrics)

@@ -150,6 +150,7 @@ def test_a_collapse_is_told_and_may_end_the_run(command, tmp_path):
   assert (command.json["step"], command.json["collapsed"]) == (2, True)
   config, step = checkpoints.read_config(tmp_path)
   assert loop.has_stopped(config, step) and not loop.has_stopped(config, step + 1)
-  # Without the flag it goes on.
+  # Without the flag it goes on; the looks of before count, so that it is not told once more.
   command(*words)
+  assert "the run has collapsed" not in command.err
   assert command.json["step"] == 5 and "collapsed" not in command.json
