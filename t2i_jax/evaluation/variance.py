@@ -19,6 +19,7 @@ from t2i_jax.evaluation import intervals
 
 _SIDE = 16
 _BLOCKS = 40
+_AT_ONCE = 8192  # images
 _SEED = 0
 
 
@@ -120,11 +121,14 @@ def explained(
 
 def _sums(reduced, mean, number, groups: int) -> tuple[np.ndarray, np.ndarray, float]:
   """Each group's sum f64[g d] and count, and the sum of all squares; of differences from `mean`."""
-  x = reduced.astype(np.float32) - mean
-  ones, columns = np.ones(len(x), np.float32), np.arange(len(x))
-  member = scipy.sparse.csr_array((ones, (number, columns)), shape=(groups, len(x)))
-  square = float(np.einsum("md,md->", x, x, dtype=np.float64))
-  return (member @ x).astype(np.float64), np.bincount(number, minlength=groups), square
+  sums, square = np.zeros((groups, reduced.shape[1])), 0.0
+  for first in range(0, len(reduced), _AT_ONCE):
+    x = reduced[first : first + _AT_ONCE].astype(np.float32) - mean
+    where = number[first : first + _AT_ONCE], np.arange(len(x))
+    member = scipy.sparse.csr_array((np.ones(len(x), np.float32), where), shape=(groups, len(x)))
+    sums += member @ x
+    square += float(np.einsum("md,md->", x, x, dtype=np.float64))
+  return sums, np.bincount(number, minlength=groups), square
 
 
 def _share(sums: np.ndarray, counts: np.ndarray, square: float) -> float:
