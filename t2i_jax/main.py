@@ -22,17 +22,9 @@ from t2i_jax import errors, flags, memory
 
 
 def prepare(config: config_lib.Config, given: frozenset[str]) -> dict[str, Any]:
-  from t2i_jax.data import datasets
+  from t2i_jax.data import datasets, pipeline
 
-  prepared = datasets.prepare(
-    config.dataset,
-    data_dir=config.data_dir,
-    raw_dir=config.raw_dir,
-    image_size=config.image_size,
-    synthetic_images=config.synthetic_images,
-    crop=config.crop,
-    allow_missing=config.allow_missing,
-  )
+  prepared = datasets.prepare(config.dataset, **pipeline.dataset_settings(config))
   return {
     "dataset": prepared.dataset,
     "images": prepared.images,

@@ -8,7 +8,7 @@ import logging
 import os
 import zlib
 from collections.abc import Callable
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import grain
 import numpy as np
@@ -58,16 +58,22 @@ def load_examples(
   config: config_lib.Config, split: str, image_size: int | None = None
 ) -> datasets.Examples:
   """The split as the flags name it, in --image_size or another size."""
-  return datasets.load(
-    config.dataset,
-    split,
-    data_dir=config.data_dir,
-    raw_dir=config.raw_dir or None,
-    image_size=image_size or config.image_size,
-    synthetic_images=config.synthetic_images,
-    crop=config.crop,
-    allow_missing=config.allow_missing,
-  )
+  settings = dataset_settings(config)
+  if image_size:
+    settings["image_size"] = image_size
+  return datasets.load(config.dataset, split, **settings)
+
+
+def dataset_settings(config: config_lib.Config) -> dict[str, Any]:
+  """What the flags say of `datasets.Settings`."""
+  return {
+    "data_dir": config.data_dir,
+    "raw_dir": config.raw_dir or None,
+    "image_size": config.image_size,
+    "synthetic_images": config.synthetic_images,
+    "crop": config.crop,
+    "allow_missing": config.allow_missing,
+  }
 
 
 def load_training_examples(

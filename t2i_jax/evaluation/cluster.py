@@ -127,7 +127,7 @@ def _networks(config: config_lib.Config, kind: str, examples: datasets.Examples)
   labels = zlib.crc32(np.ascontiguousarray(examples.labels))
   return [
     fitting.load_or_train(
-      _path(config, "cluster_classifier", examples),
+      fitting.kept_at(config, "cluster_classifier", examples.images_u8),
       features.Classifier,
       {
         "network": "cluster_classifier",
@@ -157,9 +157,10 @@ def _table(
         bar.update(len(block))
     return Table({"features": np.concatenate(blocks)})
 
-  own = _fingerprint(networks) + (f"-{config.vgg16_layer}" if config.vgg16_weights else "")
+  is_vgg16 = kind_of_features(config) == "vgg16"
+  own = _fingerprint(networks) + (f"-{config.vgg16_layer}" if is_vgg16 else "")
   origin = {"features": own, "images": _crc32(examples.images_u8)}
-  path = _path(config, f"features_{own}", examples)
+  path = fitting.kept_at(config, f"features_{own}", examples.images_u8)
   return fitting.load_or_train(path, Table, origin, look).variables["features"]
 
 
@@ -169,12 +170,6 @@ def _fingerprint(networks: list[Any]) -> str:
 
 def _crc32(images_u8: UInt8[np.ndarray, "n h w 3"]) -> str:
   return f"{zlib.crc32(np.ascontiguousarray(images_u8)):08x}"
-
-
-def _path(config: config_lib.Config, name: str, examples: datasets.Examples) -> str:
-  side = examples.images_u8.shape[1]
-  file = f"{config.dataset}_{side}px_{name}_{len(examples.names)}.msgpack"
-  return os.path.join(config.data_dir, "features", file)
 
 
 def class_table(captions: Int[np.ndarray, "k"], counts: Int[np.ndarray, "k"]) -> str:

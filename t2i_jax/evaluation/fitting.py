@@ -11,7 +11,7 @@ import functools
 import os
 import zlib
 from collections.abc import Callable, Iterator, Mapping
-from typing import Any, TypeVar
+from typing import TYPE_CHECKING, Any, TypeVar
 
 import flax.serialization
 import jax
@@ -19,7 +19,10 @@ import jax.numpy as jnp
 import numpy as np
 import optax
 import tqdm
-from jaxtyping import Array, Float, Int, Shaped
+from jaxtyping import Array, Float, Int, Shaped, UInt8
+
+if TYPE_CHECKING:
+  from t2i_jax import config as config_lib
 
 Variables = dict[str, Any]
 # (params, batch_stats, data, rows, key) -> (loss, new batch_stats)
@@ -138,6 +141,13 @@ def fingerprint(variables: Variables) -> str:
   ):
     crc = zlib.crc32(np.ascontiguousarray(leaf), zlib.crc32(path.encode(), crc))
   return f"{crc:08x}"
+
+
+def kept_at(config: config_lib.Config, name: str, images_u8: UInt8[np.ndarray, "n h w 3"]) -> str:
+  """Where `load_or_train` keeps what was made of these images of --dataset: below --data_dir."""
+  count, side = images_u8.shape[:2]
+  file = f"{config.dataset}_{side}px_{name}_{count}.msgpack"
+  return os.path.join(config.data_dir, "features", file)
 
 
 def load_or_train(

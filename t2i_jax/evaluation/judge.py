@@ -117,7 +117,10 @@ def make_judge(config: config_lib.Config, vectors: word2vec.WordVectors) -> Judg
   }
   nets = {
     name: fitting.load_or_train(
-      _path(config, name, pools[name]), kind, _origin(config, pools[name], name), make
+      fitting.kept_at(config, name, pools[name].images_u8),
+      kind,
+      _origin(config, pools[name], name),
+      make,
     )
     for name, (kind, make) in kinds.items()
   }
@@ -194,11 +197,6 @@ def _look_up(sentences, words: word2vec.WordVectors, max_words: int):
     found = [vocabulary.get(word, captions_lib.UNKNOWN_ID) for word in sentence[:max_words]]
     ids[row, : len(found)], length[row] = found, max(1, len(found))
   return ids, length
-
-
-def _path(config, name: str, pool: datasets.Examples) -> str:
-  file = f"{config.dataset}_{config.image_size}px_{name}_{len(pool.names)}.msgpack"
-  return os.path.join(config.data_dir, "features", file)
 
 
 def _origin(config, pool: datasets.Examples, name: str) -> dict[str, Any]:

@@ -24,7 +24,7 @@ from PIL import Image
 
 import t2i_jax
 from t2i_jax import errors
-from t2i_jax.reporting import ablation, contents, plots
+from t2i_jax.reporting import ablation, contents, plots, side_by_side
 from t2i_jax.reporting import pictures as pictures_lib
 from t2i_jax.reporting import runs as runs_lib
 
@@ -83,7 +83,7 @@ def _hold_side_by_side(
   record = ablation.as_json(runs, groups, tables)
   picture, captions, reason = None, None, ""
   try:
-    sheet, captions = ablation.draw_grid(runs, groups, given)
+    sheet, captions = side_by_side.draw_grid(runs, groups, given)
   except errors.InputError as error:
     reason = str(error)
     log.warning("no pictures side by side: %s", reason)

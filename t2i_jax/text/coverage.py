@@ -21,18 +21,9 @@ _TELLING = ("red", "purple", "petal", "flower", "rose", "stamen", "yellow", "lea
 def caption_words(config: config_lib.Config) -> collections.Counter[str]:
   """How often each word stands in the captions of --dataset, all splits; prepares it where that is
   not done. Raises InputError as `datasets.load` does."""
-  from t2i_jax.data import datasets  # takes seconds, and vectors alone do not need it
+  from t2i_jax.data import pipeline  # takes seconds, and vectors alone do not need it
 
-  examples = datasets.load(
-    config.dataset,
-    "all",
-    data_dir=config.data_dir,
-    raw_dir=config.raw_dir,
-    image_size=config.image_size,
-    synthetic_images=config.synthetic_images,
-    crop=config.crop,
-    allow_missing=config.allow_missing,
-  )
+  examples = pipeline.load_examples(config, "all")
   words = collections.Counter()
   for caption in examples.captions:
     words.update(captions.clean(caption))

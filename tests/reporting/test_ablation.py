@@ -13,7 +13,7 @@ import scipy.stats
 from PIL import Image
 
 from t2i_jax import errors, sampling
-from t2i_jax.reporting import ablation, contents, report, runs
+from t2i_jax.reporting import ablation, contents, report, runs, side_by_side
 from tests.reporting import test_report
 
 
@@ -233,4 +233,4 @@ def test_runs_on_other_data_are_not_put_side_by_side(trained, second, monkeypatc
 
   monkeypatch.setattr(sampling, "open_run", other_data)
   with pytest.raises(errors.InputError, match="data differ"):
-    ablation.draw_grid(found, groups, {"split": "train"})
+    side_by_side.draw_grid(found, groups, {"split": "train"})

@@ -8,7 +8,7 @@ import re
 import pytest
 from PIL import Image
 
-from t2i_jax.reporting import ablation, report
+from t2i_jax.reporting import report, side_by_side
 from tests.reporting import browser as browser_lib
 from tests.reporting import test_report
 
@@ -41,7 +41,7 @@ def page(tmp_path_factory):
   shown = {"columns": [markup, "real"], "captions": [markup], "split": markup}
   with pytest.MonkeyPatch.context() as patch:
     drawn = (Image.new("RGB", (900, 300)), shown)  # These runs have no checkpoints.
-    patch.setattr(ablation, "draw_grid", lambda *_: drawn)
+    patch.setattr(side_by_side, "draw_grid", lambda *_: drawn)
     report.make_report(test_report.make_two(folder), str(path))
   return path
 
