@@ -202,6 +202,7 @@ def _random_resident(config: config_lib.Config) -> batches_lib.Resident:
     image=jnp.arange(_CAPTIONS, dtype=jnp.int32),
     images_u8=jnp.asarray(rng.integers(0, 256, (_CAPTIONS, side, side, 3)), jnp.uint8),
     image_sums=jnp.asarray(rng.normal(size=(_CAPTIONS, config.embedding_dim)), jnp.float32),
+    images=_CAPTIONS,
   )
 
 

@@ -162,6 +162,9 @@ class Config:
   bn_statistics: Literal["joint", "per_word"] = knob(
     "joint", "the generator's batch norm: over all words together, or each word's place by itself"
   )
+  bn_devices: Literal["all", "each"] = knob(
+    "all", "batch norm with several devices: over the whole batch, or each device's part by itself"
+  )
   sampling_statistics: Literal["running", "batch"] = knob(
     "running", "batch norm when drawing: running statistics, or those of the batch", free=True
   )
@@ -228,6 +231,32 @@ class Config:
     "bench: a file of shares of the machine's limits to hold against; made when absent",
     free=True,
   )
+
+  # Where it is computed.
+  devices: int = knob(0, "how many devices take part; 0: all that JAX sees", low=0, free=True)
+  parameter_shards: int = knob(
+    1, "so many devices share one copy of parameters and optimizer states", low=1, free=True
+  )
+  placement: Literal["auto", "whole", "cut", "streamed"] = knob(
+    "auto",
+    "the images: all on each device, dealt among the devices, or read from disk as they are needed; "
+    "auto: the first that fits",
+    free=True,
+  )
+  resident_limit_mb: int = knob(
+    0,
+    "megabytes of images that a device, and a host, may hold; 0: a quarter of its memory",
+    low=0,
+    free=True,
+  )
+  multihost: bool = knob(
+    False, "one of several processes, each started with the same flags", free=True
+  )
+  coordinator_address: str = knob(
+    "", "multihost: process 0's HOST:PORT, where neither a TPU pod nor Slurm tells", free=True
+  )
+  process_count: int = knob(0, "multihost: how many processes, beside it", low=0, free=True)
+  process_index: int = knob(0, "multihost: which this one is, from 0, beside it", low=0, free=True)
 
   # Its use.
   checkpoint: int = knob(

@@ -34,6 +34,14 @@ _USES = {  # flags of some modes that would do nothing in the others
   "components": ("cluster",),
   "covariance": ("cluster",),
   "restarts": ("cluster",),
+  "placement": ("train",),
+  "resident_limit_mb": ("train",),
+  "parameter_shards": ("train", "bench"),
+  "devices": ("train", "sample", "evaluate", "bench"),
+  "multihost": ("train", "sample", "evaluate"),
+  "coordinator_address": ("train", "sample", "evaluate"),
+  "process_count": ("train", "sample", "evaluate"),
+  "process_index": ("train", "sample", "evaluate"),
   "corpus": ("word2vec",),
   "window": ("word2vec",),
   "min_count": ("word2vec",),
@@ -95,6 +103,7 @@ def check_together(config: config_lib.Config) -> None:
       '--captions: nothing to draw; try --captions="this flower has red petals"'
     )
   _check_use(config)
+  _check_hosts(config)
   _check_networks(config)
 
 
@@ -121,6 +130,24 @@ def _check_use(config: config_lib.Config) -> None:
   if config.ladder and (config.follow or config.metrics != "all"):
     raise errors.InputError(
       "--ladder: scores no checkpoint, and needs --metrics=all; leave --follow out"
+    )
+
+
+def _check_hosts(config: config_lib.Config) -> None:
+  told = config.coordinator_address, config.process_count, config.process_index
+  if any(told) and not config.multihost:
+    raise errors.InputError(
+      "--coordinator_address --process_count --process_index: only beside --multihost"
+    )
+  if any(told) and not (config.coordinator_address and config.process_count):
+    raise errors.InputError(
+      "--multihost: give --coordinator_address=HOST:PORT and --process_count=N together, and each "
+      "process its --process_index; or none of them on a TPU pod and under Slurm"
+    )
+  if config.process_index >= max(config.process_count, 1):
+    raise errors.InputError(
+      f"--process_index={config.process_index}: the {config.process_count} processes are numbered "
+      f"from 0 to {config.process_count - 1}"
     )
 
 

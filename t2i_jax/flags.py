@@ -16,6 +16,10 @@ from t2i_jax import config as config_lib
 from t2i_jax import errors
 
 
+# Where a run was computed, which is not part of what it was.
+_NOT_REPEATED = ("devices", "multihost", "coordinator_address", "process_count", "process_index")
+
+
 def define() -> absl_flags.FlagValues:
   """A flag for every field of Config, in a set of their own: what libraries define cannot
   collide."""
@@ -84,6 +88,8 @@ def as_flags(config: config_lib.Config) -> list[str]:
   """The command line's words that give this Config again."""
   words = []
   for field, _ in config_lib.fields():
+    if field.name in _NOT_REPEATED:
+      continue
     value = getattr(config, field.name)
     for one in value if isinstance(value, tuple) else (value,):
       words.append(f"--{field.name}={str(one).lower() if isinstance(one, bool) else one}")

@@ -1,8 +1,8 @@
 """`python -m t2i_jax.main --mode=...`: flags -> Config -> one mode, whose result is one JSON line
 on standard output.
 
-Everything else goes to standard error. Exit status: 0 done; 2 wrong flags or input, one line; 1
-anything else.
+Everything else goes to standard error. Exit status: 0 done; 2 wrong flags or input, one line; 75 the
+machine is about to be taken away and the run is saved: try again; 1 anything else.
 """
 
 from __future__ import annotations
@@ -12,6 +12,7 @@ import json
 import logging
 import os
 import sys
+import traceback
 from collections.abc import Callable, Sequence
 from typing import Any
 
@@ -87,6 +88,8 @@ def word2vec(config: config_lib.Config, given: frozenset[str]) -> dict[str, Any]
   return train_word2vec.word2vec(config, given)
 
 
+PREEMPTED = 75  # sysexits.h: EX_TEMPFAIL
+
 MODES: dict[str, Callable[[config_lib.Config, frozenset[str]], dict[str, Any]]] = {
   "prepare": prepare,
   "train": train,
@@ -115,26 +118,63 @@ def main(argv: Sequence[str]) -> int:
   """Runs the mode that argv (program name first) asks for; returns the exit status."""
   try:
     parsed = flags.parse(argv)
-    if parsed is None:
-      print(flags.help_text())
-      return 0
-    config, given = parsed
-    log = logging.getLogger("t2i_jax")
-    log.handlers, log.propagate = [logging.StreamHandler(sys.stderr)], False
-    log.setLevel(logging.INFO)
+  except errors.InputError as error:
+    return _tell(error, 2)
+  if parsed is None:
+    print(flags.help_text())
+    return 0
+  config, given = parsed
+  log = logging.getLogger("t2i_jax")
+  log.handlers, log.propagate = [logging.StreamHandler(sys.stderr)], False
+  log.setLevel(logging.INFO)
+  return _as_one_of_many(config, given) if config.multihost else _run(config, given)
+
+
+def _run(config: config_lib.Config, given: frozenset[str], speaks: bool = True) -> int:
+  """One mode; `speaks`: prints its result."""
+  try:
     with contextlib.redirect_stdout(sys.stderr):
       result = MODES[config.mode](config, given)
   except errors.InputError as error:
-    print(f"t2i_jax: {' '.join(str(error).split())}", file=sys.stderr)
-    return 2
+    return _tell(error, 2)
+  except errors.Preempted as error:
+    return _tell(f"told to end (SIGTERM) {error}; the same command goes on", PREEMPTED)
   except errors.RegressionError as error:
-    print(f"t2i_jax: {error}", file=sys.stderr)
-    return 1
+    return _tell(error, 1)
   except KeyboardInterrupt:
-    print("t2i_jax: interrupted; a run goes on from its last checkpoint", file=sys.stderr)
-    return 1
-  print(json.dumps(result))
+    return _tell("interrupted; a run goes on from its last checkpoint", 1)
+  if speaks:
+    print(json.dumps(result))
   return 0
+
+
+def _as_one_of_many(config: config_lib.Config, given: frozenset[str]) -> int:
+  """The mode in one of several processes, of which the first speaks."""
+  from t2i_jax.training import hosts
+
+  try:
+    hosts.start(config)
+    if not hosts.is_first():
+      logging.getLogger("t2i_jax").setLevel(logging.WARNING)
+    status = _run(config, given, hosts.is_first())
+  except errors.InputError as error:
+    return _tell(error, 2)
+  except Exception:
+    traceback.print_exc()
+    status = _tell(
+      f"process {hosts.index()}: it, or one that it computes with, has "
+      "failed; started again, the run goes on from its last checkpoint",
+      1,
+    )
+  if status not in (0, PREEMPTED):
+    hosts.leave(status)  # A normal end would wait for the others, who may be gone.
+  return status
+
+
+def _tell(what: Any, status: int) -> int:
+  """One line on standard error."""
+  print(f"t2i_jax: {' '.join(str(what).split())}", file=sys.stderr)
+  return status
 
 
 if __name__ == "__main__":

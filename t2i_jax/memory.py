@@ -34,7 +34,12 @@ def device_bytes() -> int:
   """Memory of the first device where it tells, as accelerators do, else of this machine."""
   import jax  # here, so that the restart above comes first
 
-  stats = jax.devices()[0].memory_stats()
+  stats = jax.local_devices()[0].memory_stats()
   if stats and "bytes_limit" in stats:
     return stats["bytes_limit"]
+  return host_bytes()
+
+
+def host_bytes() -> int:
+  """Memory of this machine."""
   return os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")

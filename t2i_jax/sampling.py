@@ -23,7 +23,8 @@ from t2i_jax.nets import networks as networks_lib
 from t2i_jax.nets import packing
 from t2i_jax.reporting import pictures
 from t2i_jax.text import word2vec
-from t2i_jax.training import batches, checkpoints, steps
+from t2i_jax.training import batches, checkpoints, hosts, steps
+from t2i_jax.training import devices as devices_lib
 
 log = logging.getLogger(__name__)
 
@@ -55,12 +56,15 @@ class TrainedRun:
     self, ids: np.ndarray, length: np.ndarray, table: np.ndarray, batch_size: int = 64
   ) -> Iterator[tuple[np.ndarray, np.ndarray]]:
     """The same a batch at a time, where all at once is too much: (which captions, their images)."""
-    draw = steps.make_draw(self.config, networks_lib.build(self.config))
-    table = jax.device_put(table)
-    parts = list(self._batches(len(ids), batch_size))
-    others = batches.room(self.config, np.stack([length[rows] for rows, _ in parts]))
+    devices = devices_lib.find(self.config)
+    draw = steps.make_draw(self.config, networks_lib.build(self.config, devices.axes), devices)
+    variables, table = devices.put((self.variables, table))
+    parts = list(self._batches(len(ids), batch_size, devices.count))
+    lengths = np.stack([length[rows] for rows, _ in parts])
+    others = batches.room(self.config, batches.by_device(lengths, devices.count))
     for rows, key in parts:
-      images = np.asarray(draw(self.variables, table, ids[rows], length[rows], key, others))
+      given = devices.put((ids[rows], length[rows]), devices_lib.SPREAD)
+      images = np.asarray(draw(variables, table, *given, devices.put(key), others))
       new = rows[: len(ids) - rows[0]]
       yield new, images[: len(new)]
 
@@ -77,10 +81,13 @@ class TrainedRun:
       parts.append(np.asarray(packing.spread(packed, words)).swapaxes(0, 1))
     return [row[:n] for row, n in zip(np.concatenate(parts)[: len(ids)], length)]
 
-  def _batches(self, count: int, batch_size: int) -> Iterator[tuple[np.ndarray, jax.Array]]:
+  def _batches(
+    self, count: int, batch_size: int, devices: int = 1
+  ) -> Iterator[tuple[np.ndarray, jax.Array]]:
     """The captions of each batch and the key of its noise. The last batch is filled up with the
-    first captions, so that one shape is compiled."""
+    first captions, so that one shape is compiled, and each so that the devices share it evenly."""
     size = min(batch_size, count)
+    size += -size % devices
     for first in range(0, count, size):
       yield (
         np.arange(first, first + size) % count,

@@ -2,20 +2,23 @@
 
 raw_dir holds, or is, CUB_200_2011/ with images.txt, image_class_labels.txt, train_test_split.txt,
 bounding_boxes.txt and images/<class>/<image>.jpg (Wah et al. 2011); in it or beside it lies
-text_c10/<class>/<image>.txt, ten lines each (Reed et al. 2016).
+text_c10/<class>/<image>.txt, ten lines each (Reed et al. 2016). Where it has no images/, all but
+the captions are in another folder, `images_dir`: TFDS fetches them (`PUBLISHED`).
 """
 
 import functools
 import pathlib
 
 from t2i_jax import errors
-from t2i_jax.data import builders, images, raw
+from t2i_jax.data import builders, downloads, images, raw
 
 LAYOUT = (
   "CUB_200_2011/ with images.txt, image_class_labels.txt, train_test_split.txt, bounding_boxes.txt "
-  "and images/<class>/<image>.jpg of https://www.vision.caltech.edu/datasets/cub_200_2011, and in "
-  "it or beside it text_c10/<class>/<image>.txt of https://github.com/reedscot/cvpr2016"
+  "and images/<class>/<image>.jpg of https://www.vision.caltech.edu/datasets/cub_200_2011 "
+  "(downloaded where there is no images/), and in it or beside it text_c10/<class>/<image>.txt of "
+  "https://github.com/reedscot/cvpr2016"
 )
+PUBLISHED = downloads.Published("caltech_birds2011", ("CUB_200_2011.tgz",))
 _LISTS = ("images.txt", "image_class_labels.txt", "train_test_split.txt")
 _BOXES = "bounding_boxes.txt"
 _OFFICIAL = {"1": "train", "0": "test"}
@@ -24,22 +27,34 @@ _HELD_OUT_SHARE = 50 / 200  # Reed et al. trained on 150 of the 200 classes.
 _BOX_SLACK = 5
 
 
-def files(raw_dir: pathlib.Path) -> list[pathlib.Path]:
+def holds_captions_alone(raw_dir: pathlib.Path) -> bool:
+  """Whether the images, and with them the lists, are to be fetched.
+
+  Raises:
+    InputError: there are no captions.
+  """
+  _captions(raw_dir)
+  return not (_root(raw_dir) / "images").exists()
+
+
+def files(raw_dir: pathlib.Path, images_dir: pathlib.Path | None = None) -> list[pathlib.Path]:
   """All files that the listing depends on.
 
   Raises:
     InputError: the folder is not laid out as above.
   """
-  root, texts = _folders(raw_dir)
+  root, texts = _folders(raw_dir, images_dir)
   found = [root / name for name in (*_LISTS, _BOXES) if (root / name).exists()]
   found += raw.class_lists({root, texts.parent})
   photographs = list((root / "images").glob("*/*.jpg"))
   if not photographs:
-    raise errors.InputError(f"--raw_dir={raw_dir}: images holds no <class>/<image>.jpg")
+    raise errors.InputError(f"--raw_dir={root}: images holds no <class>/<image>.jpg")
   return found + photographs + list(texts.glob("*/*.txt"))
 
 
-def read(raw_dir: pathlib.Path, crop: bool = False) -> builders.Listing:
+def read(
+  raw_dir: pathlib.Path, images_dir: pathlib.Path | None = None, crop: bool = False
+) -> builders.Listing:
   """The official splits; labels count from 0; a quarter of the classes is marked as held out.
 
   crop: to the bird's bounding box (`crop_box`), before the centre square is taken.
@@ -47,7 +62,7 @@ def read(raw_dir: pathlib.Path, crop: bool = False) -> builders.Listing:
   Raises:
     InputError: a list is broken, or does not name the images that images.txt does.
   """
-  root, texts = _folders(raw_dir)
+  root, texts = _folders(raw_dir, images_dir)
   paths, labels, official = (_column(root / name) for name in _LISTS)
   boxes = _column(root / _BOXES, 4) if crop else {}
   labels = {number: _integer(root / _LISTS[1], label) for number, label in labels.items()}
@@ -127,16 +142,27 @@ def crop_box(
   return left, top, right, bottom
 
 
-def _folders(raw_dir: pathlib.Path) -> tuple[pathlib.Path, pathlib.Path]:
+def _root(raw_dir: pathlib.Path) -> pathlib.Path:
+  return raw_dir / "CUB_200_2011" if (raw_dir / "CUB_200_2011").is_dir() else raw_dir
+
+
+def _captions(raw_dir: pathlib.Path) -> pathlib.Path:
+  root = _root(raw_dir)
+  for texts in (root / "text_c10", root.parent / "text_c10"):
+    if texts.is_dir():
+      return texts
+  raise errors.InputError(f"--raw_dir={raw_dir}: no text_c10; expected {LAYOUT}")
+
+
+def _folders(
+  raw_dir: pathlib.Path, images_dir: pathlib.Path | None
+) -> tuple[pathlib.Path, pathlib.Path]:
   """The folder of the lists, and that of the captions."""
-  root = raw_dir / "CUB_200_2011" if (raw_dir / "CUB_200_2011").is_dir() else raw_dir
+  texts, root = _captions(raw_dir), _root(images_dir or raw_dir)
   for name in (*_LISTS, "images"):
     if not (root / name).exists():
       raise errors.InputError(f"--raw_dir={raw_dir}: no {name}; expected {LAYOUT}")
-  for texts in (root / "text_c10", root.parent / "text_c10"):
-    if texts.is_dir():
-      return root, texts
-  raise errors.InputError(f"--raw_dir={raw_dir}: no text_c10; expected {LAYOUT}")
+  return root, texts
 
 
 def _column(file: pathlib.Path, width: int = 1) -> dict[int, list[str]]:

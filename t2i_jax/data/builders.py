@@ -8,6 +8,7 @@ never read.
 
 import collections
 import concurrent.futures
+import contextlib
 import dataclasses
 import io
 import itertools
@@ -15,6 +16,7 @@ import os
 import sys
 from collections.abc import Callable, Iterator, Mapping, Sequence
 
+import absl.logging
 import numpy as np
 import tensorflow_datasets as tfds
 import tqdm
@@ -27,6 +29,18 @@ MAX_SKIPPED_SHARE = 0.05
 # TFDS keeps a split's records in memory until all are there, and needs TensorFlow for more than
 # 1 GB: a split whose images could pass this many bytes is written as several parts.
 _PART_BYTES = 400 << 20
+
+
+@contextlib.contextmanager
+def quiet():
+  """Standard output is for results alone, and TFDS prints and warns of what is wanted here."""
+  verbosity = absl.logging.get_verbosity()
+  absl.logging.set_verbosity(absl.logging.ERROR)
+  try:
+    with contextlib.redirect_stdout(sys.stderr):
+      yield
+  finally:
+    absl.logging.set_verbosity(verbosity)
 
 
 @dataclasses.dataclass(frozen=True)

@@ -3,7 +3,8 @@
 raw_dir is a data directory of TFDS in which `cifar10` is prepared as ArrayRecord; or it holds, or
 is, cifar-10-batches-bin/ with data_batch_1.bin to data_batch_5.bin, test_batch.bin and
 batches.meta.txt (the binary version). Both give the same listing. The version for Python is made of
-pickles, which can run any code when they are read, and is refused.
+pickles, which can run any code when they are read, and is refused. TFDS fetches the binary version
+(`PUBLISHED`).
 """
 
 import functools
@@ -15,13 +16,14 @@ import numpy as np
 import tensorflow_datasets as tfds
 
 from t2i_jax import errors
-from t2i_jax.data import builders, images
+from t2i_jax.data import builders, downloads, images
 
 LAYOUT = (
   "cifar-10-batches-bin/ with data_batch_1.bin to data_batch_5.bin, test_batch.bin and "
   "batches.meta.txt, which is cifar-10-binary.tar.gz of "
   "https://www.cs.toronto.edu/~kriz/cifar.html; or TFDS's cifar10/<version>/ as ArrayRecord"
 )
+PUBLISHED = downloads.Published("cifar10", ("cifar-10-binary.tar.gz",))
 _BINARY = "cifar-10-batches-bin"
 _BATCHES = {
   "train": tuple(f"data_batch_{k}.bin" for k in range(1, 6)),

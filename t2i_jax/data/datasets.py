@@ -5,34 +5,33 @@ In: a dataset's name and its raw folder. Out: `Prepared`, what is on disk and wh
 """
 
 import concurrent.futures
-import contextlib
 import dataclasses
 import functools
 import os
 import pathlib
 import shutil
-import sys
 import tempfile
 import time
 import typing
 from typing import Any
 
-import absl.logging
 import numpy as np
 import tensorflow_datasets as tfds
-from jaxtyping import Int32, UInt8
+from jaxtyping import Int32
 
 from t2i_jax import errors
 from t2i_jax.data import (
   birds,
   builders,
   cifar10,
+  downloads,
   drawn,
   flickr30k,
   flowers,
   folder,
   images,
   raw,
+  stored,
   synthetic,
 )
 
@@ -81,9 +80,10 @@ class Settings:
   """What `prepare` and `load` take by name.
 
   `raw_dir` is for datasets of files, and may be left out when exactly one copy of that dataset and
-  form is prepared. `synthetic_images` and `seed` are for `synthetic`. `crop`: birds are cut out by
-  their bounding boxes. `allow_missing`: images that the lists of birds and flickr30k name may be
-  missing.
+  form is prepared, and for cifar10. Images that TFDS can fetch and that are not in it come from
+  `data_dir`/downloads. `synthetic_images` and `seed` are for `synthetic`. `crop`: birds are cut out
+  by their bounding boxes. `allow_missing`: images that the lists of birds and flickr30k name may be
+  missing. `in_memory_below`: images of more bytes in all stay on disk; None: none do.
   """
 
   data_dir: str | os.PathLike
@@ -93,19 +93,20 @@ class Settings:
   seed: int = 0
   crop: bool = False
   allow_missing: bool = False
+  in_memory_below: int | None = None
   progress: bool = True
 
 
 @dataclasses.dataclass(frozen=True)
 class Examples:
-  """A split in memory, in source order. `caption_image` is the image each caption belongs to.
+  """A split in memory (its images perhaps on disk), in source order. `caption_image` is the image each caption belongs to.
 
   labels: class from 0, or -1. attributes: for each of `synthetic.ATTRIBUTES` the index of the
   image's value. named: for each, the position among the caption's words (`captions.clean`) of the
   word that names it, or -1. Both are empty but for the dataset `synthetic`.
   """
 
-  images_u8: UInt8[np.ndarray, "n h w 3"]
+  images_u8: stored.Images
   names: list[str]
   labels: Int32[np.ndarray, "n"]
   captions: list[str]
@@ -119,8 +120,8 @@ def prepare(dataset: str, **settings: Any) -> Prepared:
   `Settings`.
 
   Raises:
-    InputError: what is wrong with a setting or the raw files; over 5 % of them are unusable; or
-      some are missing.
+    InputError: what is wrong with a setting or the raw files; over 5 % of them are unusable;
+      some are missing; or a file cannot be fetched.
   """
   return _describe(_prepared(dataset, Settings(**settings)))
 
@@ -141,11 +142,26 @@ def load(dataset: str, split: str, **settings: Any) -> Examples:
   if split not in known:
     raise errors.InputError(f"dataset {dataset} has no split {split!r}; use {', '.join(known)}")
   chosen = parts[split] if split in parts else [name for names in parts.values() for name in names]
-  records = [record for part in chosen for record in _read(builder, part)]
+  # TFDS's own image decoder wants OpenCV for speed; Pillow in threads does as well.
+  decoders = {"image": tfds.decode.SkipDecoding()}
+  sources = [builder.as_data_source(part, decoders=decoders) for part in chosen]
+  size = settings.image_size
+  bytes_in_all = sum(map(len, sources)) * 3 * size**2
+  in_memory = settings.in_memory_below is None or bytes_in_all <= settings.in_memory_below
+  records = [record for source in sources for record in _read(source, in_memory)]
+  part = np.repeat(np.arange(len(sources)), [len(source) for source in sources])
+  row = np.concatenate([np.arange(len(source)) for source in sources])
   if split in _CLASS_SPLITS:
     keep = _CLASS_SPLITS[split](np.array([bool(r["held_out_class"]) for r in records]))
     records = [record for record, kept in zip(records, keep) if kept]
-  return _examples(records, settings.image_size)
+    part, row = part[keep], row[keep]
+  if in_memory:
+    images_u8 = np.zeros((len(records), size, size, 3), np.uint8)
+    for i, record in enumerate(records):
+      images_u8[i] = record.pop("image")
+  else:
+    images_u8 = stored.StoredImages(sources, part, row, size)
+  return _examples(records, images_u8)
 
 
 def _prepared(dataset: str, settings: Settings) -> builders.Builder:
@@ -168,25 +184,23 @@ def _prepared(dataset: str, settings: Settings) -> builders.Builder:
       )
     config_name = f"{form}{count}_seed{seed}"
     read = functools.partial(drawn.read, count, seed)
-  elif settings.raw_dir:
-    raw_dir = pathlib.Path(settings.raw_dir).expanduser()
-    if not raw_dir.is_dir():
-      raise errors.InputError(
-        f"--raw_dir={raw_dir}: no such folder; expected {_RAW[dataset].LAYOUT}"
-      )
-    files = _RAW[dataset].files(raw_dir)
+  elif settings.raw_dir or (dataset == "cifar10" and not _configs(data_dir, dataset, form)):
+    raw_dir, elsewhere = downloads.raw_folders(
+      _RAW[dataset], settings.raw_dir, data_dir / "downloads", settings.progress
+    )
+    files = _RAW[dataset].files(raw_dir, **elsewhere)
     config_name = f"{form}{raw.fingerprint(raw_dir, files)}"
     options = {"crop": True} if settings.crop else {}
-    read = functools.partial(_RAW[dataset].read, raw_dir, **options)
+    read = functools.partial(_RAW[dataset].read, raw_dir, **elsewhere, **options)
   else:
     config_name = _only_config(data_dir, dataset, form)
   if not _is_prepared(data_dir, dataset, config_name):
     listing = read()
     _check_missing(dataset, listing.origin, listing, settings)
-    with _quiet():
+    with builders.quiet():
       builder = make(config_name=config_name, listing=listing, progress=settings.progress)
     _write(builder)
-  with _quiet():
+  with builders.quiet():
     builder = make(config_name=config_name)
   _check_missing(dataset, os.fspath(builder.data_path), _describe(builder), settings)
   return builder
@@ -209,13 +223,18 @@ def _is_prepared(data_dir: pathlib.Path, dataset: str, config_name: str) -> bool
   return (data_dir / dataset / config_name / version / "dataset_info.json").exists()
 
 
-def _only_config(data_dir: pathlib.Path, dataset: str, form: str) -> str:
-  """The one configuration of this dataset and form, such as "64px_", that is prepared."""
+def _configs(data_dir: pathlib.Path, dataset: str, form: str) -> list[str]:
+  """The configurations of this dataset and form, such as "64px_", that are prepared."""
   version = str(builders.Builder.VERSION)
-  found = sorted(
+  return sorted(
     info.parent.parent.name
     for info in (data_dir / dataset).glob(f"{form}{'?' * 8}/{version}/dataset_info.json")
   )
+
+
+def _only_config(data_dir: pathlib.Path, dataset: str, form: str) -> str:
+  """The one such configuration."""
+  found = _configs(data_dir, dataset, form)
   if not found:
     raise errors.InputError(
       f"--raw_dir is missing: no {dataset} ({form}*) is prepared in --data_dir={data_dir}; give "
@@ -238,23 +257,11 @@ def _write(builder: builders.Builder):
   tfds.disable_progress_bar()
   try:
     # Nothing is downloaded, but TFDS makes the folder.
-    with _quiet(), tempfile.TemporaryDirectory() as nothing:
+    with builders.quiet(), tempfile.TemporaryDirectory() as nothing:
       builder.download_and_prepare(file_format="array_record", download_dir=nothing)
   except OSError:
     if not (target / "dataset_info.json").exists():
       raise
-
-
-@contextlib.contextmanager
-def _quiet():
-  """Standard output is for results alone, and TFDS prints and warns of what is wanted here."""
-  verbosity = absl.logging.get_verbosity()
-  absl.logging.set_verbosity(absl.logging.ERROR)
-  try:
-    with contextlib.redirect_stdout(sys.stderr):
-      yield
-  finally:
-    absl.logging.set_verbosity(verbosity)
 
 
 def _describe(builder: builders.Builder) -> Prepared:
@@ -276,25 +283,23 @@ def _describe(builder: builders.Builder) -> Prepared:
   )
 
 
-def _read(builder: builders.Builder, part: str) -> list[dict]:
-  """All examples of a stored part, the PNG decoded; threads share the work."""
-  # TFDS's own image decoder wants OpenCV for speed; Pillow in threads does as well.
-  source = builder.as_data_source(part, decoders={"image": tfds.decode.SkipDecoding()})
+def _read(source: Any, with_images: bool) -> list[dict]:
+  """All examples of a stored part, the PNG decoded or left out; threads share the work."""
 
   def read_some(start: int) -> list[dict]:
     records = source.__getitems__(list(range(start, min(start + _READ_AT_ONCE, len(source)))))
-    return [{**record, "image": images.decode(record["image"])} for record in records]
+    pixels = [record.pop("image") for record in records]
+    if with_images:
+      return [{**r, "image": images.decode(image)} for r, image in zip(records, pixels)]
+    return records
 
   with concurrent.futures.ThreadPoolExecutor(os.cpu_count() or 1) as pool:
     chunks = pool.map(read_some, range(0, len(source), _READ_AT_ONCE))
     return [record for chunk in chunks for record in chunk]
 
 
-def _examples(records: list[dict], image_size: int) -> Examples:
+def _examples(records: list[dict], images_u8: stored.Images) -> Examples:
   """Rows to columns."""
-  images_u8 = np.zeros((len(records), image_size, image_size, 3), np.uint8)
-  for i, record in enumerate(records):
-    images_u8[i] = record.pop("image")
   captions = [[c.decode() for c in record["captions"]] for record in records]
   attributes, named = {}, {}
   if records and "attributes" in records[0]:

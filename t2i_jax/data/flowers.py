@@ -1,7 +1,8 @@
 """Oxford-102 Flowers with Reed et al.'s captions, in their publishers' layout -> a `Listing`.
 
 raw_dir holds jpg/image_NNNNN.jpg, imagelabels.mat, setid.mat (Nilsback and Zisserman 2008) and
-text_c10/class_NNNNN/image_NNNNN.txt, ten lines each (Reed et al. 2016).
+text_c10/class_NNNNN/image_NNNNN.txt, ten lines each (Reed et al. 2016). Where it has no jpg/, the
+first three are in another folder, `images_dir`: TFDS fetches them (`PUBLISHED`).
 """
 
 import functools
@@ -11,7 +12,7 @@ import numpy as np
 import scipy.io
 
 from t2i_jax import errors
-from t2i_jax.data import builders, images, raw
+from t2i_jax.data import builders, downloads, images, raw
 
 # The publisher's names; each image is in one of the three.
 _OFFICIAL = {"train": "trnid", "validation": "valid", "test": "tstid"}
@@ -19,39 +20,60 @@ _HELD_OUT_SHARE = 20 / 102  # Reed et al. trained on 82 of the 102 classes.
 
 LAYOUT = (
   "jpg/image_00001.jpg ..., imagelabels.mat and setid.mat of "
-  "https://www.robots.ox.ac.uk/~vgg/data/flowers/102, and text_c10/class_00001/image_00001.txt ... "
-  "of https://github.com/reedscot/cvpr2016"
+  "https://www.robots.ox.ac.uk/~vgg/data/flowers/102 (downloaded where there is no jpg/), and "
+  "text_c10/class_00001/image_00001.txt ... of https://github.com/reedscot/cvpr2016"
+)
+PUBLISHED = downloads.Published(
+  "oxford_flowers102", ("102flowers.tgz", "imagelabels.mat", "setid.mat")
 )
 
 
-def files(raw_dir: pathlib.Path) -> list[pathlib.Path]:
+def holds_captions_alone(raw_dir: pathlib.Path) -> bool:
+  """Whether the images are to be fetched.
+
+  Raises:
+    InputError: there are no captions.
+  """
+  if not (raw_dir / "text_c10").exists():
+    raise errors.InputError(f"--raw_dir={raw_dir}: no text_c10; expected {LAYOUT}")
+  return not (raw_dir / "jpg").exists()
+
+
+def files(raw_dir: pathlib.Path, images_dir: pathlib.Path | None = None) -> list[pathlib.Path]:
   """All files that the listing depends on.
 
   Raises:
     InputError: the folder is not laid out as above.
   """
-  for name in ("jpg", "text_c10", "imagelabels.mat", "setid.mat"):
-    if not (raw_dir / name).exists():
-      raise errors.InputError(f"--raw_dir={raw_dir}: no {name}; expected {LAYOUT}")
-  found = [raw_dir / "imagelabels.mat", raw_dir / "setid.mat"]
+  root = images_dir or raw_dir
+  for folder, name in (
+    (raw_dir, "text_c10"),
+    (root, "jpg"),
+    (root, "imagelabels.mat"),
+    (root, "setid.mat"),
+  ):
+    if not (folder / name).exists():
+      raise errors.InputError(f"--raw_dir={folder}: no {name}; expected {LAYOUT}")
+  found = [root / "imagelabels.mat", root / "setid.mat"]
   found += raw.class_lists([raw_dir])
-  photographs = list((raw_dir / "jpg").glob("image_*.jpg"))
+  photographs = list((root / "jpg").glob("image_*.jpg"))
   if not photographs:
-    raise errors.InputError(f"--raw_dir={raw_dir}: jpg holds no image_NNNNN.jpg")
+    raise errors.InputError(f"--raw_dir={root}: jpg holds no image_NNNNN.jpg")
   return found + photographs + list((raw_dir / "text_c10").glob("class_*/image_*.txt"))
 
 
-def read(raw_dir: pathlib.Path) -> builders.Listing:
+def read(raw_dir: pathlib.Path, images_dir: pathlib.Path | None = None) -> builders.Listing:
   """The official splits; labels count from 0; a fifth of the classes is marked as held out."""
-  labels = _matrix(raw_dir / "imagelabels.mat", "labels").astype(int)
+  root = images_dir or raw_dir
+  labels = _matrix(root / "imagelabels.mat", "labels").astype(int)
   held_out = raw.held_out_classes(raw.class_lists([raw_dir]), labels.tolist(), _HELD_OUT_SHARE)
   splits, skipped, seen, captions_seen = {}, [], 0, 0
   for split, key in _OFFICIAL.items():
     splits[split] = []
-    for number in _matrix(raw_dir / "setid.mat", key).astype(int):
+    for number in _matrix(root / "setid.mat", key).astype(int):
       if not 1 <= number <= len(labels):
         raise errors.InputError(
-          f"--raw_dir={raw_dir}: setid.mat names image {number}, imagelabels.mat has {len(labels)}"
+          f"--raw_dir={root}: setid.mat names image {number}, imagelabels.mat has {len(labels)}"
         )
       seen += 1
       label = int(labels[number - 1])
@@ -66,7 +88,7 @@ def read(raw_dir: pathlib.Path) -> builders.Listing:
       splits[split].append(
         builders.Source(
           name=f"jpg/{name}.jpg",
-          image=functools.partial(images.fit, raw_dir / "jpg" / f"{name}.jpg"),
+          image=functools.partial(images.fit, root / "jpg" / f"{name}.jpg"),
           captions=captions,
           label=label - 1,
           held_out_class=label in held_out,

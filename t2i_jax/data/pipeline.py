@@ -13,14 +13,16 @@ from typing import TYPE_CHECKING, Any
 import grain
 import numpy as np
 import scipy.sparse
-from jaxtyping import Float, Int32, UInt8
+from jaxtyping import Float, Int32
 
 from t2i_jax import errors
-from t2i_jax.data import captions, datasets, subsets
+from t2i_jax.data import captions, datasets, stored, subsets
 from t2i_jax.text import word2vec
 
 if TYPE_CHECKING:
   from t2i_jax import config as config_lib
+
+_FINGERPRINTED = 4000  # images; those of a large dataset stay on disk
 
 log = logging.getLogger(__name__)
 
@@ -30,7 +32,7 @@ class Corpus:
   """One split, ready to be gathered from. `sentences[i]` are the words of row i; `source` its raw
   caption."""
 
-  images_u8: UInt8[np.ndarray, "n h w 3"]
+  images_u8: stored.Images
   table: Float[np.ndarray, "v e"]
   ids: Int32[np.ndarray, "m t"]
   length: Int32[np.ndarray, "m"]
@@ -49,16 +51,21 @@ class Corpus:
     return ((counts @ self.table) / np.maximum(captions, 1)[:, None]).astype(np.float32)
 
   def fingerprint(self) -> str:
-    """Changes when an image, a caption or a word vector does."""
-    arrays = (self.images_u8, self.ids, self.table)
+    """Changes when a caption, a word vector, or one of some thousand images all over the split
+    does; the same whether the images are in memory or not."""
+    images = self.images_u8[:: max(1, len(self.images_u8) // _FINGERPRINTED)]
+    arrays = (images, self.ids, self.table)
     return "-".join(f"{zlib.crc32(np.ascontiguousarray(a)):08x}" for a in arrays)
 
 
 def load_examples(
-  config: config_lib.Config, split: str, image_size: int | None = None
+  config: config_lib.Config,
+  split: str,
+  image_size: int | None = None,
+  in_memory_below: int | None = None,
 ) -> datasets.Examples:
   """The split as the flags name it, in --image_size or another size."""
-  settings = dataset_settings(config)
+  settings = {**dataset_settings(config), "in_memory_below": in_memory_below}
   if image_size:
     settings["image_size"] = image_size
   return datasets.load(config.dataset, split, **settings)
@@ -77,12 +84,13 @@ def dataset_settings(config: config_lib.Config) -> dict[str, Any]:
 
 
 def load_training_examples(
-  config: config_lib.Config, image_size: int | None = None
+  config: config_lib.Config, image_size: int | None = None, in_memory_below: int | None = None
 ) -> datasets.Examples:
   """The images of --train_split that --subset and --subset_words choose, with all their captions.
+  `in_memory_below`: images of more bytes in all stay on disk.
 
   Raises InputError when these choose too few."""
-  examples = load_examples(config, config.train_split, image_size)
+  examples = load_examples(config, config.train_split, image_size, in_memory_below)
   if not (config.subset or config.subset_words):
     return examples
   chosen = subsets.choose(examples, config.subset, config.subset_words)

@@ -70,7 +70,7 @@ def restrict(examples: datasets.Examples, chosen: Bool[np.ndarray, "n"]) -> data
   place = np.cumsum(chosen) - 1
   return dataclasses.replace(
     examples,
-    images_u8=examples.images_u8[chosen],
+    images_u8=examples.images_u8.compress(chosen, axis=0),
     names=[name for name, is_chosen in zip(examples.names, chosen) if is_chosen],
     labels=examples.labels[chosen],
     captions=[examples.captions[i] for i in rows],

@@ -19,6 +19,7 @@ import jax.numpy as jnp
 import numpy as np
 import optax
 import tqdm
+from jax.experimental import multihost_utils
 from jaxtyping import Array, Float, Int, Shaped, UInt8
 
 if TYPE_CHECKING:
@@ -120,16 +121,25 @@ def augment(key: Array, images: Float[Array, "n h w 3"], flips: bool) -> Float[A
 
 
 def in_batches(apply: Callable[..., Any], batch: int, *arrays: Shaped[np.ndarray, "n ..."]) -> Any:
-  """What `apply` gives for the rows of the arrays, `batch` at a time and always so many: the last
-  ones are filled up with zeros, so that one shape is compiled."""
+  """What `apply` gives for the rows of the arrays, `batch` at a time on each device and always so
+  many: the last ones are filled up with zeros, so that one shape is compiled. Several hosts take
+  turns, and each gets all."""
+  local = jax.local_devices()
+  spread = jax.sharding.NamedSharding(
+    jax.sharding.Mesh(np.array(local), ("data",)), jax.sharding.PartitionSpec("data")
+  )
+  batch *= len(local)
+  starts = range(0, max(len(arrays[0]), 1), batch)
+  turns = -(-len(starts) // jax.process_count())
   parts = []
-  for start in range(0, max(len(arrays[0]), 1), batch):
+  for start in [*starts, *[0] * turns][jax.process_index() * turns :][:turns]:
     rows = [a[start : start + batch] for a in arrays]
-    count = len(rows[0])
-    full = [np.pad(r, [(0, batch - count), *[(0, 0)] * (r.ndim - 1)]) for r in rows]
-    given = jax.device_get(apply(*jax.device_put(full)))
-    parts.append(jax.tree.map(lambda x, count=count: x[:count], given))
-  return jax.tree.map(lambda *xs: np.concatenate(xs), *parts)
+    full = [np.pad(r, [(0, batch - len(r)), *[(0, 0)] * (r.ndim - 1)]) for r in rows]
+    parts.append(jax.device_get(apply(*jax.device_put(full, spread))))
+  found = jax.tree.map(lambda *xs: np.concatenate(xs), *parts)
+  if jax.process_count() > 1:
+    found = multihost_utils.process_allgather(found, tiled=True)
+  return jax.tree.map(lambda x: x[: len(arrays[0])], found)
 
 
 def fingerprint(variables: Variables) -> str:

@@ -3,7 +3,10 @@
 Two kinds of names are known, whatever the file's kind. torchvision's (`features.0.weight` to
 `classifier.6.bias`): kernels are [out in h w], and the first fully connected layer reads the last
 maps channel by channel. Keras's (`block1_conv1/kernel` to `predictions/bias`; also the `_W_1:0` of
-its first files): kernels are [h w in out], and the maps are read place by place. Each brings its
+its first files): kernels are [h w in out], and the maps are read place by place. Keras 3 saves
+weights by the order of layers instead (.weights.h5: `layers/conv2d/vars/0` to
+`layers/dense_2/vars/1`;
+https://github.com/keras-team/keras/blob/master/keras/src/saving/saving_lib.py). Each brings its
 publisher's way to prepare images, `nets.vgg16.prepare`.
 """
 
@@ -32,14 +35,13 @@ log = logging.getLogger(__name__)
 _BATCH = 16  # on a CPU as fast as more, in 1 GB
 _DENSE = {"fc1": "classifier.0", "fc2": "classifier.3", "predictions": "classifier.6"}
 _KERAS = re.compile(r"(?:.*/)?(block\d_conv\d|fc1|fc2|predictions)[/_](kernel|bias|W_1|b_1)(:0)?")
-_KERAS_LEAVES = {"W_1": "kernel", "b_1": "bias"}
+_KERAS_3 = re.compile(r"layers/(conv2d|dense)(?:_(\d+))?/vars/([01])")
+_KERAS_LEAVES = {"W_1": "kernel", "b_1": "bias", "0": "kernel", "1": "bias"}
 _OTHER_KINDS = (
   "A pickled .pth can run code when it is read; convert it where PyTorch and safetensors are "
   "installed: python -c 'import sys, torch, safetensors.torch as s; s.save_file({k: v.contiguous() "
   "for k, v in torch.load(sys.argv[1], weights_only=True).items()}, sys.argv[2])' weights.pth "
-  "weights.safetensors. Keras's .h5 where h5py is: python -c 'import sys, h5py, numpy; d = {}; "
-  "h5py.File(sys.argv[1]).visititems(lambda k, v: d.update({k: v[()]}) if isinstance(v, "
-  "h5py.Dataset) else None); numpy.savez(sys.argv[2], **d)' weights.h5 weights.npz"
+  "weights.safetensors"
 )
 
 
@@ -78,14 +80,15 @@ def _look(network, publisher, layer, side, variables, images_u8):
 
 
 def load(path: str | os.PathLike, layer: vgg16.Layer = "fc7") -> VGG16:
-  """The network in a .safetensors or .npz file with torchvision's or Keras's names; logs its check
-  value.
+  """The network in a .safetensors, .npz or .h5 file with torchvision's or Keras's names; logs its
+  check value.
 
   Raises InputError when the file cannot be read or is no such network, naming the first value that
-  is missing, of another shape or not finite. Files that are pickled, and HDF5, are not read.
+  is missing, of another shape or not finite. Files that are pickled are not read.
   """
   said = f"--vgg16_weights={path}"
-  found = from_arrays(weight_files.read(path, said, _OTHER_KINDS), said, layer)
+  kinds = (*weight_files.KINDS, weight_files.HDF5)
+  found = from_arrays(weight_files.read(path, said, _OTHER_KINDS, kinds), said, layer)
   log.info(
     "VGG16 from %s, %s's: the mean of %s of a fixed image is %.6g",
     path,
@@ -107,8 +110,8 @@ def from_arrays(
   network = network or vgg16.VGG16()
   by_path = {}
   for name, value in arrays.items():
-    if match := _KERAS.fullmatch(name):
-      by_path[match[1], _KERAS_LEAVES.get(match[2], match[2])] = name, value
+    if path := _keras_path(name, network):
+      by_path[path] = name, value
   publisher = "keras" if by_path else "torchvision"
   names = _torchvision_names(network)
   variables = {}
@@ -120,7 +123,7 @@ def from_arrays(
       raise errors.InputError(
         f"{said}: {name} is missing; the file must hold all of VGG16, its three fully connected "
         "layers too, under torchvision's names (features.0.weight) or Keras's "
-        "(block1_conv1/kernel)"
+        "(block1_conv1/kernel, or layers/conv2d/vars/0)"
       )
     name, value = by_path[path]
     there = _torchvision_shape(shape) if publisher == "torchvision" else shape
@@ -149,6 +152,25 @@ def _from_torchvision(value: np.ndarray, map_side: int, reads_maps: bool) -> np.
     maps = value.reshape(len(value), -1, map_side, map_side)
     return maps.transpose(2, 3, 1, 0).reshape(-1, len(value))
   return value.T
+
+
+def _keras_path(name: str, network: vgg16.VGG16) -> tuple[str, str] | None:
+  """Where linen has the value that one of Keras's files calls so, if anywhere."""
+  if match := _KERAS.fullmatch(name):
+    return match[1], _KERAS_LEAVES.get(match[2], match[2])
+  if match := _KERAS_3.fullmatch(name):
+    kind, number, leaf = match[1], int(match[2] or 0), _KERAS_LEAVES[match[3]]
+    layers = _convolutions(network) if kind == "conv2d" else [*_DENSE]
+    return (layers[number], leaf) if number < len(layers) else None
+  return None
+
+
+def _convolutions(network: vgg16.VGG16) -> list[str]:
+  return [
+    f"block{b}_conv{c}"
+    for b, (convolutions, _) in enumerate(network.blocks, 1)
+    for c in range(1, convolutions + 1)
+  ]
 
 
 def _torchvision_names(network: vgg16.VGG16) -> dict[tuple[str, str], str]:

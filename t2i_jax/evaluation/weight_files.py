@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import os
 import zipfile
+from collections.abc import Sequence
 from typing import Any
 
+import h5py
 import numpy as np
 import safetensors
 import safetensors.numpy
@@ -13,23 +15,52 @@ import safetensors.numpy
 from t2i_jax import errors
 
 KINDS = (".safetensors", ".npz")
+HDF5 = ".h5"
+
+# Of a whole model that Keras saved; its names end as those of the weights do.
+_OPTIMIZER = ("optimizer_weights/", "optimizer/")
 
 
-def read(path: str | os.PathLike, said: str, other_kinds: str) -> dict[str, Any]:
-  """The arrays of a .safetensors or .npz file.
+def read(
+  path: str | os.PathLike, said: str, other_kinds: str, kinds: Sequence[str] = KINDS
+) -> dict[str, Any]:
+  """The arrays of a .safetensors, .npz or, where `kinds` has it, .h5 file.
+
+  Arrays of HDF5 are named by the groups they are in: `layers/conv2d/vars/0`.
 
   `said` begins each error: the flag with its value. `other_kinds` tells what to do with a file of
   another kind. Raises InputError for such a file, and one that cannot be read.
   """
   kind = os.path.splitext(path)[1].lower()
-  if kind not in KINDS:
-    raise errors.InputError(f"{said}: must be a {' or '.join(KINDS)} file. {other_kinds}")
+  if kind not in kinds:
+    allowed = f"{', '.join(kinds[:-1])} or {kinds[-1]}"
+    raise errors.InputError(f"{said}: must be a {allowed} file. {other_kinds}")
   try:
     if kind == ".safetensors":
       return safetensors.numpy.load_file(path)
+    if kind == HDF5:
+      return _read_hdf5(path)
     with np.load(path, allow_pickle=False) as file:
       return dict(file)
   except (OSError, ValueError, TypeError, EOFError, zipfile.BadZipFile) as error:
     raise errors.InputError(f"{said}: cannot be read ({error})") from None
   except safetensors.SafetensorError as error:
     raise errors.InputError(f"{said}: is no safetensors file ({error})") from None
+
+
+def _read_hdf5(path: str | os.PathLike) -> dict[str, np.ndarray]:
+  """All arrays but an optimizer's; links to other files are not followed."""
+  arrays = {}
+
+  def keep(name: str, item: h5py.Dataset | h5py.Group):
+    if isinstance(item, h5py.Dataset) and not name.startswith(_OPTIMIZER):
+      if item.dtype.kind not in "fiu":
+        raise TypeError(f"{name} is of type {item.dtype}")
+      arrays[name] = item[()]
+
+  try:
+    with h5py.File(path, "r") as file:
+      file.visititems(keep)
+  except (KeyError, RuntimeError, MemoryError) as error:  # What a damaged file makes HDF5 say.
+    raise OSError(str(error)) from None
+  return arrays

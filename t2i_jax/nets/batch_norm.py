@@ -12,21 +12,24 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Float, Int
 
+from t2i_jax.nets import across
+
 
 def weighted_moments(
-  x: Float[Array, "*lead h w c"], weights: Float[Array, "*lead"] | None
+  x: Float[Array, "*lead h w c"], weights: Float[Array, "*lead"] | None, axes: across.Axes = ()
 ) -> tuple[Float[Array, "c"], Float[Array, "c"]]:
-  """Mean and variance of each channel in float32, each image counted `weights` times (None:
-  once)."""
+  """Mean and variance of each channel in float32, over the images of all devices, each counted
+  `weights` times (None: once)."""
   x = x.astype(jnp.float32)
-  axes = tuple(range(x.ndim - 1))
+  lead = tuple(range(x.ndim - 1))
   if weights is None:
-    mean = x.mean(axes)
-    return mean, ((x - mean) ** 2).mean(axes)
-  share = weights / jnp.maximum(weights.sum() * x.shape[-3] * x.shape[-2], 1e-9)
+    mean = across.mean(x.mean(lead), axes)
+    return mean, across.mean(((x - mean) ** 2).mean(lead), axes)
+  counted = across.total(weights.sum(), axes)
+  share = weights / jnp.maximum(counted * x.shape[-3] * x.shape[-2], 1e-9)
   share = share.astype(jnp.float32)[..., None, None, None]
-  mean = (share * x).sum(axes)
-  return mean, (share * (x - mean) ** 2).sum(axes)
+  mean = across.total((share * x).sum(lead), axes)
+  return mean, across.total((share * (x - mean) ** 2).sum(lead), axes)
 
 
 def moments_by_position(
@@ -34,17 +37,18 @@ def moments_by_position(
   weights: Float[Array, "n"] | None,
   position: Int[Array, "n"],
   count: int,
+  axes: across.Axes = (),
 ) -> tuple[Float[Array, "t c"], Float[Array, "t c"], Float[Array, "t"]]:
   """The same for each of `count` places of words by itself, and what the images at each count
   together; 0 and 0 where there are none."""
   x = x.astype(jnp.float32)
   counted = jax.nn.one_hot(position, count, axis=0)
   counted = counted if weights is None else counted * weights
-  total = counted.sum(1)
+  total = across.total(counted.sum(1), axes)
   share = counted / jnp.maximum(total[:, None] * x.shape[1] * x.shape[2], 1e-9)
-  mean = share @ x.sum((1, 2))
+  mean = across.total(share @ x.sum((1, 2)), axes)
   own = mean.at[position].get(mode="clip")[:, None, None]
-  return mean, share @ ((x - own) ** 2).sum((1, 2)), total
+  return mean, across.total(share @ ((x - own) ** 2).sum((1, 2)), axes), total
 
 
 class BatchNorm(nn.Module):
@@ -53,12 +57,14 @@ class BatchNorm(nn.Module):
   The scale starts at N(1, 0.02) (Radford et al. 2016). With `momentum` None no running statistics
   are kept and those of the batch always serve, as in the discriminator. With `positions`, each of
   so many places of words has statistics of its own, running ones too (a place without a word in the
-  batch keeps them); scale and shift are one for all.
+  batch keeps them); scale and shift are one for all. With `axes`, statistics are over the devices
+  of these axes of a mesh.
   """
 
   momentum: float | None = 0.9
   epsilon: float = 1e-5
   positions: int | None = None
+  axes: across.Axes = ()
 
   @nn.compact
   def __call__(
@@ -74,16 +80,18 @@ class BatchNorm(nn.Module):
     bias = self.param("bias", nn.initializers.zeros, (channels,))
     shape = (channels,) if self.positions is None else (self.positions, channels)
     if self.momentum is None:
-      mean, variance = weighted_moments(x, weights)
+      mean, variance = weighted_moments(x, weights, self.axes)
     else:
       running_mean = self.variable("batch_stats", "mean", jnp.zeros, shape)
       running_variance = self.variable("batch_stats", "variance", jnp.ones, shape)
       if train:
         is_seen = True
         if self.positions is None:
-          mean, variance = weighted_moments(x, weights)
+          mean, variance = weighted_moments(x, weights, self.axes)
         else:
-          mean, variance, total = moments_by_position(x, weights, position, self.positions)
+          mean, variance, total = moments_by_position(
+            x, weights, position, self.positions, self.axes
+          )
           is_seen = total[:, None] > 0
         if self.is_mutable_collection("batch_stats") and not self.is_initializing():
           for running, new in ((running_mean, mean), (running_variance, variance)):

@@ -9,7 +9,7 @@ import flax.linen as nn
 import jax.numpy as jnp
 from jaxtyping import Array, Float
 
-from t2i_jax.nets import batch_norm, layers
+from t2i_jax.nets import across, batch_norm, layers
 
 
 class Discriminator(nn.Module):
@@ -18,12 +18,13 @@ class Discriminator(nn.Module):
   Batch norm on all convolutions but the first, leaky ReLU 0.2 (Radford et al. 2016,
   https://arxiv.org/abs/1511.06434). D is only ever asked about whole batches in training, so batch
   norm keeps no running statistics. Real and fake images come in separate calls: each has statistics
-  of its own.
+  of its own. `axes`: statistics over the devices of these axes of a mesh.
   """
 
   base_channels: int
   kernel_size: int
   dtype: Any = jnp.float32
+  axes: across.Axes = ()
 
   @nn.compact
   def __call__(
@@ -37,7 +38,7 @@ class Discriminator(nn.Module):
         "strided", channels, self.kernel_size, use_bias=is_first, dtype=self.dtype
       )(maps)
       if not is_first:
-        maps = batch_norm.BatchNorm(momentum=None)(maps, weights, train=True)
+        maps = batch_norm.BatchNorm(momentum=None, axes=self.axes)(maps, weights, train=True)
       maps = nn.leaky_relu(maps, 0.2)
       channels *= 2
     flat = maps.reshape(*images.shape[:-3], -1)

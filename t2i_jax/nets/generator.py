@@ -12,7 +12,7 @@ import flax.linen as nn
 import jax.numpy as jnp
 from jaxtyping import Array, Float, Int
 
-from t2i_jax.nets import batch_norm, layers
+from t2i_jax.nets import across, batch_norm, layers
 
 
 class Generator(nn.Module):
@@ -23,7 +23,7 @@ class Generator(nn.Module):
   batch norm and ReLU, the last by tanh (Radford et al. 2016, https://arxiv.org/abs/1511.06434).
   Channels: `base_channels` before the last deconvolution, twice as many before each earlier one.
   `split`: how many stages `lower` runs. `positions`: of words, where each has batch statistics of
-  its own.
+  its own. `axes`: batch statistics over the devices of these axes of a mesh.
   """
 
   image_size: int
@@ -33,6 +33,7 @@ class Generator(nn.Module):
   split: int
   dtype: Any = jnp.float32
   positions: int | None = None
+  axes: across.Axes = ()
 
   def setup(self):
     count = (self.image_size // self.start_size).bit_length() - 1
@@ -47,7 +48,7 @@ class Generator(nn.Module):
       layers.Convolution("transposed", f, self.kernel_size, use_bias=False, dtype=self.dtype)
       for f in widths[1:]
     ] + [layers.Convolution("transposed", 3, self.kernel_size, dtype=self.dtype)]
-    self.norms = [batch_norm.BatchNorm(positions=self.positions) for _ in widths]
+    self.norms = [batch_norm.BatchNorm(positions=self.positions, axes=self.axes) for _ in widths]
 
   def lower(
     self,

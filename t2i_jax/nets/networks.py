@@ -15,7 +15,7 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Float
 
-from t2i_jax.nets import convlstm, discriminator, generator, lstm, packing
+from t2i_jax.nets import across, convlstm, discriminator, generator, lstm, packing
 
 if TYPE_CHECKING:
   from t2i_jax import config as config_lib
@@ -39,8 +39,10 @@ class Networks:
     return {name: getattr(self, name) for name in (*DRAWING, "discriminator")}
 
 
-def build(config: config_lib.Config) -> Networks:
-  """The networks that the flags ask for."""
+def build(config: config_lib.Config, axes: across.Axes = ()) -> Networks:
+  """The networks that the flags ask for; `axes` of the mesh over whose devices a batch is spread,
+  inside shard_map."""
+  axes = axes if config.bn_devices == "all" else ()
   deconvolutions = (config.image_size // config.start_size).bit_length() - 1
   split = {
     "start": 1,
@@ -57,6 +59,7 @@ def build(config: config_lib.Config) -> Networks:
     split,
     dtype,
     config.max_words if config.bn_statistics == "per_word" else None,
+    axes,
   )
   has_head = config.recurrence_position == "last_plus_deconv"
   convolutional = convlstm.Recurrence(
@@ -70,7 +73,7 @@ def build(config: config_lib.Config) -> Networks:
   plain = lstm.PlainRecurrence(
     config.recurrence_kernel_size, has_head, dtype, config.recurrence_unroll
   )
-  judge = discriminator.Discriminator(config.base_channels, config.kernel_size, dtype)
+  judge = discriminator.Discriminator(config.base_channels, config.kernel_size, dtype, axes)
   return Networks(
     generator=draws,
     gnn=None if config.share_gnn else draws.clone(),

@@ -64,6 +64,22 @@ class MetricWriter:
     self._events.add_image(name, np.asarray(picture.convert("RGB")), step, dataformats="HWC")
 
 
+class NoWriter:
+  """Stands for a MetricWriter in a process that writes nothing."""
+
+  def __init__(self, folder: str | os.PathLike, first_step: int):
+    pass
+
+  def __enter__(self) -> NoWriter:
+    return self
+
+  def __exit__(self, *_) -> None:
+    pass
+
+  def write(self, step: int, values: Mapping[str, Any]) -> None:
+    pass
+
+
 def read(folder: str | os.PathLike) -> list[dict[str, Any]]:
   """The lines of folder/metrics.jsonl, without a last one that was not written to its end.
 

@@ -90,14 +90,15 @@ def word2vec(config: config_lib.Config, given: frozenset[str]) -> dict[str, Any]
   while progress.passes < epochs:
     corpus.label = f"pass {progress.passes + 1} of {epochs}"
     train_once(progress, corpus, epochs)
-    save(kept, progress, made_with)
+    if progress.passes < epochs:
+      save(kept, progress, made_with)
   keyed, tokens = progress.model.wv, progress.tokens
   del progress  # and with it half of the memory
   finish(keyed, config.a_is_one)
   vectors_lib.save_keyed(output, keyed)
   arrays = output.with_suffix(".safetensors")
   compact.save(arrays, keyed.index_to_key, keyed.vectors)
-  kept.unlink()
+  kept.unlink(missing_ok=True)
   result = {
     "words": len(keyed),
     "dimension": keyed.vector_size,

@@ -82,7 +82,7 @@ def restore(
     )
     for name in state_lib.NETWORKS
   }
-  rng = jax.random.wrap_key_data(got["loop"]["rng"])
+  rng = jax.jit(jax.random.wrap_key_data, out_shardings=like.rng.sharding)(got["loop"]["rng"])
   return state_lib.TrainState(step=got["loop"]["step"], rng=rng, **networks)
 
 

@@ -25,7 +25,16 @@ from t2i_jax.nets import networks as networks_lib
 from t2i_jax.reporting import environment, pictures
 from t2i_jax.reporting import metrics as metrics_lib
 from t2i_jax.text import word2vec
-from t2i_jax.training import batches, capacity, checkpoints, collapse, steps
+from t2i_jax.training import (
+  batches,
+  capacity,
+  checkpoints,
+  collapse,
+  hosts,
+  placement,
+  steps,
+)
+from t2i_jax.training import devices as devices_lib
 from t2i_jax.training import state as state_lib
 
 log = logging.getLogger(__name__)
@@ -40,17 +49,28 @@ _SHOWN = {  # beside the progress bar
   "g/gradient_norm": "norm g",
   "g/diversity": "diversity",
 }
-_COLLAPSED = "collapsed.json"  # in the workdir: where --stop_at_collapse ended the run
+# In the workdir: where --stop_at_collapse ended the run; and what the steps since the last line of
+# metrics measured when a checkpoint was saved.
+_COLLAPSED = "collapsed.json"
+_WINDOW = "window.json"
 
 
 def train(config: config_lib.Config) -> dict[str, Any]:
-  """Trains to --steps or --epochs and returns the mode's JSON line."""
+  """Trains to --steps or --epochs and returns the mode's JSON line.
+
+  Raises Preempted when SIGTERM came and the run is saved."""
+  with hosts.Notice() as notice:
+    return _train(config, notice)
+
+
+def _train(config: config_lib.Config, notice: hosts.Notice) -> dict[str, Any]:
   _check_workdir(config)
+  optimizers = state_lib.make_optimizers(config)
+  devices = state_lib.find_devices(config, optimizers)
   corpus = _load(config)
   capacity.check(config, corpus)
   total = total_steps(config, len(corpus.ids))
-  networks, optimizers = networks_lib.build(config), state_lib.make_optimizers(config)
-  state = jax.jit(lambda: state_lib.init_state(config, networks, optimizers))()
+  state = state_lib.make_state(config, optimizers, devices)
   with checkpoints.open_manager(config.workdir, config.keep_checkpoints) as manager:
     state = checkpoints.restore(manager, state) or state
     first = int(state.step)
@@ -64,11 +84,14 @@ def train(config: config_lib.Config) -> dict[str, Any]:
       total = first
     elif first:
       log.info("going on from step %d of %s", first, config.workdir)
-    flags.write_run_flags(config, config.workdir)
-    environment.write(config.workdir, first)
-    with metrics_lib.MetricWriter(config.workdir, first) as writer:
+    if hosts.is_first():
+      flags.write_run_flags(config, config.workdir)
+      environment.write(config.workdir, first)
+    looks = _read_looks(config.workdir, first)
+    writer = metrics_lib.MetricWriter if hosts.is_first() else metrics_lib.NoWriter
+    with writer(config.workdir, first) as writer:
       state, last, speed = _run(
-        config, corpus, networks, optimizers, state, first, total, manager, writer
+        config, corpus, devices, optimizers, state, first, total, manager, writer, looks, notice
       )
     step = int(state.step)
     checkpoints.save(manager, step, state, config)
@@ -106,7 +129,9 @@ def _captions_a_step(config: config_lib.Config) -> int:
 
 def _check_workdir(config: config_lib.Config) -> None:
   """Raises InputError when the workdir's checkpoints belong to another configuration."""
-  os.makedirs(config.workdir, exist_ok=True)
+  if hosts.is_first():
+    os.makedirs(config.workdir, exist_ok=True)
+  hosts.wait_for_all("workdir")
   if checkpoints.has_any(config.workdir):
     trained, step = checkpoints.read_config(config.workdir)
     different = config_lib.differences(trained, config)
@@ -123,14 +148,17 @@ def _load(config: config_lib.Config) -> pipeline.Corpus:
 
   Raises InputError when a run would go on with other data than it began with.
   """
-  examples = pipeline.load_training_examples(config)
+  limit = placement.host_limit_bytes(config)
+  if not hosts.is_first():  # Where the hosts share a disk, the first prepares for all.
+    hosts.wait_for_all("prepared")
+  examples = pipeline.load_training_examples(config, in_memory_below=limit)
   path = pipeline.word_vectors_path(config.workdir)
-  if os.path.exists(path):
-    vectors = word2vec.load(path)
-  else:
+  if hosts.is_first() and not os.path.exists(path):
     log.info("making the word vectors")
-    vectors = pipeline.make_word_vectors(config, examples)
-    word2vec.save(path, vectors)
+    word2vec.save(path, pipeline.make_word_vectors(config, examples))
+  if hosts.is_first():
+    hosts.wait_for_all("prepared")
+  vectors = word2vec.load(path)
   chosen = pipeline.training_captions(config, examples)
   corpus = pipeline.make_corpus(config, examples, vectors, chosen)
   record = os.path.join(config.workdir, "data.json")
@@ -149,6 +177,8 @@ def _load(config: config_lib.Config) -> pipeline.Corpus:
         f"--data_dir={config.data_dir}: the run in {config.workdir} began with other data "
         f"({before} there, {known} here); give that data, or another --workdir"
       )
+  if not hosts.is_first():
+    return corpus
   if "subset" in known:  # as --subset reads it: the file that it came from may change
     subsets.write_names(os.path.join(config.workdir, "subset.txt"), examples.names)
   _write_json(record, known)
@@ -161,23 +191,37 @@ def _write_json(path: str, record: dict[str, Any]) -> None:
   os.replace(path + ".part", path)
 
 
+def _read_looks(workdir: str, first: int) -> collapse.Looks:
+  """At the images before the checkpoint."""
+  lines = metrics_lib.read(workdir) if first else []
+  return collapse.Looks(
+    line["g/diversity"] for line in lines if "g/diversity" in line and line["step"] <= first
+  )
+
+
+def _read_window(workdir: str, first: int) -> list[dict[str, float]]:
+  """What `_write_window` left when step `first` was saved."""
+  path = os.path.join(workdir, _WINDOW)
+  if not os.path.exists(path):
+    return []
+  with open(path, encoding="utf8") as file:
+    record = json.load(file)
+  return record["values"] if record["step"] == first else []
+
+
 def _run(
-  config, corpus, networks, optimizers, state, first, total, manager, writer
+  config, corpus, devices, optimizers, state, first, total, manager, writer, looks, notice
 ) -> tuple[state_lib.TrainState, dict[str, float], float | None]:
   """The loop. Returns the state, the last metrics and captions a second without the first step's
-  compilation. With --stop_at_collapse it ends before `total` when the run collapses.
+  compilation. With --stop_at_collapse it ends before `total` when the run collapses. Raises
+  Preempted.
 
   Metrics of a step are fetched after the next one is dispatched, so that the device never waits.
   """
-  resident = batches.make_resident(config, corpus)
-  train_step = steps.make_train_step(config, networks, optimizers)
-  order = pipeline.example_order(
-    len(corpus.ids), config.batch_size, steps.minibatch_count(config), config.seed
-  )
-  show = _picture_writer(config, corpus, networks, resident.table, writer)
-  window, last, pending, began = [], {}, None, None
-  before = metrics_lib.read(config.workdir)  # Looks before the checkpoint count as well.
-  looks = collapse.Looks(line["g/diversity"] for line in before if "g/diversity" in line)
+  networks = networks_lib.build(config, devices.axes)
+  train_step = steps.make_train_step(config, networks, optimizers, devices)
+  show = _picture_writer(config, corpus, networks, devices, writer)
+  window, last, pending, began = _read_window(config.workdir, first), {}, None, None
   seen: dict[str, float] = {}
 
   def fetch(beside: Mapping[str, float] | None = None):
@@ -199,14 +243,21 @@ def _run(
       seen.update({**last, **(beside or {})})
       bar.set_postfix({name: f"{seen[key]:.3g}" for key, name in _SHOWN.items() if key in seen})
 
+  def save(step: int):
+    if pending is not None:
+      fetch()
+    checkpoints.save(manager, step, state, config)
+    if hosts.is_first():
+      _write_json(os.path.join(config.workdir, _WINDOW), {"step": step, "values": window})
+
+  feed = placement.feed(config, corpus, devices, state.rng, first, total)
+  notice.is_working = True
   with tqdm.tqdm(total=total * config.batch_size, initial=first * config.batch_size,
-                 unit="captions",
+                 unit="captions", disable=not hosts.is_first(),
                  desc="train", mininterval=1.0) as bar:  # fmt: skip
-    for step in range(first + 1, total + 1):
-      rows = order(step - 1)
-      others = batches.training_room(config, corpus.length[rows])
+    for step, (resident, rows, others) in enumerate(feed, first + 1):
       with jax.transfer_guard("disallow"):  # what moves to the device, moves on purpose
-        state, values = train_step(state, resident, jax.device_put(rows), others)
+        state, values = train_step(state, resident, rows, others)
       if pending is not None:
         fetch()
       pending = (step, values)
@@ -220,12 +271,14 @@ def _run(
         if looks.add(ratio):
           log.warning("step %d: %s", step, collapse.describe(ratio, last))
         if looks.has_collapsed and config.stop_at_collapse and step < total:
-          _write_json(os.path.join(config.workdir, _COLLAPSED), {"step": step})
+          if hosts.is_first():
+            _write_json(os.path.join(config.workdir, _COLLAPSED), {"step": step})
           break
-      if step % config.checkpoint_every == 0:
-        if pending is not None:
-          fetch()
-        checkpoints.save(manager, step, state, config)
+      is_told = step < total and notice.has_come(step)
+      if is_told or step % config.checkpoint_every == 0:
+        save(step)
+      if is_told:
+        raise errors.Preempted(f"after step {step}")
     if pending is not None:
       fetch()
   seconds = time.monotonic() - began if began else 0.0
@@ -234,7 +287,7 @@ def _run(
 
 
 def _picture_writer(
-  config, corpus, networks, table, writer
+  config, corpus, networks, devices, writer
 ) -> Callable[[int, state_lib.TrainState], float]:
   """(step, state) -> samples/step_NNNNNN.png, and how much last words' images differ
   (`collapse.diversity_ratio`): always the same captions, spread over the split, with the same
@@ -245,25 +298,23 @@ def _picture_writer(
   places = np.linspace(0, len(one_each) - 1, min(collapse.CAPTIONS, len(one_each))).astype(int)
   compared = one_each[places]
   rows = np.concatenate([shown, compared])
+  used = len(rows)
+  rows = np.resize(rows, used + -used % devices.count)  # which deal it out evenly
   real, length = corpus.images_u8[corpus.image[rows]], corpus.length[rows]
-  draw = steps.make_draw(config, networks)
+  draw = steps.make_draw(config, networks, devices)
+  table, key = devices.put((corpus.table, jax.random.key(config.seed)))
+  given = devices.put((corpus.ids[rows], length), devices_lib.SPREAD)
+  others = batches.room(config, batches.by_device(length[None], devices.count))
   folder = os.path.join(config.workdir, "samples")
 
   def show(step: int, state: state_lib.TrainState) -> float:
-    images = np.asarray(
-      draw(
-        state.variables(),
-        table,
-        corpus.ids[rows],
-        length,
-        jax.random.key(config.seed),
-        batches.room(config, length[None]),
-      )
-    )
-    sheet = pictures.strips(images[:count], [corpus.sentences[row] for row in shown], real[:count])
-    pictures.write_png(os.path.join(folder, f"step_{step:06d}.png"), sheet)
-    writer.write_picture(step, "strips", sheet)
+    images = np.asarray(draw(state.variables(), table, *given, key, others))
+    if hosts.is_first():
+      sentences = [corpus.sentences[row] for row in shown]
+      sheet = pictures.strips(images[:count], sentences, real[:count])
+      pictures.write_png(os.path.join(folder, f"step_{step:06d}.png"), sheet)
+      writer.write_picture(step, "strips", sheet)
     last = images[np.arange(len(rows)), length - 1]
-    return collapse.diversity_ratio(last[count:], real[count:])
+    return collapse.diversity_ratio(last[count:used], real[count:used])
 
   return show

@@ -10,6 +10,7 @@ import jax.numpy as jnp
 import optax
 
 from t2i_jax.nets import networks as networks_lib
+from t2i_jax.training import devices as devices_lib
 
 if TYPE_CHECKING:
   from t2i_jax import config as config_lib
@@ -73,6 +74,31 @@ def init_state(
     for name, v in variables.items()
   }
   return TrainState(step=jnp.zeros((), jnp.int32), rng=rng, **states)
+
+
+def _init(config, optimizers):
+  networks = networks_lib.build(config)
+  return lambda: init_state(config, networks, optimizers)
+
+
+def find_devices(
+  config: config_lib.Config, optimizers: dict[str, optax.GradientTransformation]
+) -> devices_lib.Devices:
+  """The devices that train, with a batch that they can share. Raises InputError where they cannot."""
+  devices = devices_lib.find(config, jax.eval_shape(_init(config, optimizers)))
+  devices_lib.check_batch(config, devices)
+  return devices
+
+
+def make_state(
+  config: config_lib.Config,
+  optimizers: dict[str, optax.GradientTransformation],
+  devices: devices_lib.Devices = devices_lib.ALONE,
+) -> TrainState:
+  """A fresh state on the devices; no device ever holds more of it than its part."""
+  init = _init(config, optimizers)
+  specs = devices.state_specs(jax.eval_shape(init))
+  return jax.jit(init, out_shardings=jax.tree.map(devices.sharding, specs))()
 
 
 def count_parameters(config: config_lib.Config) -> dict[str, Any]:

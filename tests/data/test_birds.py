@@ -89,6 +89,37 @@ def test_class_splits_are_disjoint_and_follow_a_list(tmp_path):
   assert set(load(tmp_path, root, "class_test").labels) == {1}
 
 
+@pytest.mark.parametrize("inside", [True, False])
+def test_captions_alone_get_their_images_from_the_publisher(tmp_path, publisher, inside):
+  root = make(tmp_path / "whole")
+  captions = tmp_path / "captions"
+  shutil.move(root / "text_c10", captions / ("CUB_200_2011/text_c10" if inside else "text_c10"))
+  publisher.serve("CUB_200_2011.tgz", root)
+  for more in ({}, {"crop": True}):
+    found = load(tmp_path, captions, "all", **more)
+    assert set(publisher.asked) == {"CUB_200_2011.tgz"}
+    publisher.stop()
+    assert found.names == [f"images/{path_of(k)}.jpg" for k in (7, 3, 9, 2, 4)]
+    assert found.captions == [f"bird {k} caption {i}" for k in (7, 3, 9, 2, 4) for i in range(10)]
+    np.testing.assert_array_equal(found.labels, [IMAGES[k][0] - 1 for k in (7, 3, 9, 2, 4)])
+    if not more:
+      for k, image_u8 in zip((7, 3, 9, 2, 4), found.images_u8):
+        expected = images.fit(root / "images" / f"{path_of(k)}.jpg", 8)
+        np.testing.assert_array_equal(image_u8, expected)
+
+
+def test_nothing_is_fetched_without_captions_or_beside_images(tmp_path, publisher):
+  root = make(tmp_path / "raw")
+  (root / "images.txt").unlink()
+  with pytest.raises(errors.InputError, match=r"no images\.txt"):
+    load(tmp_path, root, "all")
+  shutil.rmtree(root / "text_c10")
+  shutil.rmtree(root / "images")
+  with pytest.raises(errors.InputError, match=r"no text_c10; expected .*text_c10/<class>/"):
+    load(tmp_path, root, "all")
+  assert not publisher.asked
+
+
 def test_crop_box_by_hand():
   # Centre (35, 19), radius int(0.75 * 30) = 22: left 13, top -3, right 57, bottom 41; clipped.
   assert birds.crop_box((20.0, 10.0, 30.0, 18.0), 50, 30) == (13, 0, 50, 30)

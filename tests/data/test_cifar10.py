@@ -88,6 +88,22 @@ def test_every_layout_gives_every_pixel_and_the_class_as_caption(tmp_path, tfds_
     assert examples.names == [f"{split}_{k:05d}" for k in range(len(examples.labels))]
 
 
+def test_without_raw_dir_it_is_fetched_once(tmp_path, publisher):
+  publisher.serve("cifar-10-binary.tar.gz", make_binary(tmp_path / "raw"))
+  found = load(tmp_path, None, "train")
+  np.testing.assert_array_equal(found.images_u8, PIXELS[:TRAIN])
+  np.testing.assert_array_equal(found.labels, LABELS[:TRAIN])
+  publisher.stop()
+  for image_size in (32, 16):
+    assert len(load(tmp_path, None, "test", image_size).names) == TEST
+
+
+def test_a_prepared_copy_is_used_before_anything_is_fetched(tmp_path, publisher):
+  load(tmp_path, make_binary(tmp_path / "raw"), "test")
+  assert len(load(tmp_path, None, "train").names) == TRAIN
+  assert not publisher.asked
+
+
 def test_images_are_resized_as_files_are(tmp_path):
   make_binary(tmp_path / "raw")
   examples = load(tmp_path, tmp_path / "raw", "test", 16)

@@ -1,6 +1,7 @@
 """Oxford-102 in its publishers' layout: a made copy, and the real one where it is at hand."""
 
 import pathlib
+import shutil
 
 import numpy as np
 import PIL.Image
@@ -84,6 +85,35 @@ def test_a_missing_photograph_or_text_is_skipped(tmp_path):
     ("jpg/image_00022.jpg", "missing caption file image_00022.txt"),
   ]
   assert (prepared.images, prepared.captions) == (58, 580)
+
+
+def test_captions_alone_get_their_images_from_the_publisher(tmp_path, publisher):
+  whole = make(tmp_path / "whole")
+  publisher.serve("102flowers.tgz", whole / "jpg")
+  for name in ("imagelabels.mat", "setid.mat"):
+    publisher.serve(name, (whole / name).read_bytes())
+  expected = load(whole, "all", tmp_path)
+  assert not publisher.asked  # Nothing is missing.
+  captions = tmp_path / "captions"
+  shutil.copytree(whole / "text_c10", captions / "text_c10")
+  (captions / "testclasses.txt").write_text("class_00002\n")
+  found = load(captions, "all", tmp_path)
+  assert set(publisher.asked) == {"102flowers.tgz", "imagelabels.mat", "setid.mat"}
+  assert (found.names, found.captions) == (expected.names, expected.captions)
+  np.testing.assert_array_equal(found.labels, expected.labels)
+  np.testing.assert_array_equal(found.images_u8, expected.images_u8)
+  assert set(load(captions, "class_test", tmp_path).labels) == {1}
+  # Other captions with the same images: these are there by now.
+  publisher.stop()
+  (captions / "text_c10/class_00001/image_00002.txt").write_text("another caption\n")
+  assert "another caption" in load(captions, "all", tmp_path).captions
+
+
+def test_without_captions_nothing_is_fetched(tmp_path, publisher):
+  (tmp_path / "raw").mkdir()
+  with pytest.raises(errors.InputError, match=r"no text_c10; expected .*text_c10/class_00001/"):
+    load(tmp_path / "raw", "all", tmp_path)
+  assert not publisher.asked and not (tmp_path / "prepared").exists()
 
 
 def test_a_broken_layout_is_an_input_error(tmp_path):

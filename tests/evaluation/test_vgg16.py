@@ -3,6 +3,7 @@ named."""
 
 import dataclasses
 
+import h5py
 import numpy as np
 import pytest
 import safetensors.numpy
@@ -125,6 +126,85 @@ def test_keras_s_names_give_the_same_network(tmp_path):
   assert np.abs(changed).max() > 1  # Each prepares its pixels in its own way.
 
 
+def _keras_3(torch):
+  """By the order of layers, as `save_weights("x.weights.h5")` of Keras 3.15 names them."""
+  conv = ["conv2d", "conv2d_1", "conv2d_2", "conv2d_3", "conv2d_4", "conv2d_5", "conv2d_6",
+          "conv2d_7", "conv2d_8", "conv2d_9", "conv2d_10", "conv2d_11", "conv2d_12"]  # fmt: skip
+  order = dict(zip(KERAS_NAMES, conv))
+  order |= {"fc1": "dense", "fc2": "dense_1", "predictions": "dense_2"}
+  made = {}
+  for name, value in _keras(torch).items():
+    layer, leaf = name.split("/")
+    made[f"layers/{order[layer]}/vars/{0 if leaf == 'kernel' else 1}"] = value
+  return made
+
+
+def _write_hdf5(path, arrays):
+  with h5py.File(path, "w") as file:
+    for name, value in arrays.items():
+      file[name] = value
+    file.create_group("layers/flatten/vars")
+
+
+def _read_hdf5(path):
+  return weight_files.read(path, "--vgg16_weights=w.h5", "", (".h5",))
+
+
+def test_every_layout_of_keras_s_hdf5_gives_what_npz_gives(tmp_path):
+  torch, image = _torchvision(), _asymmetric()
+  np.savez(tmp_path / "a.npz", **_keras(torch))
+  one = _network(weight_files.read(tmp_path / "a.npz", "", ""))
+  whole = _keras(torch, pattern="model_weights/{layer}/{layer}/{leaf}:0")
+  whole |= {f"optimizer_weights/Adam/m/{name}:0": 0 * v for name, v in _keras(torch).items()}
+  layouts = {
+    "first": _keras(torch, ("W_1", "b_1"), "{layer}/{layer}_{leaf}:0"),
+    "legacy": _keras(torch, pattern="{layer}/{layer}/{leaf}:0"),
+    "whole model": whole,
+    "keras 3": _keras_3(torch),
+  }
+  for layout, arrays in layouts.items():
+    _write_hdf5(tmp_path / f"{layout}.h5", arrays)
+    two = _network(_read_hdf5(tmp_path / f"{layout}.h5"))
+    assert (two.publisher, two.fingerprint()) == ("keras", one.fingerprint()), layout
+    np.testing.assert_array_equal(two.features(image[None]), one.features(image[None]))
+
+
+@pytest.mark.parametrize(
+  ("change", "named"),
+  [
+    ({"layers/conv2d_12/vars/1": None}, "block5_conv3/bias is missing"),
+    ({"layers/dense_2/vars/0": None}, "predictions/kernel is missing"),
+    ({"layers/conv2d_2/vars/0": h5py.ExternalLink("b.h5", "x")}, "block2_conv1/kernel is missing"),
+    ({"layers/conv2d_10/vars/0": np.zeros((3, 3, 4, 5))}, "is (3, 3, 4, 5); it must be (3, 3, 5"),
+    ({"layers/dense/vars/0": np.full((20, 7), np.inf)}, "dense/vars/0 has values that are not"),
+    ({"layers/dense/vars/1": "seven"}, "dense/vars/1 is of type object"),
+  ],
+)
+def test_hdf5_that_does_not_fit_is_named(tmp_path, change, named):
+  _write_hdf5(tmp_path / "b.h5", {"x": np.zeros((3, 3, 2, 3))})
+  arrays = {k: v for k, v in {**_keras_3(_torchvision()), **change}.items() if v is not None}
+  _write_hdf5(tmp_path / "a.h5", arrays)
+  with pytest.raises(errors.InputError) as caught:
+    _network(_read_hdf5(tmp_path / "a.h5"))
+  assert str(caught.value).startswith("--vgg16_weights=w.") and named in str(caught.value)
+
+
+def test_a_damaged_hdf5_is_refused(tmp_path):
+  _write_hdf5(tmp_path / "a.h5", _keras_3(_torchvision()))
+  data = (tmp_path / "a.h5").read_bytes()
+  # Cut off; the signature, a group's table and a name in it overwritten.
+  groups = data.index(b"TREE")
+  for damaged in (
+    data[: len(data) // 2],
+    b"x" + data[1:],
+    data[:groups] + b"XXXX" + data[groups + 4 :],
+    data.replace(b"SNOD", b"XXXX"),
+  ):
+    (tmp_path / "b.h5").write_bytes(damaged)
+    with pytest.raises(errors.InputError, match=r"--vgg16_weights=w\.h5: cannot be read"):
+      _read_hdf5(tmp_path / "b.h5")
+
+
 def test_features_do_not_depend_on_the_batch_and_weights_may_be_half_precision(tmp_path):
   torch = {name: value.astype(np.float16) for name, value in _torchvision().items()}
   safetensors.numpy.save_file(torch, tmp_path / "a.safetensors")
@@ -163,7 +243,9 @@ def test_keras_s_file_without_the_top_is_told_what_is_missing():
   ("name", "content", "named"),
   [
     ("a.pth", b"", "weights_only=True"),
-    ("a.h5", b"", "h5py"),
+    ("a.h5", b"", "cannot be read"),
+    ("a.h5", None, "cannot be read"),
+    ("a.hdf5", b"", ".safetensors, .npz or .h5 file"),
     ("a.npz", b"no zip", "cannot be read"),
     ("a.npz", None, "cannot be read"),
     ("a.safetensors", b"no header", "safetensors"),

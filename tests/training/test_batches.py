@@ -44,6 +44,7 @@ def test_gathering_pairs_captions_with_their_images_and_draws_random_reals():
     image=jnp.array([1, 0, 1]),
     images_u8=jnp.asarray(CORPUS.images_u8[:2]),
     image_sums=jnp.zeros((0, 6)),
+    images=2,
   )
   config = dataclasses.replace(CONFIG, real_pairing="random", noise_dim=2)
   batch = batches.gather(config, resident, jnp.array([2, 1]), jax.random.key(0), 5)

@@ -1,0 +1,53 @@
+"""Images that stay on disk, in place of an array of them."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+from jaxtyping import Int, UInt8
+
+from t2i_jax.data import images
+
+
+class StoredImages:
+  """Prepared images u8[n h w 3] of which only those asked for are read and decoded.
+
+  `sources` are random access sources of records with an encoded "image"; image i is record row[i]
+  of source part[i].
+  """
+
+  dtype = np.dtype(np.uint8)
+
+  def __init__(
+    self,
+    sources: Sequence[Any],
+    part: Int[np.ndarray, "n"],
+    row: Int[np.ndarray, "n"],
+    image_size: int,
+  ):
+    self._sources, self._part, self._row = sources, part, row
+    self.shape = (len(row), image_size, image_size, 3)
+
+  def __len__(self) -> int:
+    return self.shape[0]
+
+  def __getitem__(self, chosen: Any) -> UInt8[np.ndarray, "*k h w 3"]:
+    """Those that NumPy's indexing of the first axis chooses."""
+    part, row = self._part[chosen], self._row[chosen]
+    found = np.zeros((*np.shape(row), *self.shape[1:]), np.uint8)
+    flat = found.reshape(-1, *self.shape[1:])
+    for k in np.unique(part):
+      places = np.flatnonzero(np.ravel(part) == k)
+      records = self._sources[k].__getitems__(np.ravel(row)[places].tolist())
+      for place, record in zip(places, records):
+        flat[place] = images.decode(record["image"])
+    return found
+
+  def compress(self, chosen: np.ndarray, axis: int = 0) -> StoredImages:
+    """As of an array; nothing is read."""
+    return StoredImages(self._sources, self._part[chosen], self._row[chosen], self.shape[1])
+
+
+Images = UInt8[np.ndarray, "n h w 3"] | StoredImages
