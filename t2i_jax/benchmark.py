@@ -3,7 +3,8 @@ machine's limits.
 
 Words and images are random, at the configured shapes, captions of full length; with a dataset
 named, its captions, whose empty slots are skipped. --by_part times each part by itself, --sweep
-several values of one flag, and --reference holds the shares of the limits against stored ones.
+several values of one flag, and --reference holds the shares of the limits against stored ones. All
+devices take part, but in the parts, which are of one device's share of the batch.
 """
 
 from __future__ import annotations
@@ -31,6 +32,7 @@ from t2i_jax.data import pipeline
 from t2i_jax.nets import networks as networks_lib
 from t2i_jax.text import word2vec
 from t2i_jax.training import batches as batches_lib
+from t2i_jax.training import devices as devices_lib
 from t2i_jax.training import state as state_lib
 from t2i_jax.training import steps
 
@@ -55,7 +57,8 @@ def bench(config: config_lib.Config, given: Collection[str]) -> dict[str, Any]:
     **limits,
   }
   if config.by_part:
-    line["parts"] = benchmark_parts.time_parts(config, make_resident(config), limits)
+    alone = dataclasses.replace(config, batch_size=config.batch_size // line["devices"])
+    line["parts"] = benchmark_parts.time_parts(alone, make_resident(alone), limits)
     print(benchmark_parts.markdown(line["parts"]), file=sys.stderr)
   if changes:
     line["sweep"] = []
@@ -72,33 +75,40 @@ def time_steps(
   config: config_lib.Config, resident: batches_lib.Resident, limits: dict[str, float]
 ) -> dict[str, Any]:
   """Times of steps, and how they compare with what they must compute and move."""
-  networks, optimizers = networks_lib.build(config), state_lib.make_optimizers(config)
-  state = jax.jit(lambda: state_lib.init_state(config, networks, optimizers))()
+  optimizers = state_lib.make_optimizers(config)
+  devices = state_lib.find_devices(config, optimizers)
+  state = state_lib.make_state(config, optimizers, devices)
+  networks = networks_lib.build(config, devices.axes)
   length, count = np.asarray(resident.length), config.steps or _STEPS
   order = pipeline.example_order(
     len(length), config.batch_size, steps.minibatch_count(config), config.seed
   )
   batches = [order(step) for step in range(count)]
-  rooms = [batches_lib.training_room(config, length[rows]) for rows in batches]
-  train_step, compiled, compile_s = steps.make_train_step(config, networks, optimizers), {}, 0.0
+  rooms = [
+    batches_lib.training_room(config, batches_lib.by_device(length[rows], devices.count))
+    for rows in batches
+  ]
+  resident = jax.tree.map(devices.put, resident, resident.specs())
+  batches = [devices.put(rows, devices_lib.ROWS) for rows in batches]
+  train_step = steps.make_train_step(config, networks, optimizers, devices)
+  compiled, compile_s = {}, 0.0
   for rows, room in zip(batches, rooms):
     if room not in compiled:
       began = time.perf_counter()
-      lowered = train_step.lower(state, resident, jax.device_put(rows), room)
+      lowered = train_step.lower(state, resident, rows, room)
       compiled[room] = lowered.compile()
       compile_s += time.perf_counter() - began
-      state, _ = compiled[room](state, resident, jax.device_put(rows))
+      state, _ = compiled[room](state, resident, rows)
   seconds = []
   trace = jax.profiler.trace(config.profile) if config.profile else contextlib.nullcontext()
   with trace:
-    for rows, room in zip(tqdm.tqdm(batches, desc="bench"), rooms):
-      chosen = jax.block_until_ready(jax.device_put(rows))
+    for rows, room in zip(tqdm.tqdm(jax.block_until_ready(batches), desc="bench"), rooms):
       began = time.perf_counter()
-      state, metrics = compiled[room](state, resident, chosen)
+      state, metrics = compiled[room](state, resident, rows)
       jax.block_until_ready((state, metrics))
       seconds.append(time.perf_counter() - began)
   median = statistics.median(seconds)
-  words = float(np.mean([length[rows] for rows in batches]))
+  words = float(np.mean([length[np.asarray(rows)] for rows in batches]))
   words = words if config.mask_padding else config.max_words
   words = words if config.text == "sequence" else 1.0
   cost = costs.of_caption(config, words)
@@ -107,6 +117,7 @@ def time_steps(
   captions = config.batch_size * steps.minibatch_count(config) / median
   return {
     "batch_size": config.batch_size,
+    "devices": devices.count,
     "step_s_median": median,
     "step_s_min": min(seconds),
     "captions_per_second": captions,
@@ -115,9 +126,9 @@ def time_steps(
     "report_epoch_s": _REPORT_CAPTIONS / captions,
     "flops_per_caption": round(cost.flops),
     "flops_per_second": flops / median,
-    "mfu": flops / median / limits["peak_flops_per_second"],
+    "mfu": flops / median / limits["peak_flops_per_second"] / devices.count,
     "bytes_per_step": round(moved),
-    "memory_share": moved / median / limits["copy_bytes_per_second"],
+    "memory_share": moved / median / limits["copy_bytes_per_second"] / devices.count,
     "programs": len(compiled),
     "compile_s": compile_s,
     "program_memory_bytes": max(_program_memory(program) for program in compiled.values()),

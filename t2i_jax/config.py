@@ -239,8 +239,8 @@ class Config:
   )
   placement: Literal["auto", "whole", "cut", "streamed"] = knob(
     "auto",
-    "the images: all on each device, dealt among the devices, or read from disk as they are needed; "
-    "auto: the first that fits",
+    "the images: all on each device, dealt among the devices, or read from disk as they are "
+    "needed; auto: the first that fits",
     free=True,
   )
   resident_limit_mb: int = knob(

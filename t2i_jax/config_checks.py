@@ -134,6 +134,8 @@ def _check_use(config: config_lib.Config) -> None:
 
 
 def _check_hosts(config: config_lib.Config) -> None:
+  if config.multihost and config.follow:
+    raise errors.InputError("--follow: by one process; leave --multihost out")
   told = config.coordinator_address, config.process_count, config.process_index
   if any(told) and not config.multihost:
     raise errors.InputError(

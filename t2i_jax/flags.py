@@ -15,7 +15,6 @@ from absl import flags as absl_flags
 from t2i_jax import config as config_lib
 from t2i_jax import errors
 
-
 # Where a run was computed, which is not part of what it was.
 _NOT_REPEATED = ("devices", "multihost", "coordinator_address", "process_count", "process_index")
 

@@ -1,8 +1,8 @@
 """`python -m t2i_jax.main --mode=...`: flags -> Config -> one mode, whose result is one JSON line
 on standard output.
 
-Everything else goes to standard error. Exit status: 0 done; 2 wrong flags or input, one line; 75 the
-machine is about to be taken away and the run is saved: try again; 1 anything else.
+Everything else goes to standard error. Exit status: 0 done; 2 wrong flags or input, one line; 75
+the machine is about to be taken away and the run is saved: try again; 1 anything else.
 """
 
 from __future__ import annotations

@@ -217,21 +217,29 @@ def sample(config: config_lib.Config, given: frozenset[str]) -> dict[str, Any]:
   images = run.draw(found.ids, found.length, table)
   name = {i: word for word, i in vectors.vocabulary().items()}
   words = [[name.get(int(i), "?") for i in row[:n]] for row, n in zip(found.ids, found.length)]
+  between = None
+  if run.config.interpolate:
+    between = interpolate(run, run.read(found.ids, found.length, table))
+  paths = _write(run, images, words, between) if hosts.is_first() else []
+  return {"checkpoint": run.checkpoint, "step": run.step, "images": paths, "captions": texts}
+
+
+def _write(run: TrainedRun, images, words: list[list[str]], between) -> list[str]:
+  """The pictures of `sample`; returns their paths."""
   output = run.config.output or os.path.join(run.config.workdir, "samples", "captions.png")
   stem = os.path.splitext(output)[0]
   pictures.write_png(output, pictures.strips(images, words, None))
   paths = [output]
-  for i, (row, n) in enumerate(zip(images, found.length), 1):
+  for i, (row, caption) in enumerate(zip(images, words), 1):
     paths.append(f"{stem}_{i:02d}.png")
-    pictures.write_png(paths[-1], row[n - 1])
-  if len(texts) > _MOST_MOVING:
+    pictures.write_png(paths[-1], row[len(caption) - 1])
+  if len(words) > _MOST_MOVING:
     log.warning("%s.gif shows the first %d captions only", stem, _MOST_MOVING)
   paths.append(f"{stem}.gif")
   moving = slice(_MOST_MOVING)
   pictures.write_gif(paths[-1], pictures.arrivals(images[moving], words[moving]))
-  if run.config.interpolate:
+  if between is not None:
     paths.append(f"{stem}_interpolation.png")
-    between = interpolate(run, run.read(found.ids, found.length, table))
     ends = list(itertools.pairwise(" ".join(caption) for caption in words))
     pictures.write_png(paths[-1], pictures.passages(between, ends))
-  return {"checkpoint": run.checkpoint, "step": run.step, "images": paths, "captions": texts}
+  return paths

@@ -99,7 +99,8 @@ class Settings:
 
 @dataclasses.dataclass(frozen=True)
 class Examples:
-  """A split in memory (its images perhaps on disk), in source order. `caption_image` is the image each caption belongs to.
+  """A split in memory (its images perhaps on disk), in source order. `caption_image` is the image
+  each caption belongs to.
 
   labels: class from 0, or -1. attributes: for each of `synthetic.ATTRIBUTES` the index of the
   image's value. named: for each, the position among the caption's words (`captions.clean`) of the

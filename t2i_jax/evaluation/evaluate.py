@@ -26,7 +26,7 @@ from t2i_jax.data import datasets, pipeline
 from t2i_jax.evaluation import judge as judge_lib
 from t2i_jax.evaluation import ladder, scores, words
 from t2i_jax.reporting import pictures, runs
-from t2i_jax.training import checkpoints, loop
+from t2i_jax.training import checkpoints, hosts, loop
 
 log = logging.getLogger(__name__)
 
@@ -147,10 +147,14 @@ def _evaluate(
       np.stack([images_u8[pairs[:, 0]], judge.train_u8[pairs[:, 1]]])
     )
   line["pictures"] = {}
+  for name in sheets:
+    line["pictures"][name] = os.path.join(
+      "samples", f"{name}_{run.config.split}_{run.step:06d}.png"
+    )
+  if not hosts.is_first():
+    return line
   for name, sheet in sheets.items():
-    path = os.path.join("samples", f"{name}_{run.config.split}_{run.step:06d}.png")
-    pictures.write_png(os.path.join(run.config.workdir, path), sheet)
-    line["pictures"][name] = path
+    pictures.write_png(os.path.join(run.config.workdir, line["pictures"][name]), sheet)
   with open(os.path.join(run.config.workdir, runs.SCORES), "a", encoding="utf8") as file:
     file.write(json.dumps(line) + "\n")
   return line

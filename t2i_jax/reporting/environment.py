@@ -25,6 +25,7 @@ def describe() -> dict[str, Any]:
     "backend": jax.default_backend(),
     "device": devices[0].device_kind,
     "devices": len(devices),
+    "processes": jax.process_count(),
     "versions": {name: importlib.metadata.version(name) for name in _PACKAGES},
   }
 

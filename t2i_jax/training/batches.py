@@ -1,8 +1,8 @@
 """From a split in device memory and the captions' places in it to what one update sees: words'
 vectors, real images, and which images D is to judge.
 
-`axes` of a mesh, inside shard_map: a batch's captions are dealt among its devices. What is random is
-drawn for all of them on each, so that how many there are makes no difference.
+`axes` of a mesh, inside shard_map: a batch's captions are dealt among its devices. What is random
+is drawn for all of them on each, so that how many there are makes no difference.
 """
 
 from __future__ import annotations

@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
+import dataclasses
 from typing import TYPE_CHECKING
 
-import jax
 import numpy as np
 
 from t2i_jax import errors, memory
 from t2i_jax.nets import networks as networks_lib
 from t2i_jax.training import batches, steps
+from t2i_jax.training import devices as devices_lib
 from t2i_jax.training import state as state_lib
 
 if TYPE_CHECKING:
@@ -20,27 +21,39 @@ _COPIES = 4  # of each parameter at the least: itself, its gradient, Adam's two 
 _CLEARLY_FITS = 4  # a step is compiled and measured unless there is so many times the least
 
 
-def check(config: config_lib.Config, corpus: pipeline.Corpus) -> None:
-  """Raises InputError when training needs more memory than there is."""
+def check(
+  config: config_lib.Config,
+  corpus: pipeline.Corpus,
+  devices: devices_lib.Devices = devices_lib.ALONE,
+) -> None:
+  """Raises InputError when training needs more memory than a device has."""
   have = memory.device_bytes()
-  need = 4 * _COPIES * state_lib.count_parameters(config)["total"]
+  need = 4 * _COPIES * state_lib.count_parameters(config)["total"] // config.parameter_shards
   if need <= have < _CLEARLY_FITS * need:
-    need = max(need, _step_bytes(config, corpus))
+    need = max(need, _step_bytes(config, corpus, devices))
   if need > have:
     raise errors.InputError(
       f"--recurrence={config.recurrence} --base_channels={config.base_channels} "
       f"--image_size={config.image_size}: training needs {need / 1e9:,.1f} GB, and there are "
-      f"{have / 1e9:,.1f} GB; --mode=params counts; try smaller ones, or --recurrence=convlstm"
+      f"{have / 1e9:,.1f} GB; --mode=params counts; try smaller ones, --recurrence=convlstm, or "
+      "more --parameter_shards"
     )
 
 
-def _step_bytes(config: config_lib.Config, corpus: pipeline.Corpus) -> int:
-  """What the compiled step of full captions is given, returns anew and works in."""
-  networks, optimizers = networks_lib.build(config), state_lib.make_optimizers(config)
-  state = jax.eval_shape(lambda: state_lib.init_state(config, networks, optimizers))
-  resident = jax.eval_shape(lambda r: r, batches.make_resident(config, corpus))
+def _step_bytes(
+  config: config_lib.Config, corpus: pipeline.Corpus, devices: devices_lib.Devices
+) -> int:
+  """What the compiled step of full captions is given, returns anew and works in on a device; of the
+  images only where they are few, since `placement` keeps them within bounds."""
+  optimizers = state_lib.make_optimizers(config)
+  state = state_lib.abstract_state(config, optimizers)
+  few = dataclasses.replace(
+    corpus, images_u8=corpus.images_u8[:1], image=np.zeros_like(corpus.image)
+  )
+  resident = batches.make_resident(config, few, devices)
   rows = np.zeros((steps.minibatch_count(config), config.batch_size), np.int32)
-  step = steps.make_train_step(config, networks, optimizers)
+  networks = networks_lib.build(config, devices.axes)
+  step = steps.make_train_step(config, networks, optimizers, devices)
   others = None if config.text == "sequence" else 0
   used = step.lower(state, resident, rows, others).compile().memory_analysis()
   return (

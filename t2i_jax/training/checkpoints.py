@@ -17,6 +17,7 @@ import orbax.checkpoint as ocp
 from t2i_jax import config as config_lib
 from t2i_jax import errors
 from t2i_jax.nets import networks as networks_lib
+from t2i_jax.training import devices as devices_lib
 from t2i_jax.training import state as state_lib
 
 _policies = ocp.checkpoint_managers
@@ -128,11 +129,11 @@ def restore_drawing(
   """Generator, GNN and recurrence of a checkpoint, without discriminator and optimizers."""
   networks, optimizers = networks_lib.build(config), state_lib.make_optimizers(config)
   shapes = jax.eval_shape(lambda: state_lib.init_state(config, networks, optimizers))
-  one_device = jax.sharding.SingleDeviceSharding(jax.devices()[0])
+  whole = devices_lib.find(config).sharding()
   args = {
     name: ocp.args.StandardRestore(
       jax.tree.map(
-        lambda x: jax.ShapeDtypeStruct(x.shape, x.dtype, sharding=one_device),
+        lambda x: jax.ShapeDtypeStruct(x.shape, x.dtype, sharding=whole),
         getattr(shapes, name).variables(),
       )
     )

@@ -2,9 +2,9 @@
 how arrays get there.
 
 The mesh has two axes. A batch is spread over both. Parameters and optimizer states are whole on
-every device, or, with --parameter_shards, cut into so many parts over the second axis: a device puts
-a network together when it computes with it, and keeps and updates its part (Rajbhandari et al. 2020,
-https://arxiv.org/abs/1910.02054, stage 3).
+every device, or, with --parameter_shards, cut into so many parts over the second axis: a device
+puts a network together when it computes with it, and keeps and updates its part (Rajbhandari et al.
+2020, https://arxiv.org/abs/1910.02054, stage 3).
 """
 
 from __future__ import annotations
@@ -130,8 +130,8 @@ class Devices:
     return jax.tree.map(place, tree)
 
   def put_parts(self, parts: Mapping[int, Any]) -> Any:
-    """Of each of this host's devices, by its place in the mesh, its own part: arrays [n ...], all of
-    one shape. Together they are cut along their first axis."""
+    """Of each of this host's devices, by its place in the mesh, its own part: arrays [n ...], all
+    of one shape. Together they are cut along their first axis."""
     if self.mesh is None:
       return jax.device_put(parts[0], self.sharding())
     places, trees = zip(*sorted(parts.items()))

@@ -29,8 +29,8 @@ log = logging.getLogger(__name__)
 
 
 def start(config: config_lib.Config) -> None:
-  """Joins the other processes of --multihost; what they are is told by the flags, or by a TPU pod or
-  Slurm. To be called before JAX is used.
+  """Joins the other processes of --multihost; what they are is told by the flags, or by a TPU pod
+  or Slurm. To be called before JAX is used.
 
   Raises InputError when nothing tells, or the others do not come."""
   given = {}
@@ -73,8 +73,8 @@ def wait_for_all(what: str) -> None:
 
 
 class Notice:
-  """SIGTERM, by which clouds and Slurm tell that they will take the machine: as a context manager it
-  catches the signal, and `has_come` tells between two steps. Until `is_working` is set there is
+  """SIGTERM, by which clouds and Slurm tell that they will take the machine: as a context manager
+  it catches the signal, and `has_come` tells between two steps. Until `is_working` is set there is
   nothing to save, and the signal raises Preempted where it strikes.
 
   With several processes JAX's runtime catches it in whichever is told, and all learn of it at the

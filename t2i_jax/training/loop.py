@@ -68,7 +68,7 @@ def _train(config: config_lib.Config, notice: hosts.Notice) -> dict[str, Any]:
   optimizers = state_lib.make_optimizers(config)
   devices = state_lib.find_devices(config, optimizers)
   corpus = _load(config)
-  capacity.check(config, corpus)
+  capacity.check(config, corpus, devices)
   total = total_steps(config, len(corpus.ids))
   state = state_lib.make_state(config, optimizers, devices)
   with checkpoints.open_manager(config.workdir, config.keep_checkpoints) as manager:

@@ -3,8 +3,8 @@
 Logits are D's, before the sigmoid; `weights` counts each image (0: not counted). Cross entropies
 are written with softplus: -log sigmoid(x) = softplus(-x), -log(1 - sigmoid(x)) = softplus(x).
 
-With `axes` of a mesh, inside shard_map, each loss is this device's part: the sum over all devices is
-the loss of all their images.
+With `axes` of a mesh, inside shard_map, each loss is this device's part: the sum over all devices
+is the loss of all their images.
 """
 
 from __future__ import annotations

@@ -81,11 +81,18 @@ def _init(config, optimizers):
   return lambda: init_state(config, networks, optimizers)
 
 
+def abstract_state(
+  config: config_lib.Config, optimizers: dict[str, optax.GradientTransformation]
+) -> TrainState:
+  """The shapes of a state."""
+  return jax.eval_shape(_init(config, optimizers))
+
+
 def find_devices(
   config: config_lib.Config, optimizers: dict[str, optax.GradientTransformation]
 ) -> devices_lib.Devices:
-  """The devices that train, with a batch that they can share. Raises InputError where they cannot."""
-  devices = devices_lib.find(config, jax.eval_shape(_init(config, optimizers)))
+  """The devices that train. Raises InputError where they cannot share a batch evenly."""
+  devices = devices_lib.find(config, abstract_state(config, optimizers))
   devices_lib.check_batch(config, devices)
   return devices
 

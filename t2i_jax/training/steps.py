@@ -44,8 +44,8 @@ def update_discriminator(
   images: Float[Array, "n h w 3"],
   devices: devices_lib.Devices = devices_lib.ALONE,
 ) -> tuple[state_lib.NetState, Metrics]:
-  """D after one step on real images and on those that it judges, which get no gradient. With several
-  devices the metrics are this one's parts of them."""
+  """D after one step on real images and on those that it judges, which get no gradient. With
+  several devices the metrics are this one's parts of them."""
   axes = devices.axes
   fakes, counted = _judged(batch, images)
   shown, weights = fakes, counted
