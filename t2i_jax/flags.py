@@ -13,7 +13,7 @@ from typing import Literal
 from absl import flags as absl_flags
 
 from t2i_jax import config as config_lib
-from t2i_jax import errors
+from t2i_jax import errors, storage
 
 # Where a run was computed, which is not part of what it was.
 _NOT_REPEATED = ("devices", "multihost", "coordinator_address", "process_count", "process_index")
@@ -98,8 +98,11 @@ def as_flags(config: config_lib.Config) -> list[str]:
 def write_run_flags(config: config_lib.Config, folder: str | os.PathLike) -> None:
   """Writes folder/run.flags: `--flagfile=folder/run.flags` repeats the run."""
   path = os.path.join(folder, "run.flags")
+  known_as = storage.remote(folder)
+  config = dataclasses.replace(config, workdir=storage.remote(config.workdir))
+  words = [f"# python -m t2i_jax.main --flagfile={known_as}/run.flags", *as_flags(config), ""]
   with open(path + ".part", "w", encoding="utf8") as file:
-    file.write("\n".join(["# python -m t2i_jax.main --flagfile=" + path, *as_flags(config), ""]))
+    file.write("\n".join(words))
   os.replace(path + ".part", path)
 
 

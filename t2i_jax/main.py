@@ -17,7 +17,7 @@ from collections.abc import Callable, Sequence
 from typing import Any
 
 from t2i_jax import config as config_lib
-from t2i_jax import errors, flags, memory
+from t2i_jax import errors, flags, memory, storage
 
 # Each mode imports what it needs when it runs: --help and a wrong flag answer at once.
 
@@ -130,11 +130,12 @@ def main(argv: Sequence[str]) -> int:
   return _as_one_of_many(config, given) if config.multihost else _run(config, given)
 
 
-def _run(config: config_lib.Config, given: frozenset[str], speaks: bool = True) -> int:
-  """One mode; `speaks`: prints its result."""
+def _run(config: config_lib.Config, given: frozenset[str], index: int = 0) -> int:
+  """One mode, in the process of this index; the first prints its result."""
   try:
-    with contextlib.redirect_stdout(sys.stderr):
-      result = MODES[config.mode](config, given)
+    with contextlib.redirect_stdout(sys.stderr), storage.opened(config, index) as opened:
+      result = MODES[config.mode](opened, given)
+      known_as = storage.remote(opened.workdir)
   except errors.InputError as error:
     return _tell(error, 2)
   except errors.Preempted as error:
@@ -143,8 +144,9 @@ def _run(config: config_lib.Config, given: frozenset[str], speaks: bool = True) 
     return _tell(error, 1)
   except KeyboardInterrupt:
     return _tell("interrupted; a run goes on from its last checkpoint", 1)
-  if speaks:
-    print(json.dumps(result))
+  if index == 0:
+    line = json.dumps(result)
+    print(line if known_as == opened.workdir else line.replace(opened.workdir, known_as))
   return 0
 
 
@@ -156,7 +158,7 @@ def _as_one_of_many(config: config_lib.Config, given: frozenset[str]) -> int:
     hosts.start(config)
     if not hosts.is_first():
       logging.getLogger("t2i_jax").setLevel(logging.WARNING)
-    status = _run(config, given, hosts.is_first())
+    status = _run(config, given, hosts.index())
   except errors.InputError as error:
     return _tell(error, 2)
   except Exception:

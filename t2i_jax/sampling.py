@@ -16,7 +16,7 @@ import numpy as np
 from jaxtyping import Float
 
 from t2i_jax import config as config_lib
-from t2i_jax import errors, flags
+from t2i_jax import errors, flags, storage
 from t2i_jax.data import captions as captions_lib
 from t2i_jax.data import pipeline
 from t2i_jax.nets import networks as networks_lib
@@ -43,7 +43,7 @@ class TrainedRun:
 
   @property
   def checkpoint(self) -> str:
-    return os.path.join(self.config.workdir, "checkpoints", str(self.step))
+    return os.path.join(storage.remote(self.config.workdir), "checkpoints", str(self.step))
 
   def draw(
     self, ids: np.ndarray, length: np.ndarray, table: np.ndarray, batch_size: int = 64

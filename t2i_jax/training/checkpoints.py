@@ -15,7 +15,7 @@ import jax
 import orbax.checkpoint as ocp
 
 from t2i_jax import config as config_lib
-from t2i_jax import errors
+from t2i_jax import errors, storage
 from t2i_jax.nets import networks as networks_lib
 from t2i_jax.training import devices as devices_lib
 from t2i_jax.training import state as state_lib
@@ -29,7 +29,7 @@ def open_manager(
   """The one way the checkpoints of a run are opened. Saving is asynchronous; close the manager to
   finish it."""
   return ocp.CheckpointManager(
-    os.path.abspath(os.path.join(workdir, "checkpoints")),
+    storage.checkpoints(workdir),
     options=ocp.CheckpointManagerOptions(
       preservation_policy=_policies.LatestN(keep),
       read_only=read_only,
@@ -89,7 +89,7 @@ def restore(
 
 def has_any(workdir: str | os.PathLike) -> bool:
   """Whether the run has a finished checkpoint."""
-  if not os.path.isdir(os.path.join(workdir, "checkpoints")):
+  if not storage.checkpoints(workdir).is_dir():
     return False
   with open_manager(workdir, read_only=True) as manager:
     return manager.latest_step() is not None

@@ -19,7 +19,7 @@ import numpy as np
 import tqdm
 
 from t2i_jax import config as config_lib
-from t2i_jax import errors, flags
+from t2i_jax import errors, flags, storage
 from t2i_jax.data import pipeline, subsets
 from t2i_jax.nets import networks as networks_lib
 from t2i_jax.reporting import environment, pictures
@@ -104,7 +104,7 @@ def _train(config: config_lib.Config, notice: hosts.Notice) -> dict[str, Any]:
     "d_loss": last.get("d/loss"),
     "g_loss": last.get("g/loss"),
     "euclid": last.get("g/euclid"),
-    "checkpoint": os.path.join(config.workdir, "checkpoints", str(step)),
+    "checkpoint": os.path.join(storage.remote(config.workdir), "checkpoints", str(step)),
     **({"collapsed": True} if stopped else {}),
   }
 
@@ -157,7 +157,9 @@ def _load(config: config_lib.Config) -> pipeline.Corpus:
     log.info("making the word vectors")
     word2vec.save(path, pipeline.make_word_vectors(config, examples))
   if hosts.is_first():
+    storage.push(config.workdir)
     hosts.wait_for_all("prepared")
+  storage.pull(config.workdir)
   vectors = word2vec.load(path)
   chosen = pipeline.training_captions(config, examples)
   corpus = pipeline.make_corpus(config, examples, vectors, chosen)
@@ -249,6 +251,7 @@ def _run(
     checkpoints.save(manager, step, state, config)
     if hosts.is_first():
       _write_json(os.path.join(config.workdir, _WINDOW), {"step": step, "values": window})
+      storage.push(config.workdir)
 
   feed = placement.feed(config, corpus, devices, state.rng, first, total)
   notice.is_working = True
