@@ -1,5 +1,7 @@
+# shellcheck shell=bash
 # Sourced by the other scripts: an active environment is used, else .venv is made and used. Sets `python`.
 # usage: use_environment EXTRAS    (EXTRAS: "" or a list such as "test" or "cuda12,test")
+# INSTALL=no: what the environment holds is used as it is, without a network.
 use_environment() {
   local extras="$1"
   local constraints="$PWD/launch/constraints.txt"
@@ -13,6 +15,7 @@ use_environment() {
 import sys
 sys.exit(not (3, 11) <= sys.version_info[:2] <= (3, 13))
 PY
+  [ "${INSTALL:-yes}" != no ] || return 0
   "$python" -m pip install --quiet --disable-pip-version-check --constraint "$constraints" \
     --editable ".${extras:+[$extras]}" >&2
 }

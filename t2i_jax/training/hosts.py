@@ -32,7 +32,7 @@ def start(config: config_lib.Config) -> None:
   """Joins the other processes of --multihost; what they are is told by the flags, or by a TPU pod
   or Slurm. To be called before JAX is used.
 
-  Raises InputError when nothing tells, or the others do not come."""
+  Raises InputError when nothing tells, RuntimeError when the others do not come."""
   given = {}
   if config.coordinator_address:
     given = {
@@ -44,10 +44,10 @@ def start(config: config_lib.Config) -> None:
     jax.distributed.initialize(
       **given, heartbeat_timeout_seconds=_LOST_AFTER, initialization_timeout=_START_WITHIN
     )
-  except (ValueError, RuntimeError) as error:
+  except ValueError as error:
     raise errors.InputError(
-      f"--multihost: the processes do not come together ({error}); on a TPU pod and under Slurm "
-      "start the same command on every host, elsewhere give each also "
+      f"--multihost: nothing tells of other processes ({error}); on a TPU pod and under Slurm start "
+      "the same command on every host, elsewhere give each also "
       "--coordinator_address=HOST:PORT --process_count=N --process_index=I"
     ) from None
   log.info(
@@ -93,8 +93,8 @@ class Notice:
     return self
 
   def __exit__(self, *_) -> None:
-    if self._before is not None:
-      signal.signal(signal.SIGTERM, self._before)
+    if self._before is not None:  # Who is told once may be told again, and is ending already.
+      signal.signal(signal.SIGTERM, signal.SIG_IGN if self._came else self._before)
 
   def _take(self, *_) -> None:
     self._came = True

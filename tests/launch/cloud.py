@@ -64,10 +64,15 @@ def ssh():
       ["bash", "-c", hostname.format(home.name) + command],
       cwd=home,
       env={"HOME": str(home), "PATH": os.environ["PATH"], "LC_ALL": "C.UTF-8"},
+      start_new_session=True,
     )
     for home in chosen
   ]
-  sys.exit(max(one.wait() for one in running))
+  status = max(one.wait() for one in running)
+  for one in running:  # The end of the connection takes with it what belongs to it.
+    with contextlib.suppress(ProcessLookupError):
+      os.killpg(one.pid, signal.SIGHUP)
+  sys.exit(status)
 
 
 def scp():

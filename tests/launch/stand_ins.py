@@ -3,7 +3,7 @@ answers as a test has planned.
 
 `calls` holds what was called, a word behind each NUL, a call behind each 0x1e. The stand-in for
 python takes one line of `plan.<process index>` a start: an exit status, `run` (until TERM, then
-75), or `deaf` (TERM does nothing); without a line it is `run`.
+75), `breaks` (until TERM, then 4) or `deaf` (TERM does nothing); without a line it is `run`.
 """
 
 from __future__ import annotations
@@ -37,13 +37,18 @@ done
 plan="$here/plan.$index"
 does="$(head -n 1 "$plan" 2>/dev/null)"
 [ ! -f "$plan" ] || sed -i 1d "$plan"
-if [ "$does" = deaf ]; then trap '' TERM; else trap 'echo TERM >>"$here/heard"; exit 75' TERM; fi
+case "$does" in
+  deaf) trap '' TERM ;;
+  breaks) trap 'exit 4' TERM ;;
+  *) trap 'echo TERM >>"$here/heard"; exit 75' TERM ;;
+esac
 gpus="gpus=${{CUDA_VISIBLE_DEVICES-none}} ids=${{JAX_LOCAL_DEVICE_IDS-none}}"
 ( flock 9; printf '%s\\0' python "$gpus" "$@" $'\\x1e' >>"$here/calls" ) 9>"$here/lock"
 case "$does" in
   [0-9]*) exit "$does" ;;
 esac
-for ((left = 300; left > 0; left--)); do sleep 0.1; done # No test leaves it behind for long.
+for ((left = 600; left > 0; left--)); do sleep 0.1; done # No test leaves it behind for long.
+exit 9
 """
 
 
@@ -99,7 +104,7 @@ class StandIns:
     """Runs a command among the stand-ins; returns status, standard output and error."""
     done = subprocess.run(
       [str(word) for word in words], cwd=cwd or self.folder, capture_output=True, text=True,
-      timeout=60, env={**self.environment, **environment}, stdin=subprocess.DEVNULL,
+      timeout=30, env={**self.environment, **environment}, stdin=subprocess.DEVNULL,
     )  # fmt: skip
     return done.returncode, done.stdout, done.stderr
 

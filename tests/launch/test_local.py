@@ -90,6 +90,13 @@ def test_one_that_has_saved_takes_the_others_with_it_and_all_start_again(fakes):
   assert status == 0 and len(fakes.calls("python")) == 4
 
 
+def test_the_worst_status_counts_whichever_comes_first(fakes):
+  fakes.plan(75, 0, index=0)
+  fakes.plan("breaks", 0, index=1)
+  status, _, _ = local(fakes, "--processes=2", "--", "--workdir=a")
+  assert status == 4 and len(fakes.calls("python")) == 2
+
+
 @pytest.mark.parametrize("sign", [signal.SIGTERM, signal.SIGINT])
 def test_a_signal_reaches_all_and_nothing_starts_again(fakes, sign):
   running = fakes.start("bash", SCRIPT, "--processes=2", "--", "--workdir=a")

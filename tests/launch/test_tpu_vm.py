@@ -134,10 +134,12 @@ def test_create_waits_in_the_queue_and_goes_on_waiting_when_repeated(cloud):
   assert re.findall(r"its request (\w+)", cloud.told)[:2] == [
     "WAITING_FOR_RESOURCES", "PROVISIONING"
   ]  # fmt: skip
-  (cloud.folder / "vm").unlink()
-  cloud.set(request="WAITING_FOR_RESOURCES\nWAITING_FOR_RESOURCES\nACTIVE")
-  cloud("create", "--type=v4-8", "--queued", "--poll=0")
-  assert cloud.status == 0 and not [call for call in cloud.gcloud if "create" in call]
+  for state in ("ACCEPTED", "WAITING_FOR_RESOURCES", "PROVISIONING"):
+    (cloud.folder / "vm").unlink()
+    cloud.set(request=f"{state}\n{state}\nACTIVE")
+    cloud("create", "--type=v4-8", "--queued", "--poll=0")
+    assert cloud.status == 0
+    assert not [call for call in cloud.gcloud if "describe" not in call]
 
 
 @pytest.mark.parametrize(
@@ -347,7 +349,7 @@ def test_logs_are_those_of_the_worker_asked_for(ready):
 def test_machines_without_a_common_disk_are_refused(ready):
   ready("run", "--", "--workdir=runs/a")
   assert ready.status == 2 and ready.gcloud == here(*LOOK)
-  assert "2 machines have no such folder in common" in ready.told
+  assert "2 machines share no such folder" in ready.told
   ready("run", "--", "--workdir=/mnt/shared/a")
   assert ready.status == 0 and ready("stop").status == 0
 
@@ -403,11 +405,15 @@ def test_watch_starts_again_what_a_machine_has_lost_and_all_others_with_it(ready
 
 
 @pytest.mark.slow
-def test_watch_ends_when_the_run_was_stopped(ready):
+def test_watch_goes_on_after_a_loss_and_ends_when_the_run_was_stopped(ready):
   words = ["--watch", "--type=v4-16", "--poll=1", "--", *FLAGS]
   script = ready.project / "launch" / "tpu_vm.sh"
   watching = ready.start("bash", script, "run", "my-tpu", *WHERE, *words)
   stand_ins.wait_until(lambda: len(ready.starts()) == 2)
+  # A machine that starts anew while it is watched takes the other's process with it.
+  os.killpg(int((ready.home(1) / "run" / "keeper").read_text()), signal.SIGKILL)
+  stand_ins.wait_until(lambda: len(ready.starts()) == 4)
+  assert (ready.folder / "heard").read_text() == "TERM\n"
   assert ready("stop").status == 0
   assert watching.wait(timeout=30) == 75
 
@@ -464,6 +470,7 @@ def test_a_dry_run_prints_what_would_be_run_and_runs_nothing(cloud, words):
     (["run", "my-tpu", "--", "--steps=3"], "no flag --workdir=... stands after the --"),
     (["run", "my-tpu", "--", *FLAGS, "--multihost"], "--multihost is given to every run here"),
     (["run", "my-tpu", "--watch", "--", *FLAGS], "--type is not given"),
+    (["run", "my-tpu", "--watch", "--type=v4-8", "--", "--workdir=runs/a"], "would go with a VM"),
     (["run", "my-tpu", "--poll=soon", "--", *FLAGS], "--poll=soon: give a number"),
     (["logs", "my-tpu", "--worker=all"], "--worker=all: give a number from 0"),
     (["fetch", "my-tpu"], "--workdir is not given"),
