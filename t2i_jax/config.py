@@ -38,9 +38,16 @@ class Config:
     "synthetic",
     "synthetic: drawn flowers; flowers: Oxford-102; birds: CUB-200-2011; folder: your own images",
   )
-  raw_dir: str = knob("", "the dataset in its publisher's own layout", free=True)
+  raw_dir: str = knob(
+    "",
+    "the dataset in its publisher's own layout; images of flowers and birds, and cifar10, are "
+    "fetched where they are missing",
+    free=True,
+  )
   data_dir: str = knob("data", "prepared data; made when absent", free=True)
-  workdir: str = knob("", "the run: checkpoints, metrics.jsonl, samples/, run.flags", free=True)
+  workdir: str = knob(
+    "", "the run: checkpoints, metrics.jsonl, samples/, run.flags; or gs://BUCKET/RUN", free=True
+  )
   seed: int = knob(0, "fixes weights, order of examples, noise and random reals", low=0)
   train_split: str = knob(
     "train", "the split to train on; flowers and birds also have class_train, and all have all"
@@ -67,7 +74,9 @@ class Config:
     free=True,
   )
   vgg16_weights: str = knob(
-    "", "cluster: VGG16's weights, .safetensors or .npz, torchvision's names or Keras's", free=True
+    "",
+    "cluster: VGG16's weights, .safetensors, .npz or Keras's .h5, with either's names",
+    free=True,
   )
   vgg16_layer: Literal["fc6", "fc7", "fc8"] = knob(
     "fc7", "cluster: the fully connected layer whose output is clustered", free=True

@@ -84,7 +84,7 @@ def push(workdir: str | os.PathLike) -> None:
 
 
 def pull(workdir: str | os.PathLike) -> None:
-  """Copies all files but checkpoints from the bucket, where the folder stands for one in a bucket."""
+  """Copies all files but checkpoints from the bucket, where the folder stands for one there."""
   source = epath.Path(remote(workdir))
   if os.fspath(source) != os.fspath(workdir) and source.is_dir():
     _pull(source, pathlib.Path(workdir))

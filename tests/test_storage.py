@@ -93,9 +93,11 @@ def test_a_store_that_cannot_be_read_is_told_with_what_would(monkeypatch):
     raise ImportError("Please install gcsfs")
 
   monkeypatch.setattr(storage, "pull", missing)
-  with pytest.raises(errors.InputError, match="gs://bucket/runs/a.*pip install gcsfs"):
-    with storage.opened(CONFIG):
-      pass
+  with (
+    pytest.raises(errors.InputError, match=r"gs://bucket/runs/a.*pip install gcsfs"),
+    storage.opened(CONFIG),
+  ):
+    pass
 
 
 @pytest.mark.slow

@@ -46,8 +46,8 @@ def start(config: config_lib.Config) -> None:
     )
   except ValueError as error:
     raise errors.InputError(
-      f"--multihost: nothing tells of other processes ({error}); on a TPU pod and under Slurm start "
-      "the same command on every host, elsewhere give each also "
+      f"--multihost: nothing tells of other processes ({error}); on a TPU pod and under Slurm "
+      "start the same command on every host, elsewhere give each also "
       "--coordinator_address=HOST:PORT --process_count=N --process_index=I"
     ) from None
   log.info(
