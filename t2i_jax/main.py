@@ -12,7 +12,6 @@ import json
 import logging
 import os
 import sys
-import traceback
 from collections.abc import Callable, Sequence
 from typing import Any
 
@@ -156,18 +155,12 @@ def _as_one_of_many(config: config_lib.Config, given: frozenset[str]) -> int:
 
   try:
     hosts.start(config)
-    if not hosts.is_first():
-      logging.getLogger("t2i_jax").setLevel(logging.WARNING)
-    status = _run(config, given, hosts.index())
   except errors.InputError as error:
     return _tell(error, 2)
-  except Exception:
-    traceback.print_exc()
-    status = _tell(
-      f"process {hosts.index()}: it, or one that it computes with, has "
-      "failed; started again, the run goes on from its last checkpoint",
-      1,
-    )
+  if not hosts.is_first():
+    logging.getLogger("t2i_jax").setLevel(logging.WARNING)
+  with hosts.failing_together():
+    status = _run(config, given, hosts.index())
   if status not in (0, PREEMPTED):
     hosts.leave(status)  # A normal end would wait for the others, who may be gone.
   return status

@@ -6,11 +6,14 @@ All processes compute; the first alone writes logs and pictures; all take part i
 
 from __future__ import annotations
 
+import contextlib
 import logging
 import os
 import signal
 import sys
 import threading
+import traceback
+from collections.abc import Iterator
 from typing import TYPE_CHECKING
 
 import jax
@@ -106,6 +109,26 @@ class Notice:
     if jax.process_count() > 1:
       return multihost_utils.reached_preemption_sync_point(step)
     return self._came
+
+
+@contextlib.contextmanager
+def failing_together() -> Iterator[None]:
+  """What fails within ends this process at once where it is one of several, with status 1: an
+  orderly end, such as finishing a checkpoint, would wait for others that may be gone."""
+  try:
+    yield
+  except (errors.InputError, errors.Preempted):
+    raise
+  except Exception:
+    if jax.process_count() == 1:
+      raise
+    traceback.print_exc()
+    print(
+      f"t2i_jax: process {index()}: it, or one that it computes with, has failed; started again, "
+      "the run goes on from its last checkpoint",
+      file=sys.stderr,
+    )
+    leave(1)
 
 
 def leave(status: int) -> None:

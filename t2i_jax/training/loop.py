@@ -49,8 +49,8 @@ _SHOWN = {  # beside the progress bar
   "g/gradient_norm": "norm g",
   "g/diversity": "diversity",
 }
-# In the workdir: where --stop_at_collapse ended the run; and what the steps since the last line of
-# metrics measured when a checkpoint was saved.
+# In the workdir: where --stop_at_collapse ended the run; and for each checkpoint what the steps
+# since the last line of metrics measured.
 _COLLAPSED = "collapsed.json"
 _WINDOW = "window.json"
 
@@ -89,7 +89,7 @@ def _train(config: config_lib.Config, notice: hosts.Notice) -> dict[str, Any]:
       environment.write(config.workdir, first)
     looks = _read_looks(config.workdir, first)
     writer = metrics_lib.MetricWriter if hosts.is_first() else metrics_lib.NoWriter
-    with writer(config.workdir, first) as writer:
+    with writer(config.workdir, first) as writer, hosts.failing_together():
       state, last, speed = _run(
         config, corpus, devices, optimizers, state, first, total, manager, writer, looks, notice
       )
@@ -207,8 +207,19 @@ def _read_window(workdir: str, first: int) -> list[dict[str, float]]:
   if not os.path.exists(path):
     return []
   with open(path, encoding="utf8") as file:
-    record = json.load(file)
-  return record["values"] if record["step"] == first else []
+    return json.load(file).get(str(first), [])
+
+
+def _write_window(workdir: str, step: int, window: list[dict[str, float]], keep: int) -> None:
+  """Keeps those of as many checkpoints as there are, and of one that may not be committed yet."""
+  path = os.path.join(workdir, _WINDOW)
+  windows = {}
+  if os.path.exists(path):
+    with open(path, encoding="utf8") as file:
+      windows = json.load(file)
+  windows[str(step)] = window
+  kept = sorted(windows, key=int)[-keep - 1 :]
+  _write_json(path, {saved: windows[saved] for saved in kept})
 
 
 def _run(
@@ -250,7 +261,7 @@ def _run(
       fetch()
     checkpoints.save(manager, step, state, config)
     if hosts.is_first():
-      _write_json(os.path.join(config.workdir, _WINDOW), {"step": step, "values": window})
+      _write_window(config.workdir, step, window, config.keep_checkpoints)
       storage.push(config.workdir)
 
   feed = placement.feed(config, corpus, devices, state.rng, first, total)
