@@ -11,6 +11,7 @@ from __future__ import annotations
 import os
 import pathlib
 import shlex
+import signal
 import subprocess
 import sys
 import time
@@ -109,9 +110,11 @@ class StandIns:
     return done.returncode, done.stdout, done.stderr
 
   def start(self, *words: object, **environment: str) -> subprocess.Popen:
+    """Starts a command that heeds Ctrl-C, which a shell's background jobs are told to ignore."""
     return subprocess.Popen(
       [str(word) for word in words], cwd=self.folder, stdout=subprocess.DEVNULL,
       stderr=subprocess.DEVNULL, env={**self.environment, **environment}, start_new_session=True,
+      preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),
     )  # fmt: skip
 
 
