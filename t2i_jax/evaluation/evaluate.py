@@ -26,7 +26,7 @@ from t2i_jax.data import datasets, pipeline
 from t2i_jax.evaluation import judge as judge_lib
 from t2i_jax.evaluation import ladder, scores, words
 from t2i_jax.reporting import pictures, runs
-from t2i_jax.training import checkpoints, hosts, loop
+from t2i_jax.training import checkpoints, hosts, loop, records
 
 log = logging.getLogger(__name__)
 
@@ -78,7 +78,7 @@ def _follow(config, given, run, judge, split, corpus) -> dict[str, Any]:
         log.info("scored step %d", step)
     trained, newest = checkpoints.read_config(config.workdir)
     done = newest >= loop.total_steps(trained, _trained_captions(config.workdir))
-    if done or loop.has_stopped(dataclasses.replace(trained, workdir=config.workdir), newest):
+    if done or records.has_stopped(dataclasses.replace(trained, workdir=config.workdir), newest):
       return line or scored[-1]
     time.sleep(_PAUSE_S)
 

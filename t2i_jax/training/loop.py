@@ -6,7 +6,6 @@ A run on the same workdir goes on from its last checkpoint exactly as if it had 
 
 from __future__ import annotations
 
-import json
 import logging
 import math
 import os
@@ -32,6 +31,7 @@ from t2i_jax.training import (
   collapse,
   hosts,
   placement,
+  records,
   steps,
 )
 from t2i_jax.training import devices as devices_lib
@@ -49,10 +49,6 @@ _SHOWN = {  # beside the progress bar
   "g/gradient_norm": "norm g",
   "g/diversity": "diversity",
 }
-# In the workdir: where --stop_at_collapse ended the run; and for each checkpoint what the steps
-# since the last line of metrics measured.
-_COLLAPSED = "collapsed.json"
-_WINDOW = "window.json"
 
 
 def train(config: config_lib.Config) -> dict[str, Any]:
@@ -64,7 +60,7 @@ def train(config: config_lib.Config) -> dict[str, Any]:
 
 
 def _train(config: config_lib.Config, notice: hosts.Notice) -> dict[str, Any]:
-  _check_workdir(config)
+  records.check_config(config)
   optimizers = state_lib.make_optimizers(config)
   devices = state_lib.find_devices(config, optimizers)
   corpus = _load(config)
@@ -79,7 +75,7 @@ def _train(config: config_lib.Config, notice: hosts.Notice) -> dict[str, Any]:
         f"--steps={total}: the run in {config.workdir} is at step {first}; give more, "
         "or another --workdir"
       )
-    if has_stopped(config, first):
+    if records.has_stopped(config, first):
       log.info("%s collapsed at step %d and was stopped there", config.workdir, first)
       total = first
     elif first:
@@ -95,7 +91,7 @@ def _train(config: config_lib.Config, notice: hosts.Notice) -> dict[str, Any]:
       )
     step = int(state.step)
     checkpoints.save(manager, step, state, config)
-  stopped = has_stopped(config, step)
+  stopped = records.has_stopped(config, step)
   return {
     "workdir": config.workdir,
     "step": step,
@@ -109,15 +105,6 @@ def _train(config: config_lib.Config, notice: hosts.Notice) -> dict[str, Any]:
   }
 
 
-def has_stopped(config: config_lib.Config, step: int) -> bool:
-  """Whether --stop_at_collapse ended the run at this step."""
-  path = os.path.join(config.workdir, _COLLAPSED)
-  if not config.stop_at_collapse or not os.path.exists(path):
-    return False
-  with open(path, encoding="utf8") as file:
-    return json.load(file)["step"] == step
-
-
 def total_steps(config: config_lib.Config, captions: int) -> int:
   """When a run on so many captions is done: --steps, or those of --epochs."""
   return config.steps or math.ceil(config.epochs * captions / _captions_a_step(config))
@@ -125,22 +112,6 @@ def total_steps(config: config_lib.Config, captions: int) -> int:
 
 def _captions_a_step(config: config_lib.Config) -> int:
   return config.batch_size * steps.minibatch_count(config)
-
-
-def _check_workdir(config: config_lib.Config) -> None:
-  """Raises InputError when the workdir's checkpoints belong to another configuration."""
-  if hosts.is_first():
-    os.makedirs(config.workdir, exist_ok=True)
-  hosts.wait_for_all("workdir")
-  if checkpoints.has_any(config.workdir):
-    trained, step = checkpoints.read_config(config.workdir)
-    different = config_lib.differences(trained, config)
-    if different:
-      raise errors.InputError(
-        f"--workdir={config.workdir}: its run, at step {step}, has another configuration "
-        f"({'; '.join(different)}); give its flags "
-        f"(--flagfile={config.workdir}/run.flags) or another --workdir"
-      )
 
 
 def _load(config: config_lib.Config) -> pipeline.Corpus:
@@ -163,34 +134,11 @@ def _load(config: config_lib.Config) -> pipeline.Corpus:
   vectors = word2vec.load(path)
   chosen = pipeline.training_captions(config, examples)
   corpus = pipeline.make_corpus(config, examples, vectors, chosen)
-  record = os.path.join(config.workdir, "data.json")
-  known = {
-    "images": len(corpus.images_u8),
-    "captions": len(corpus.ids),
-    "crc32": corpus.fingerprint(),
-  }
-  if config.subset or config.subset_words:
-    known["subset"] = {"subset": config.subset, "subset_words": config.subset_words}
-  if checkpoints.has_any(config.workdir) and os.path.exists(record):
-    with open(record, encoding="utf8") as file:
-      before = json.load(file)
-    if before != known:
-      raise errors.InputError(
-        f"--data_dir={config.data_dir}: the run in {config.workdir} began with other data "
-        f"({before} there, {known} here); give that data, or another --workdir"
-      )
-  if not hosts.is_first():
-    return corpus
-  if "subset" in known:  # as --subset reads it: the file that it came from may change
+  records.check_data(config, corpus)
+  if hosts.is_first() and (config.subset or config.subset_words):
+    # As --subset reads it: the file that it came from may change.
     subsets.write_names(os.path.join(config.workdir, "subset.txt"), examples.names)
-  _write_json(record, known)
   return corpus
-
-
-def _write_json(path: str, record: dict[str, Any]) -> None:
-  with open(path + ".part", "w", encoding="utf8") as file:
-    json.dump(record, file)
-  os.replace(path + ".part", path)
 
 
 def _read_looks(workdir: str, first: int) -> collapse.Looks:
@@ -199,27 +147,6 @@ def _read_looks(workdir: str, first: int) -> collapse.Looks:
   return collapse.Looks(
     line["g/diversity"] for line in lines if "g/diversity" in line and line["step"] <= first
   )
-
-
-def _read_window(workdir: str, first: int) -> list[dict[str, float]]:
-  """What `_write_window` left when step `first` was saved."""
-  path = os.path.join(workdir, _WINDOW)
-  if not os.path.exists(path):
-    return []
-  with open(path, encoding="utf8") as file:
-    return json.load(file).get(str(first), [])
-
-
-def _write_window(workdir: str, step: int, window: list[dict[str, float]], keep: int) -> None:
-  """Keeps those of as many checkpoints as there are, and of one that may not be committed yet."""
-  path = os.path.join(workdir, _WINDOW)
-  windows = {}
-  if os.path.exists(path):
-    with open(path, encoding="utf8") as file:
-      windows = json.load(file)
-  windows[str(step)] = window
-  kept = sorted(windows, key=int)[-keep - 1 :]
-  _write_json(path, {saved: windows[saved] for saved in kept})
 
 
 def _run(
@@ -234,7 +161,7 @@ def _run(
   networks = networks_lib.build(config, devices.axes)
   train_step = steps.make_train_step(config, networks, optimizers, devices)
   show = _picture_writer(config, corpus, networks, devices, writer)
-  window, last, pending, began = _read_window(config.workdir, first), {}, None, None
+  window, last, pending, began = records.read_window(config.workdir, first), {}, None, None
   seen: dict[str, float] = {}
 
   def fetch(beside: Mapping[str, float] | None = None):
@@ -261,7 +188,7 @@ def _run(
       fetch()
     checkpoints.save(manager, step, state, config)
     if hosts.is_first():
-      _write_window(config.workdir, step, window, config.keep_checkpoints)
+      records.write_window(config.workdir, step, window, config.keep_checkpoints)
       storage.push(config.workdir)
 
   feed = placement.feed(config, corpus, devices, state.rng, first, total)
@@ -286,7 +213,7 @@ def _run(
           log.warning("step %d: %s", step, collapse.describe(ratio, last))
         if looks.has_collapsed and config.stop_at_collapse and step < total:
           if hosts.is_first():
-            _write_json(os.path.join(config.workdir, _COLLAPSED), {"step": step})
+            records.write_collapse(config.workdir, step)
           break
       is_told = step < total and notice.has_come(step)
       if is_told or step % config.checkpoint_every == 0:

@@ -12,7 +12,7 @@ from PIL import Image
 from t2i_jax import config as config_lib
 from t2i_jax.data import pipeline
 from t2i_jax.reporting import metrics
-from t2i_jax.training import checkpoints, loop
+from t2i_jax.training import checkpoints, loop, records
 from t2i_jax.training import state as state_lib
 
 
@@ -149,7 +149,7 @@ def test_a_collapse_is_told_and_may_end_the_run(command, tmp_path):
   command(*words, "--stop_at_collapse")
   assert (command.json["step"], command.json["collapsed"]) == (2, True)
   config, step = checkpoints.read_config(tmp_path)
-  assert loop.has_stopped(config, step) and not loop.has_stopped(config, step + 1)
+  assert records.has_stopped(config, step) and not records.has_stopped(config, step + 1)
   # Without the flag it goes on; the looks of before count, so that it is not told once more.
   command(*words)
   assert "the run has collapsed" not in command.err
