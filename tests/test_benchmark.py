@@ -4,8 +4,15 @@ import json
 
 import pytest
 
+from t2i_jax import benchmark_parts, costs
 from t2i_jax import config as config_lib
-from t2i_jax import costs
+
+
+@pytest.fixture(autouse=True)
+def small_limits(monkeypatch):
+  """The machine's limits are not what is tested."""
+  monkeypatch.setattr(benchmark_parts, "_PRODUCT_SIDE", {"cpu": 256})
+  monkeypatch.setattr(benchmark_parts, "_COPIED_BYTES", 1 << 20)
 
 
 def test_operations_of_the_report_s_network_by_hand():

@@ -11,12 +11,17 @@ from __future__ import annotations
 import os
 import pathlib
 import shlex
-import signal
 import subprocess
 import sys
 import time
 
 ROOT = pathlib.Path(__file__).parents[2]
+# Starts a command with Ctrl-C as a terminal's programs have it.
+_HEEDING = """
+import os, signal, sys
+signal.signal(signal.SIGINT, signal.SIG_DFL)
+os.execvp(sys.argv[1], sys.argv[1:])
+"""
 
 _RECORD = """#!/usr/bin/env bash
 here={here}
@@ -112,9 +117,9 @@ class StandIns:
   def start(self, *words: object, **environment: str) -> subprocess.Popen:
     """Starts a command that heeds Ctrl-C, which a shell's background jobs are told to ignore."""
     return subprocess.Popen(
-      [str(word) for word in words], cwd=self.folder, stdout=subprocess.DEVNULL,
-      stderr=subprocess.DEVNULL, env={**self.environment, **environment}, start_new_session=True,
-      preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),
+      [sys.executable, "-S", "-c", _HEEDING, *map(str, words)], cwd=self.folder,
+      stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL, env={**self.environment, **environment},
+      start_new_session=True,
     )  # fmt: skip
 
 
