@@ -311,8 +311,26 @@ def fields() -> list[tuple[dataclasses.Field, Any]]:
   return [(field, kinds[field.name]) for field in dataclasses.fields(Config)]
 
 
+# Where a run is computed, which is no part of what it is.
+_WHERE = (
+  "devices",
+  "parameter_shards",
+  "placement",
+  "resident_limit_mb",
+  "multihost",
+  "coordinator_address",
+  "process_count",
+  "process_index",
+)
+
+
+def to_record(config: Config) -> dict[str, Any]:
+  """What a checkpoint keeps: all but where the run was computed."""
+  return {name: v for name, v in dataclasses.asdict(config).items() if name not in _WHERE}
+
+
 def from_record(record: dict[str, Any]) -> Config:
-  """The Config that was written as `dataclasses.asdict` into a checkpoint or a file.
+  """The Config that was written as `to_record` into a checkpoint.
 
   Raises InputError for fields that this version does not know."""
   known = {field.name for field, _ in fields()}

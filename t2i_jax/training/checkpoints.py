@@ -7,7 +7,6 @@ optimizer states) and `config` (the run's Config as JSON).
 
 from __future__ import annotations
 
-import dataclasses
 import os
 from typing import Any
 
@@ -60,7 +59,7 @@ def save(
   if step in manager.all_steps():
     return
   items = {name: ocp.args.StandardSave(item) for name, item in _items(state).items()}
-  record = ocp.args.JsonSave(dataclasses.asdict(config))
+  record = ocp.args.JsonSave(config_lib.to_record(config))
   manager.save(step, args=ocp.args.Composite(**items, config=record), force=True)
 
 

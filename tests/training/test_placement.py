@@ -179,3 +179,12 @@ def test_images_over_the_limit_are_streamed_and_nothing_changes(
   found, resident = metrics.read(tmp_path), metrics.read(trained)[:2]
   del found[-1]["g/diversity"]  # the last step is looked at, here the second
   assert found == resident
+
+
+@pytest.mark.slow
+def test_where_a_run_was_trained_is_forgotten_when_it_is_drawn_from(command, tmp_path):
+  words = ["--placement=streamed", "--resident_limit_mb=1", "--steps=1"]
+  command("--mode=train", f"--workdir={tmp_path}", *words)
+  assert command.status == 0
+  command("--mode=sample", f"--workdir={tmp_path}", "--captions=red petals", tiny=False)
+  assert command.status == 0, command.err
