@@ -57,7 +57,7 @@ def time_parts(
   batch.
   """
   networks, optimizers = networks_lib.build(config), state_lib.make_optimizers(config)
-  state = jax.jit(lambda: state_lib.init_state(config, networks, optimizers))()
+  state = state_lib.make_state(config, optimizers)
   b, slots = config.batch_size, config.max_words if config.text == "sequence" else 1
   a_pass, n = costs.of_pass(config), b * slots
   found = {}

@@ -30,6 +30,12 @@ _NAME = ".bucket"  # in the local folder: which folder it stands for
 _copied: dict[pathlib.Path, tuple[int, int]] = {}
 
 
+def cache_folder() -> str:
+  """Where this machine keeps what can be made anew."""
+  cache = os.environ.get("XDG_CACHE_HOME") or os.path.expanduser("~/.cache")
+  return os.path.join(cache, "t2i_jax")
+
+
 def is_bucket(path: str) -> bool:
   """Whether it is an address rather than a path of this machine."""
   return "://" in path
@@ -107,9 +113,8 @@ def _local(workdir: str, index: int) -> str:
   """The local folder for one in a bucket, with its files, the bucket's own whatever was here."""
   if not is_bucket(workdir):
     return workdir
-  cache = os.environ.get("XDG_CACHE_HOME") or os.path.expanduser("~/.cache")
   name = re.sub(r"\W+", "_", workdir)
-  folder = pathlib.Path(cache, "t2i_jax", "workdirs", f"{name}.{index}")
+  folder = pathlib.Path(cache_folder(), "workdirs", f"{name}.{index}")
   shutil.rmtree(folder, ignore_errors=True)
   folder.mkdir(parents=True)
   (folder / _NAME).write_text(workdir.rstrip("/"), encoding="utf8")

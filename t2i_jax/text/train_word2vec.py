@@ -98,7 +98,7 @@ def word2vec(config: config_lib.Config, given: frozenset[str]) -> dict[str, Any]
   vectors_lib.save_keyed(output, keyed)
   arrays = output.with_suffix(".safetensors")
   compact.save(arrays, keyed.index_to_key, keyed.vectors)
-  kept.unlink(missing_ok=True)
+  kept.unlink()
   result = {
     "words": len(keyed),
     "dimension": keyed.vector_size,

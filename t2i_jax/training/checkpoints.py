@@ -126,8 +126,7 @@ def restore_drawing(
   workdir: str | os.PathLike, step: int, config: config_lib.Config
 ) -> dict[str, networks_lib.Variables]:
   """Generator, GNN and recurrence of a checkpoint, without discriminator and optimizers."""
-  networks, optimizers = networks_lib.build(config), state_lib.make_optimizers(config)
-  shapes = jax.eval_shape(lambda: state_lib.init_state(config, networks, optimizers))
+  shapes = state_lib.abstract_state(config, state_lib.make_optimizers(config))
   whole = devices_lib.find(config).sharding()
   args = {
     name: ocp.args.StandardRestore(

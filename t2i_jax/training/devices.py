@@ -11,7 +11,7 @@ from __future__ import annotations
 
 import dataclasses
 import math
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import TYPE_CHECKING, Any
 
 import jax
@@ -86,6 +86,14 @@ class Devices:
     return jnp.sqrt(whole + (lax.psum(cut, _SHARDS) if self.cuts else 0.0))
 
   # --- outside ---
+
+  def spread(self, run: Callable, in_specs: Any, out_specs: Any) -> Callable:
+    """`run` on each device's parts of the arguments, as shard_map has it; `run` with one device."""
+    if self.mesh is None:
+      return run
+    return jax.shard_map(
+      run, mesh=self.mesh, in_specs=in_specs, out_specs=out_specs, check_vma=False
+    )
 
   def state_specs(self, state: state_lib.TrainState) -> state_lib.TrainState:
     """The PartitionSpec of each value of a state with these (abstract) values."""

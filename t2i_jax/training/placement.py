@@ -6,6 +6,7 @@ from __future__ import annotations
 
 import functools
 import logging
+import math
 import os
 from collections.abc import Callable, Iterator
 from typing import TYPE_CHECKING, Any
@@ -52,14 +53,13 @@ def choose(config: config_lib.Config, corpus: pipeline.Corpus, devices: devices_
   """whole, cut or streamed.
 
   Raises InputError when what is forced by --placement cannot be."""
-  size = int(np.prod(corpus.images_u8.shape))
   if not isinstance(corpus.images_u8, np.ndarray):
     return "streamed"
   if config.placement == "cut" and devices.count == 1:
     raise errors.InputError("--placement=cut: there is one device; try --placement=streamed")
   if config.placement != "auto":
     return config.placement
-  return "whole" if size <= limit_bytes(config) or devices.count == 1 else "cut"
+  return "whole" if _bytes(corpus) <= limit_bytes(config) or devices.count == 1 else "cut"
 
 
 def feed(
@@ -72,10 +72,9 @@ def feed(
 ) -> Feed:
   """What each step from `first` to before `total` is given; `rng` is the state's."""
   held = choose(config, corpus, devices)
-  size = int(np.prod(corpus.images_u8.shape))
   log.info(
     "%d device%s; %d images, %.0f MB, are %s", devices.count, "s" * (devices.count > 1),
-    len(corpus.images_u8), size / 1e6,
+    len(corpus.images_u8), _bytes(corpus) / 1e6,
     {"whole": "whole on each", "cut": "cut among them", "streamed": "streamed from disk"}[held],
   )  # fmt: skip
   order = pipeline.example_order(
@@ -84,6 +83,10 @@ def feed(
   if held == "streamed":
     return _streamed(config, corpus, devices, rng, order, first, total)
   return _resident(config, corpus, devices, order, first, total, held)
+
+
+def _bytes(corpus: pipeline.Corpus) -> int:
+  return math.prod(corpus.images_u8.shape)
 
 
 def _resident(config, corpus, devices, order, first, total, held) -> Feed:

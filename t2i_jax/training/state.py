@@ -113,8 +113,7 @@ def count_parameters(config: config_lib.Config) -> dict[str, Any]:
 
   Of a plain LSTM also `lstm_of_report`, its 15 billion: weights of their own for each of max_words
   words, from every value of the word's image to each of as many values in four gates."""
-  networks, optimizers = networks_lib.build(config), make_optimizers(config)
-  shapes = jax.eval_shape(lambda: init_state(config, networks, optimizers))
+  shapes = abstract_state(config, make_optimizers(config))
   leaves = {name: jax.tree.leaves(getattr(shapes, name).params) for name in NETWORKS}
   counts = {name: sum(leaf.size for leaf in found) for name, found in leaves.items()}
   counts["total"] = sum(counts.values())

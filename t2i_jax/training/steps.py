@@ -170,9 +170,7 @@ def update(
   )(images)
   (gradients,) = back(image_gradients)
   gradients = {name: devices.total_gradients(name, g) for name, g in gradients.items()}
-  if (
-    config.bn_devices == "each"
-  ):  # The statistics of the devices differ; the running ones must not.
+  if config.bn_devices == "each":  # What runs on must be the same on all.
     batch_stats = across.mean(batch_stats, devices.axes)
   drawing = {
     name: apply_gradients(optimizers[name], net, gradients[name], batch_stats[name])
@@ -205,16 +203,12 @@ def make_train_step(
     return update(config, networks, optimizers, state, gathered, devices)
 
   def step(state, resident, captions, others=None):
-    run = functools.partial(compute, others)
-    if devices.mesh:
-      specs = devices.state_specs(state)
-      run = jax.shard_map(
-        run,
-        mesh=devices.mesh,
-        in_specs=(specs, resident.specs(), devices_lib.ROWS),
-        out_specs=(specs, devices_lib.WHOLE),
-        check_vma=False,
-      )
+    specs = devices.state_specs(state)
+    run = devices.spread(
+      functools.partial(compute, others),
+      in_specs=(specs, resident.specs(), devices_lib.ROWS),
+      out_specs=(specs, devices_lib.WHOLE),
+    )
     return run(state, resident, captions)
 
   return jax.jit(step, donate_argnums=0, static_argnums=3)
@@ -244,16 +238,12 @@ def make_draw(
     return across.all_of(jnp.round(images * 127.5).astype(jnp.uint8), devices.axes)
 
   def draw(variables, table, ids, length, key, others=None):
-    run = functools.partial(compute, others)
-    if devices.mesh:
-      whole, spread = devices_lib.WHOLE, devices_lib.SPREAD
-      run = jax.shard_map(
-        run,
-        mesh=devices.mesh,
-        in_specs=(devices.variable_specs(variables), whole, spread, spread, whole),
-        out_specs=whole,
-        check_vma=False,
-      )
+    whole, spread = devices_lib.WHOLE, devices_lib.SPREAD
+    run = devices.spread(
+      functools.partial(compute, others),
+      in_specs=(devices.variable_specs(variables), whole, spread, spread, whole),
+      out_specs=whole,
+    )
     return run(variables, table, ids, length, key)
 
   return jax.jit(draw, static_argnums=5)
