@@ -65,7 +65,7 @@ PY
 is_scored() {
   "$python" - "$@" <<'PY'
 import os, sys
-from t2i_jax.reporting import runs
+from t2i_jax.page import runs
 workdir, *wanted = sys.argv[1:]
 step = max(int(name) for name in os.listdir(os.path.join(workdir, "checkpoints")) if name.isdigit())
 found = [[line["step"], line["split"], line["metrics"]] for line in runs.read_scores(workdir)]

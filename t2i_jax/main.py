@@ -16,13 +16,17 @@ from collections.abc import Callable, Sequence
 from typing import Any
 
 from t2i_jax import config as config_lib
-from t2i_jax import errors, flags, memory, storage
+from t2i_jax import errors
+from t2i_jax.config import flags
+from t2i_jax.parallel import memory
+from t2i_jax.rundir import bucket as storage
 
 # Each mode imports what it needs when it runs: --help and a wrong flag answer at once.
 
 
 def prepare(config: config_lib.Config, given: frozenset[str]) -> dict[str, Any]:
-  from t2i_jax.data import datasets, pipeline
+  from t2i_jax.data import corpus as pipeline
+  from t2i_jax.data import datasets
 
   prepared = datasets.prepare(config.dataset, **pipeline.dataset_settings(config))
   return {
@@ -56,7 +60,7 @@ def evaluate(config: config_lib.Config, given: frozenset[str]) -> dict[str, Any]
 
 
 def report(config: config_lib.Config, given: frozenset[str]) -> dict[str, Any]:
-  from t2i_jax.reporting import report as reporting
+  from t2i_jax.page import report as reporting
 
   output = config.output or os.path.join(config.workdir, "report.html")
   data = {name: getattr(config, name) for name in ("data_dir", "raw_dir", "split") if name in given}
@@ -70,7 +74,7 @@ def cluster(config: config_lib.Config, given: frozenset[str]) -> dict[str, Any]:
 
 
 def bench(config: config_lib.Config, given: frozenset[str]) -> dict[str, Any]:
-  from t2i_jax import benchmark
+  from t2i_jax.benchmark import timing as benchmark
 
   return benchmark.bench(config, given)
 
@@ -138,8 +142,6 @@ def _run(config: config_lib.Config, given: frozenset[str], index: int = 0) -> in
     return _tell(error, 2)
   except errors.Preempted as error:
     return _tell(f"told to end (SIGTERM) {error}; the same command goes on", PREEMPTED)
-  except errors.RegressionError as error:
-    return _tell(error, 1)
   except KeyboardInterrupt:
     return _tell("interrupted; a run goes on from its last checkpoint", 1)
   if index == 0:
@@ -150,10 +152,10 @@ def _run(config: config_lib.Config, given: frozenset[str], index: int = 0) -> in
 
 def _as_one_of_many(config: config_lib.Config, given: frozenset[str]) -> int:
   """The mode in one of several processes, of which the first speaks."""
-  from t2i_jax.training import hosts
+  from t2i_jax.parallel import hosts
 
   try:
-    hosts.start(config)
+    hosts.start(config.coordinator_address, config.process_count, config.process_index)
   except errors.InputError as error:
     return _tell(error, 2)
   if not hosts.is_first():
@@ -167,7 +169,7 @@ def _as_one_of_many(config: config_lib.Config, given: frozenset[str]) -> int:
 
 def _tell(what: Any, status: int) -> int:
   """One line on standard error."""
-  print(f"t2i_jax: {' '.join(str(what).split())}", file=sys.stderr)
+  print(f"t2i_jax: {errors.with_flags(what)}", file=sys.stderr)
   return status
 
 

@@ -16,15 +16,17 @@ import numpy as np
 from jaxtyping import Float
 
 from t2i_jax import config as config_lib
-from t2i_jax import errors, flags, storage
-from t2i_jax.data import captions as captions_lib
-from t2i_jax.data import pipeline
-from t2i_jax.nets import networks as networks_lib
+from t2i_jax import errors, pictures
+from t2i_jax.config import flags
+from t2i_jax.data import corpus as pipeline
+from t2i_jax.nets import model as networks_lib
 from t2i_jax.nets import packing
-from t2i_jax.reporting import pictures
+from t2i_jax.parallel import hosts
+from t2i_jax.parallel import mesh as devices_lib
+from t2i_jax.rundir import bucket as storage
+from t2i_jax.text import captions as captions_lib
 from t2i_jax.text import word2vec
-from t2i_jax.training import batches, checkpoints, hosts, steps
-from t2i_jax.training import devices as devices_lib
+from t2i_jax.training import batches, checkpoints, steps
 
 log = logging.getLogger(__name__)
 

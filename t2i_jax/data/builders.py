@@ -22,7 +22,8 @@ import tensorflow_datasets as tfds
 import tqdm
 
 from t2i_jax import errors
-from t2i_jax.data import images, synthetic
+from t2i_jax.data import images
+from t2i_jax.data.synthetic import draw as synthetic
 
 MAX_SKIPPED_SHARE = 0.05
 

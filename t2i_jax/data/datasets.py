@@ -20,20 +20,10 @@ import tensorflow_datasets as tfds
 from jaxtyping import Int32
 
 from t2i_jax import errors
-from t2i_jax.data import (
-  birds,
-  builders,
-  cifar10,
-  downloads,
-  drawn,
-  flickr30k,
-  flowers,
-  folder,
-  images,
-  raw,
-  stored,
-  synthetic,
-)
+from t2i_jax.data import builders, downloads, images, raw, stored
+from t2i_jax.data.sets import birds, cifar10, flickr30k, flowers, folder
+from t2i_jax.data.sets import synthetic as drawn
+from t2i_jax.data.synthetic import draw as synthetic
 
 Dataset = typing.Literal["synthetic", "flowers", "birds", "flickr30k", "cifar10", "folder"]
 _BUILDERS = {

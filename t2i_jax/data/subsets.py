@@ -18,7 +18,8 @@ import numpy as np
 from jaxtyping import Bool, Int
 
 from t2i_jax import errors
-from t2i_jax.data import captions, datasets
+from t2i_jax.data import datasets
+from t2i_jax.text import captions
 
 log = logging.getLogger(__name__)
 

@@ -20,11 +20,13 @@ import tqdm
 from jaxtyping import Float, Int, UInt8
 
 from t2i_jax import config as config_lib
-from t2i_jax.data import datasets, images, pipeline, subsets
-from t2i_jax.evaluation import features, fitting, mixture
-from t2i_jax.evaluation import vgg16 as vgg16_lib
-from t2i_jax.nets import vgg16
-from t2i_jax.reporting import pictures
+from t2i_jax import pictures
+from t2i_jax.data import corpus as pipeline
+from t2i_jax.data import datasets, images, subsets
+from t2i_jax.judges import features, fitting
+from t2i_jax.judges import vgg16 as vgg16_lib
+from t2i_jax.judges import vgg16_network as vgg16
+from t2i_jax.metrics import mixture
 
 log = logging.getLogger(__name__)
 

@@ -21,12 +21,16 @@ import tqdm
 from jaxtyping import Int, UInt8
 
 from t2i_jax import config as config_lib
-from t2i_jax import errors, sampling
-from t2i_jax.data import datasets, pipeline
-from t2i_jax.evaluation import judge as judge_lib
-from t2i_jax.evaluation import ladder, scores, words
-from t2i_jax.reporting import pictures, runs
-from t2i_jax.training import checkpoints, hosts, loop, records
+from t2i_jax import errors, pictures, sampling
+from t2i_jax.data import corpus as pipeline
+from t2i_jax.data import datasets
+from t2i_jax.evaluation import ladder, scores
+from t2i_jax.evaluation import panel as judge_lib
+from t2i_jax.evaluation import word_by_word as words
+from t2i_jax.page import runs
+from t2i_jax.parallel import hosts
+from t2i_jax.rundir import records
+from t2i_jax.training import checkpoints, loop
 
 log = logging.getLogger(__name__)
 

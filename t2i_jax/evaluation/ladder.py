@@ -15,7 +15,7 @@ import numpy as np
 import scipy.ndimage
 from jaxtyping import Int, UInt8
 
-from t2i_jax.evaluation import judge as judge_lib
+from t2i_jax.evaluation import panel as judge_lib
 from t2i_jax.evaluation import scores
 
 _SEED = 0

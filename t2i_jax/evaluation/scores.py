@@ -15,8 +15,9 @@ from typing import Any
 import numpy as np
 from jaxtyping import Float, Int, UInt8
 
-from t2i_jax.evaluation import distances, features, intervals, retrieval, similarity
-from t2i_jax.evaluation import judge as judge_lib
+from t2i_jax.evaluation import panel as judge_lib
+from t2i_jax.judges import features
+from t2i_jax.metrics import distances, intervals, retrieval, similarity
 
 _CANDIDATES = 100
 _SEED = 0

@@ -26,7 +26,7 @@ import tqdm
 from gensim.corpora import wikicorpus
 
 from t2i_jax import errors
-from t2i_jax.data import captions
+from t2i_jax.text import captions
 
 LONGEST = 10_000  # words; gensim's training passes over the rest of a longer sentence
 

@@ -9,7 +9,7 @@ from typing import Any
 import gensim.models
 
 from t2i_jax import config as config_lib
-from t2i_jax.data import captions
+from t2i_jax.text import captions
 
 _MISSING = 20  # words without a vector that are listed
 _ASKED, _NEAR = 8, 6  # words whose neighbours are listed, and how many
@@ -21,7 +21,7 @@ _TELLING = ("red", "purple", "petal", "flower", "rose", "stamen", "yellow", "lea
 def caption_words(config: config_lib.Config) -> collections.Counter[str]:
   """How often each word stands in the captions of --dataset, all splits; prepares it where that is
   not done. Raises InputError as `datasets.load` does."""
-  from t2i_jax.data import pipeline  # takes seconds, and vectors alone do not need it
+  from t2i_jax.data import corpus as pipeline  # takes seconds, and vectors alone do not need it
 
   examples = pipeline.load_examples(config, "all")
   words = collections.Counter()

@@ -20,8 +20,7 @@ import numpy as np
 from jaxtyping import Float32
 
 from t2i_jax import errors
-from t2i_jax.data import captions
-from t2i_jax.text import compact
+from t2i_jax.text import captions, compact
 
 # gensim moves vectors a little with every word it reads: a small corpus is read more often.
 _WORDS_READ = 6_000_000

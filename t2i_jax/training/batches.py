@@ -15,12 +15,13 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Float, Int, UInt8
 
-from t2i_jax.nets import across, packing
-from t2i_jax.training import devices as devices_lib
+from t2i_jax.nets import packing
+from t2i_jax.parallel import collectives as across
+from t2i_jax.parallel import mesh as devices_lib
 
 if TYPE_CHECKING:
   from t2i_jax import config as config_lib
-  from t2i_jax.data import pipeline
+  from t2i_jax.data import corpus as pipeline
 
 
 @flax.struct.dataclass

@@ -7,15 +7,16 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from t2i_jax import errors, memory
-from t2i_jax.nets import networks as networks_lib
+from t2i_jax import errors
+from t2i_jax.nets import model as networks_lib
+from t2i_jax.parallel import memory
+from t2i_jax.parallel import mesh as devices_lib
 from t2i_jax.training import batches, steps
-from t2i_jax.training import devices as devices_lib
 from t2i_jax.training import state as state_lib
 
 if TYPE_CHECKING:
   from t2i_jax import config as config_lib
-  from t2i_jax.data import pipeline
+  from t2i_jax.data import corpus as pipeline
 
 _COPIES = 4  # of each parameter at the least: itself, its gradient, Adam's two moments
 _CLEARLY_FITS = 4  # a step is compiled and measured unless there is so many times the least

@@ -14,9 +14,10 @@ import jax
 import orbax.checkpoint as ocp
 
 from t2i_jax import config as config_lib
-from t2i_jax import errors, storage
-from t2i_jax.nets import networks as networks_lib
-from t2i_jax.training import devices as devices_lib
+from t2i_jax import errors
+from t2i_jax.nets import model as networks_lib
+from t2i_jax.parallel import mesh as devices_lib
+from t2i_jax.rundir import bucket as storage
 from t2i_jax.training import state as state_lib
 
 _policies = ocp.checkpoint_managers

@@ -18,23 +18,19 @@ import numpy as np
 import tqdm
 
 from t2i_jax import config as config_lib
-from t2i_jax import errors, flags, storage
-from t2i_jax.data import pipeline, subsets
-from t2i_jax.nets import networks as networks_lib
-from t2i_jax.reporting import environment, pictures
-from t2i_jax.reporting import metrics as metrics_lib
+from t2i_jax import errors, pictures
+from t2i_jax.config import flags
+from t2i_jax.data import corpus as pipeline
+from t2i_jax.data import subsets
+from t2i_jax.nets import model as networks_lib
+from t2i_jax.parallel import hosts
+from t2i_jax.parallel import mesh as devices_lib
+from t2i_jax.rundir import bucket as storage
+from t2i_jax.rundir import environment, records
+from t2i_jax.rundir import metrics as metrics_lib
 from t2i_jax.text import word2vec
-from t2i_jax.training import (
-  batches,
-  capacity,
-  checkpoints,
-  collapse,
-  hosts,
-  placement,
-  records,
-  steps,
-)
-from t2i_jax.training import devices as devices_lib
+from t2i_jax.training import batches, capacity, checkpoints, collapse, steps
+from t2i_jax.training import feed as placement
 from t2i_jax.training import state as state_lib
 
 log = logging.getLogger(__name__)

@@ -15,7 +15,7 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Float, Int
 
-from t2i_jax.nets import across
+from t2i_jax.parallel import collectives as across
 
 
 def weighted_mean(

@@ -9,8 +9,8 @@ import jax
 import jax.numpy as jnp
 import optax
 
-from t2i_jax.nets import networks as networks_lib
-from t2i_jax.training import devices as devices_lib
+from t2i_jax.nets import model as networks_lib
+from t2i_jax.parallel import mesh as devices_lib
 
 if TYPE_CHECKING:
   from t2i_jax import config as config_lib

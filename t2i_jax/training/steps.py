@@ -17,10 +17,11 @@ import jax.numpy as jnp
 import optax
 from jaxtyping import Array, Float, UInt8
 
-from t2i_jax.nets import across, packing
-from t2i_jax.nets import networks as networks_lib
+from t2i_jax.nets import model as networks_lib
+from t2i_jax.nets import packing
+from t2i_jax.parallel import collectives as across
+from t2i_jax.parallel import mesh as devices_lib
 from t2i_jax.training import batches, losses
-from t2i_jax.training import devices as devices_lib
 from t2i_jax.training import state as state_lib
 
 if TYPE_CHECKING:

@@ -8,7 +8,8 @@ import PIL.Image
 import pytest
 
 from t2i_jax import errors
-from t2i_jax.data import birds, datasets, images
+from t2i_jax.data import datasets, images
+from t2i_jax.data.sets import birds
 
 REAL = pathlib.Path(__file__).parents[2] / "../shared/data/CUB_200_2011"
 

@@ -8,7 +8,8 @@ import pytest
 import tensorflow_datasets as tfds
 
 from t2i_jax import errors
-from t2i_jax.data import cifar10, datasets, images
+from t2i_jax.data import datasets, images
+from t2i_jax.data.sets import cifar10
 
 CLASSES = ["airplane", "automobile", "bird"]
 TRAIN, TEST = 15, 4  # Three images in each training batch.

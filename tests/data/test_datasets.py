@@ -14,7 +14,9 @@ import PIL.Image
 import pytest
 
 from t2i_jax import errors
-from t2i_jax.data import builders, captions, datasets, images, synthetic
+from t2i_jax.data import builders, datasets, images
+from t2i_jax.data.synthetic import draw as synthetic
+from t2i_jax.text import captions
 
 ROOT = pathlib.Path(__file__).parents[2]
 
@@ -116,7 +118,8 @@ def test_without_raw_dir_the_only_prepared_copy_serves(tmp_path):
 
 _KILLED = """
 import os, sys
-from t2i_jax.data import datasets, images
+from t2i_jax.data import datasets
+from t2i_jax.data import images
 encode_png, calls = images.encode_png, []
 def dies(image):
   calls.append(1)

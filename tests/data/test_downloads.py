@@ -6,7 +6,8 @@ import shutil
 import pytest
 
 from t2i_jax import errors
-from t2i_jax.data import birds, cifar10, downloads, flowers
+from t2i_jax.data import downloads
+from t2i_jax.data.sets import birds, cifar10, flowers
 
 LAYOUT = "jpg/ of somewhere"
 PUBLISHED = downloads.Published("oxford_flowers102", ("102flowers.tgz", "setid.mat"))

@@ -7,7 +7,8 @@ import PIL.Image
 import pytest
 
 from t2i_jax import errors
-from t2i_jax.data import datasets, flickr30k, images
+from t2i_jax.data import datasets, images
+from t2i_jax.data.sets import flickr30k
 
 REAL = pathlib.Path(__file__).parents[2] / "../shared/data/flickr30k"
 

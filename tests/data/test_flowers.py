@@ -9,7 +9,8 @@ import pytest
 import scipy.io
 
 from t2i_jax import errors
-from t2i_jax.data import datasets, flowers, images
+from t2i_jax.data import datasets, images
+from t2i_jax.data.sets import flowers
 
 REAL = pathlib.Path(__file__).parents[2] / "../shared/data/flowers102"
 

@@ -7,7 +7,7 @@ import PIL.Image
 import pytest
 
 from t2i_jax import errors
-from t2i_jax.data import folder
+from t2i_jax.data.sets import folder
 
 
 def touch(path, *names):

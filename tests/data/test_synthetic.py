@@ -6,7 +6,10 @@ import itertools
 
 import numpy as np
 
-from t2i_jax.data import captions, drawn, sentences, synthetic
+from t2i_jax.data.sets import synthetic as drawn
+from t2i_jax.data.synthetic import draw as synthetic
+from t2i_jax.data.synthetic import grammar as sentences
+from t2i_jax.text import captions
 
 TRIPLE = ("petal_colour", "centre_colour", "shape")
 

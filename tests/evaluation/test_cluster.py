@@ -11,8 +11,9 @@ from PIL import Image
 from t2i_jax import config as config_lib
 from t2i_jax import errors
 from t2i_jax.data import datasets
-from t2i_jax.evaluation import cluster, features, vgg16
-from t2i_jax.nets import vgg16 as vgg16_nets
+from t2i_jax.evaluation import cluster
+from t2i_jax.judges import features, vgg16
+from t2i_jax.judges import vgg16_network as vgg16_nets
 
 CLUSTER = ["--mode=cluster", "--components=3", "--pca=4", "--restarts=1"]
 

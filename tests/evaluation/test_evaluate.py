@@ -6,8 +6,10 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from t2i_jax.evaluation import features, judge, ladder, scores
-from t2i_jax.reporting import runs
+from t2i_jax.evaluation import ladder, scores
+from t2i_jax.evaluation import panel as judge
+from t2i_jax.judges import features
+from t2i_jax.page import runs
 
 NAMES = {
   "frechet_classifier", "frechet_random", "kernel_classifier", "density", "coverage",

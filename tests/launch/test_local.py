@@ -7,7 +7,7 @@ import subprocess
 
 import pytest
 
-from tests.launch import stand_ins
+from tests.fixtures import stand_ins
 
 SCRIPT = stand_ins.ROOT / "launch" / "local.sh"
 AWKWARD = ["--workdir=my runs/a", '--captions=a "red" flower\'s $HOME `x`\n*', "--captions="]

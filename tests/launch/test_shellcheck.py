@@ -5,7 +5,7 @@ import subprocess
 
 import pytest
 
-from tests.launch import stand_ins
+from tests.fixtures import stand_ins
 
 
 @pytest.mark.skipif(shutil.which("shellcheck") is None, reason="shellcheck is not installed here")

@@ -7,7 +7,7 @@ import signal
 
 import pytest
 
-from tests.launch import stand_ins
+from tests.fixtures import stand_ins
 
 SCRIPT = stand_ins.ROOT / "launch" / "slurm.sh"
 FLAGS = ["--workdir=/scratch/my runs/a", '--captions=a "red" flower\'s $HOME `x`\n*']

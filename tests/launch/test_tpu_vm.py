@@ -10,7 +10,7 @@ import subprocess
 
 import pytest
 
-from tests.launch import stand_ins
+from tests.fixtures import stand_ins
 
 AWKWARD = ['--captions=a "red"  flower\'s $HOME `x` \\ ü\n*', "--captions=", "--word=a b;c"]
 FLAGS = ["--workdir=gs://bucket/my run", *AWKWARD]
@@ -34,7 +34,7 @@ class Cloud(stand_ins.StandIns):
   def __init__(self, folder: pathlib.Path):
     super().__init__(folder)
     del self.environment["VIRTUAL_ENV"]
-    self.python_command("gcloud", stand_ins.ROOT / "tests" / "launch" / "cloud.py")
+    self.python_command("gcloud", stand_ins.ROOT / "tests" / "fixtures" / "cloud.py")
     self.command("uv", UV)
     self.command("curl", "exit 1\n")
     self.project = stand_ins.copy_project(folder / "the project")

@@ -7,7 +7,8 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from t2i_jax.nets import convlstm, packing
+from t2i_jax.nets import packing
+from t2i_jax.nets.recurrences import convlstm
 
 T, B, H, W, C, K = 4, 2, 4, 4, 3, 3
 

@@ -5,7 +5,8 @@ import jax.numpy as jnp
 import numpy as np
 
 from t2i_jax import config as config_lib
-from t2i_jax.nets import lstm, packing
+from t2i_jax.nets import packing
+from t2i_jax.nets.recurrences import lstm
 from t2i_jax.training import state as state_lib
 
 

@@ -10,7 +10,7 @@ import sys
 import pytest
 
 from t2i_jax import errors
-from t2i_jax.data import captions
+from t2i_jax.text import captions
 from t2i_jax.text import corpus as corpus_lib
 
 TEXT = """<doc id="1" url="http://x" title="Rose">

@@ -11,8 +11,7 @@ import numpy as np
 import pytest
 
 from t2i_jax import errors
-from t2i_jax.data import captions
-from t2i_jax.text import word2vec
+from t2i_jax.text import captions, word2vec
 
 VECTORS = word2vec.WordVectors(
   ("red", "blue", "petals"), np.array([[1.0, -2.5], [0.125, 3.0], [7.0, 0.0]], np.float32)

@@ -9,7 +9,8 @@ import pytest
 import scipy.ndimage
 
 from t2i_jax import config as config_lib
-from t2i_jax.data import datasets, pipeline
+from t2i_jax.data import corpus as pipeline
+from t2i_jax.data import datasets
 from t2i_jax.nets import packing
 from t2i_jax.training import batches
 

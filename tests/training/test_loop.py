@@ -10,9 +10,9 @@ import pytest
 from PIL import Image
 
 from t2i_jax import config as config_lib
-from t2i_jax.data import pipeline
-from t2i_jax.reporting import metrics
-from t2i_jax.training import checkpoints, loop, records
+from t2i_jax.data import corpus as pipeline
+from t2i_jax.rundir import metrics, records
+from t2i_jax.training import checkpoints, loop
 from t2i_jax.training import state as state_lib
 
 

@@ -11,10 +11,11 @@ import optax
 import pytest
 
 from t2i_jax import config as config_lib
-from t2i_jax import errors, memory
-from t2i_jax.data import pipeline
-from t2i_jax.nets import networks as networks_lib
+from t2i_jax import errors
+from t2i_jax.data import corpus as pipeline
+from t2i_jax.nets import model as networks_lib
 from t2i_jax.nets import packing
+from t2i_jax.parallel import memory
 from t2i_jax.training import batches, capacity, losses, steps
 from t2i_jax.training import state as state_lib
 

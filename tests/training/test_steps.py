@@ -10,7 +10,7 @@ import optax
 import pytest
 
 from t2i_jax import config as config_lib
-from t2i_jax.nets import networks as networks_lib
+from t2i_jax.nets import model as networks_lib
 from t2i_jax.nets import packing
 from t2i_jax.training import batches, losses, steps
 from t2i_jax.training import state as state_lib

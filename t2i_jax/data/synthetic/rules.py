@@ -1,0 +1,88 @@
+"""The colours of an image's petals, centre and background: rules that read drawn flowers.
+
+In: images, true or generated. Out: indices into `synthetic.ATTRIBUTES`. The rules know where
+`synthetic.draw` puts things: the centre of the flower within 2 % of the image's, its disc a third
+of the flower wide.
+"""
+
+import numpy as np
+from jaxtyping import Bool, Float, Int, UInt8
+
+from t2i_jax.data.synthetic import draw as synthetic
+
+# In units of the image's side. The smallest flower reaches to 0.30, the largest disc to 0.15.
+_PETAL_RING = (0.165, 0.285)
+_CENTRE_DISC = 0.06
+_CORNERS = (0.55, 1.0)
+_IMAGES_AT_ONCE = 256  # Distances to all colours of more would fill gigabytes.
+
+
+def petal_colour(images_u8: UInt8[np.ndarray, "n h w 3"]) -> Int[np.ndarray, "n"]:
+  """Index into ATTRIBUTES["petal_colour"]: the colour most pixels of a ring around the disc have.
+
+  A pixel votes for the nearest petal colour in CIELAB unless a background colour is nearer; where
+  nothing but background is left, the nearest petal colour of the ring's mean counts.
+  """
+  ring = _ring(images_u8, *_PETAL_RING)
+  starts = range(0, len(images_u8), _IMAGES_AT_ONCE)
+  chunks = [_petal_votes(images_u8[i : i + _IMAGES_AT_ONCE, ring]) for i in starts]
+  return np.concatenate(chunks) if chunks else np.zeros(0, int)
+
+
+def _petal_votes(pixels: UInt8[np.ndarray, "n p 3"]) -> Int[np.ndarray, "n"]:
+  petals = _palette("petal_colour")
+  # Rims and veins are darker petals: they vote for their petal's colour, not for a background.
+  dark = _palette("petal_colour", 0.75)
+  backgrounds = np.concatenate([_palette("background", light) for light in (0.8, 1.0, 1.2)])
+  lab = _to_lab(pixels)
+  nearest = _distance(lab, np.concatenate([petals, dark, backgrounds])).argmin(-1)
+  voted = np.where(nearest < 2 * len(petals), nearest % len(petals), -1)
+  votes = np.stack([(voted == k).sum(-1) for k in range(len(petals))], -1)
+  fallback = _distance(lab.mean(1), petals).argmin(-1)
+  return np.where(votes.any(-1), votes.argmax(-1), fallback)
+
+
+def centre_colour(images_u8: UInt8[np.ndarray, "n h w 3"]) -> Int[np.ndarray, "n"]:
+  """Index into ATTRIBUTES["centre_colour"]: nearest, in CIELAB, to the disc's median colour."""
+  disc = np.median(_to_lab(images_u8[:, _ring(images_u8, 0.0, _CENTRE_DISC)]), axis=1)
+  return _distance(disc, _palette("centre_colour")).argmin(-1)
+
+
+def background(images_u8: UInt8[np.ndarray, "n h w 3"]) -> Int[np.ndarray, "n"]:
+  """Index into ATTRIBUTES["background"]: nearest, in CIELAB, to the corners' median colour."""
+  corners = np.median(_to_lab(images_u8[:, _ring(images_u8, *_CORNERS)]), axis=1)
+  return _distance(corners, _palette("background")).argmin(-1)
+
+
+def _ring(images_u8, low: float, high: float) -> Bool[np.ndarray, "h w"]:
+  """The pixels whose distance from the image's centre lies in [low, high) of the side."""
+  height, width = images_u8.shape[1:3]
+  y = (np.arange(height) + 0.5) / height - 0.5
+  x = (np.arange(width) + 0.5) / width - 0.5
+  distance = np.hypot(y[:, None], x[None, :])
+  return (distance >= low) & (distance < high)
+
+
+def _palette(attribute: str, light: float = 1.0) -> Float[np.ndarray, "k 3"]:
+  """The attribute's colours in CIELAB, in the order of its values, `light` times as bright."""
+  palette = synthetic.PALETTES[attribute]
+  return _to_lab(light * np.array([palette[v] for v in synthetic.ATTRIBUTES[attribute]], float))
+
+
+def _distance(lab: Float[np.ndarray, "... 3"], palette) -> Float[np.ndarray, "... k"]:
+  return np.linalg.norm(lab[..., None, :] - palette, axis=-1)
+
+
+def _to_lab(rgb) -> Float[np.ndarray, "... 3"]:
+  """sRGB in [0, 255] to CIELAB under D65 (IEC 61966-2-1, CIE 15)."""
+  rgb = np.asarray(rgb, float) / 255
+  linear = np.where(rgb <= 0.04045, rgb / 12.92, ((rgb + 0.055) / 1.055) ** 2.4)
+  to_xyz = np.array([
+    [0.4124564, 0.3575761, 0.1804375],
+    [0.2126729, 0.7151522, 0.0721750],
+    [0.0193339, 0.1191920, 0.9503041],
+  ])  # fmt: skip
+  xyz = linear @ to_xyz.T / [0.95047, 1.0, 1.08883]
+  f = np.where(xyz > (6 / 29) ** 3, np.cbrt(xyz), xyz / (3 * (6 / 29) ** 2) + 4 / 29)
+  x, y, z = np.moveaxis(f, -1, 0)
+  return np.stack([116 * y - 16, 500 * (x - y), 200 * (y - z)], -1)

@@ -1,0 +1,236 @@
+"""Runs that differ only by their seed as one experiment, and experiments held against the first:
+each score's mean and spread over seeds.
+
+In: runs as the report reads them. Out: plain numbers for the page, Markdown and JSON.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import math
+import re
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import numpy as np
+import scipy.stats
+
+from t2i_jax import config as config_lib
+from t2i_jax.page import contents
+from t2i_jax.page import runs as runs_lib
+
+RULES = {
+  "welch": "Where both have several seeds, a difference is beyond the noise if its 95 % interval "
+  "(Welch's t on the values of the seeds) leaves zero out.",
+  "intervals": "Where one has a single seed, it is if the scores' own 95 % intervals do not "
+  "overlap: these know the noise of captions and images, not that of training with another seed.",
+}
+CAUTION = "Of twenty comparisons without any true difference about one is beyond the noise."
+# Free to change as a run goes on, but with twice the steps, say, it is not another seed of it.
+_COUNTS = ("steps", "epochs", "sampling_statistics", "stop_at_collapse")
+_OWN = ("mode", "workdir", "seed")
+
+
+@dataclasses.dataclass(frozen=True)
+class Experiment:
+  """`runs`: by seed the number of the run, the smallest seed first. `flags`: by name those in which
+  the experiments differ."""
+
+  name: str
+  flags: dict[str, str]
+  runs: dict[int, int]
+
+
+def experiments(runs: Sequence[runs_lib.Run]) -> list[Experiment]:
+  """Runs whose flags are the same but for the seed and what is free to change, as one experiment
+  each; the first run's comes first.
+
+  A second run of the same seed starts another experiment: it says nothing about other seeds.
+  Experiments have their folders' names (FOLDER/<name>/seed<k>) where each has one of its own, else
+  the flags in which they differ."""
+  shapes = [_shape(run) for run in runs]
+  groups: list[tuple[dict[str, str], dict[int, int]]] = []
+  for i, (run, shape) in enumerate(zip(runs, shapes)):
+    seed = int(run.flag("seed") or 0)
+    for known, members in groups:
+      if known == shape and seed not in members:
+        members[seed] = i
+        break
+    else:
+      groups.append((shape, {seed: i}))
+  rows = contents.compare([shape for shape, _ in groups])
+  differing = [row["name"] for row in rows if row["differs"]]
+  flags = [{n: shape[n] for n in differing if n in shape} for shape, _ in groups]
+  members = [dict(sorted(found.items())) for _, found in groups]
+  names = _names([[runs[i] for i in found.values()] for found in members], flags)
+  return [Experiment(*parts) for parts in zip(names, flags, members)]
+
+
+def _shape(run: runs_lib.Run) -> dict[str, str]:
+  """The flags that make a run what it is. One that the run is too old to have did nothing; one that
+  this version does not have counts."""
+  known = {field.name: field for field, _ in config_lib.fields()}
+  free = {name for name, field in known.items() if field.metadata["free"]} - {*_COUNTS}
+  default = {name: runs_lib.as_text(field.default) for name, field in known.items()}
+  every = default | {name: run.flag(name) for name in run.flags}
+  return {name: text for name, text in every.items() if name not in free and name not in _OWN}
+
+
+def _names(groups: Sequence[Sequence[runs_lib.Run]], flags) -> list[str]:
+  folders = []
+  for group in groups:
+    paths = [re.sub(r"[/\\]seed\d+$", "", run.workdir) for run in group]
+    folders.append(paths[0] if len(set(paths)) == 1 else "")
+  if all(folders) and len(set(folders)) == len(folders):
+    return runs_lib.names(folders)
+  # The first has all flags that differ anywhere; of the others it is enough what they changed.
+  changed = [
+    {n: v for n, v in found.items() if not i or v != flags[0].get(n)}
+    for i, found in enumerate(flags)
+  ]
+  told = [" ".join(f"{name}={value}" for name, value in found.items()) for found in changed]
+  clear = all(told) and len(set(told)) == len(told)
+  return told if clear else [group[0].name for group in groups]
+
+
+def table(
+  groups: Sequence[Experiment], splits: Sequence[Mapping[str, Any]]
+) -> list[dict[str, Any]]:
+  """For each split (as `contents.scores` gives them): a row a score, with a cell for each
+  experiment: values by seed, their mean and spread (standard deviation with n - 1; None of one),
+  and but for the first, as `difference` tells, how it differs from the first."""
+  found = []
+  for split in splits:
+    rows = []
+    for row in split["rows"]:
+      of_run = {i: score for i, score in row["entries"] if _is_known(score["value"])}
+      columns = [{s: of_run[i] for s, i in group.runs.items() if i in of_run} for group in groups]
+      cells = [_summary(column) for column in columns]
+      for cell, column in list(zip(cells, columns))[1:]:
+        cell |= difference(list(columns[0].values()), list(column.values()))
+      rows.append({**{key: row[key] for key in ("name", "title", "better")}, "cells": cells})
+    steps = [sorted({line["step"] for line in _lines(group, split)}) for group in groups]
+    shared = {key: split[key] for key in ("name", "warning")}
+    found.append({**shared, "steps": steps, "rows": rows})
+  return found
+
+
+def _lines(group: Experiment, split: Mapping[str, Any]) -> list[dict[str, Any]]:
+  return [split["newest"][i] for i in group.runs.values() if split["newest"][i]]
+
+
+def _is_known(value: float | None) -> bool:
+  return value is not None and math.isfinite(value)
+
+
+def _summary(column: Mapping[int, Mapping[str, Any]]) -> dict[str, Any]:
+  values = {seed: score["value"] for seed, score in column.items()}
+  numbers = list(values.values())
+  return {
+    "values": values,
+    "mean": float(np.mean(numbers)) if numbers else None,
+    "spread": float(np.std(numbers, ddof=1)) if len(numbers) > 1 else None,
+  }
+
+
+def difference(
+  first: Sequence[Mapping[str, Any]], other: Sequence[Mapping[str, Any]]
+) -> dict[str, Any]:
+  """Of the other's mean over seeds to the first's: `difference`, its 95 % interval `low` to `high`
+  where both have several seeds, whether it is `beyond_noise`, and by which of RULES; None where
+  that cannot be said.
+
+  Welch 1947, The generalization of 'Student's' problem, https://doi.org/10.2307/2332510."""
+  unknown = dict.fromkeys(("difference", "low", "high", "beyond_noise", "rule"))
+  if not first or not other:
+    return unknown
+  a, b = (np.array([score["value"] for score in side], float) for side in (first, other))
+  found = {**unknown, "difference": float(b.mean() - a.mean())}
+  if min(len(a), len(b)) > 1:
+    low, high = _welch(a, b)
+    return {
+      **found, "low": low, "high": high, "beyond_noise": not low <= 0 <= high, "rule": "welch",
+    }  # fmt: skip
+  if not all(_is_known(score[end]) for score in (*first, *other) for end in ("low", "high")):
+    return found
+  # Of several seeds, from the lowest end of their intervals to the highest.
+  ends = [(min(s["low"] for s in side), max(s["high"] for s in side)) for side in (first, other)]
+  apart = ends[0][1] < ends[1][0] or ends[1][1] < ends[0][0]
+  return {**found, "beyond_noise": apart, "rule": "intervals"}
+
+
+def _welch(a: np.ndarray, b: np.ndarray) -> tuple[float, float]:
+  """The 95 % interval of mean(b) - mean(a); without any spread it is the difference alone."""
+  between = float(b.mean() - a.mean())
+  squares = [float(x.var(ddof=1)) / len(x) for x in (a, b)]
+  if not sum(squares):
+    return between, between
+  freedom = sum(squares) ** 2 / sum(s**2 / (len(x) - 1) for s, x in zip(squares, (a, b)))
+  low, high = scipy.stats.t.interval(0.95, freedom, between, math.sqrt(sum(squares)))
+  return float(low), float(high)
+
+
+def as_json(
+  runs: Sequence[runs_lib.Run], groups: Sequence[Experiment], splits: Sequence[Mapping[str, Any]]
+) -> dict[str, Any]:
+  """All of `table`, with the experiments' runs and the rules in words."""
+  return {
+    "experiments": [
+      {"name": g.name, "flags": g.flags, "runs": {s: runs[i].workdir for s, i in g.runs.items()}}
+      for g in groups
+    ],
+    "splits": [
+      {
+        "split": split["name"],
+        "computed_differently_in": split["warning"],
+        "steps": {group.name: steps for group, steps in zip(groups, split["steps"])},
+        "scores": [
+          {
+            **{key: row[key] for key in ("name", "title", "better")},
+            "experiments": {g.name: cell for g, cell in zip(groups, row["cells"])},
+          }
+          for row in split["rows"]
+        ],
+      }
+      for split in splits
+    ],
+    "rules": {**RULES, "caution": CAUTION},
+  }
+
+
+def as_markdown(groups: Sequence[Experiment], splits: Sequence[Mapping[str, Any]]) -> str:
+  """A table a split: a row a score, a column an experiment: mean ± spread over seeds (difference to
+  the first, bold where it is beyond the noise)."""
+  names = [_plain(group.name) for group in groups]
+  lines = [_row("experiment", "flags that differ", "seeds"), "|---|---|---|"]
+  for group, name in zip(groups, names):
+    flags = " ".join(f"--{flag}={value}" for flag, value in group.flags.items())
+    lines.append(_row(name, _plain(flags), ", ".join(map(str, group.runs))))
+  for split in splits:
+    lines += ["", f"Split {split['name']}: mean ± spread over seeds (difference to the first)", ""]
+    if split["warning"]:
+      lines += [f"Not computed alike: {', '.join(split['warning'])}.", ""]
+    lines += [_row("score", "better", *names), "|---" * (2 + len(names)) + "|"]
+    for row in split["rows"]:
+      lines.append(_row(_plain(row["name"]), row["better"], *map(_cell, row["cells"])))
+  lines += ["", "Bold: beyond the noise. " + " ".join([*RULES.values(), CAUTION]), ""]
+  return "\n".join(lines)
+
+
+def _row(*words: str) -> str:
+  return f"| {' | '.join(words)} |"
+
+
+def _plain(word: str) -> str:
+  """Shown as it is, whatever it holds."""
+  return re.sub(r"([\\`*_|<>\[\]&])", r"\\\1", " ".join(word.split()))
+
+
+def _cell(cell: Mapping[str, Any]) -> str:
+  text = contents.number(cell["mean"])
+  if cell["spread"] is not None:
+    text += f" ± {contents.number(cell['spread'])}"
+  if cell.get("difference") is not None:
+    told = contents.signed(cell["difference"])
+    text += f" (**{told}**)" if cell["beyond_noise"] else f" ({told})"
+  return text

@@ -1,0 +1,245 @@
+"""What the report's tables and plots show, of one run or several side by side.
+
+In: runs. Out: plain lists and dicts of numbers, words and SVG, for report.html.jinja.
+"""
+
+from __future__ import annotations
+
+import json
+import math
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+
+from t2i_jax import config as config_lib
+from t2i_jax.page import plots
+from t2i_jax.page import runs as runs_lib
+
+_FINAL_SHARE = 0.05  # of the steps, over which the table's last values are means
+
+
+_TRAINING = {  # name: title, scale, what it is
+  "d/loss": ("Discriminator: loss", "linear", ""),
+  "d/real_probability": ("Discriminator: real images", "probability", "Probability of being real"),
+  "d/fake_probability": (
+    "Discriminator: drawn images",
+    "probability",
+    "Probability of being real",
+  ),
+  "d/gradient_norm": ("Discriminator: gradient norm", "log", ""),
+  "g/loss": ("Generator: loss", "linear", "With the weighted Euclidean term"),
+  "g/adversarial": ("Generator: adversarial term", "linear", ""),
+  "g/euclid": ("Generator: Euclidean term", "linear", "Before its weight"),
+  "g/gradient_norm": ("Generator: gradient norm", "log", ""),
+  "g/diversity": ("Generator: diversity", "linear", "Of last words’ images; 1: as real ones"),
+}
+_SCORES = {  # name: title, which value is better
+  "frechet_classifier": ("Fréchet distance, classifier’s features", "lower"),
+  "frechet_random": ("Fréchet distance, random networks’ features", "lower"),
+  "frechet_inception": ("Fréchet Inception distance (FID)", "lower"),
+  "kernel_classifier": ("Kernel distance, classifier’s features", "lower"),
+  "density": ("Density", "higher"),
+  "coverage": ("Coverage", "higher"),
+  "nearest_neighbour_accuracy": ("Real against drawn by nearest neighbour", "near 0.5"),
+  "r_precision": ("R-precision", "higher"),
+  "caption_rank": ("Rank of the own caption", "lower"),
+  "classification_accuracy": ("Accuracy after training on drawn images", "higher"),
+  "attribute_accuracy": ("Named attributes in the last word’s image", "higher"),
+  "arrival_accuracy": ("Named attributes from their word on", "higher"),
+  "diversity": ("Diversity", "as real"),
+  "collapse": ("Collapse", "near 0"),
+  "neighbour_distance": ("Distance of neighbouring words’ images", ""),
+  "caption_distance": ("Distance of captions’ images at a place", "as real"),
+  "variance_by_caption": ("Variance that the caption explains", ""),
+  "variance_by_word": ("Variance that the word explains", ""),
+  "variance_by_position": ("Variance that the place explains", ""),
+  "memorisation_ratio": ("Memorisation ratio", "near 1"),
+  "feature_distance": ("Feature distance to the own image", "lower"),
+  "mse": ("Mean squared error to the own image", "lower"),
+  "ssim": ("Structural similarity to the own image", "higher"),
+  "correlation": ("Correlation with the own image", "higher"),
+}
+_NO_SCORES = ("step", "images", "captions", "real_images")  # numbers of a line, but no metrics
+_PARTS = ("value", "low", "high", "real", "shuffled")
+_OF_THE_RUN = ("checkpoint", "step")  # in which lines of different runs must differ
+
+
+def number(value: float | int | None) -> str:
+  """Four digits that count; a dash for what is unknown."""
+  if value is None or not math.isfinite(value):
+    return "–"
+  return f"{value:,.0f}" if isinstance(value, int) or abs(value) >= 1e4 else f"{value:#.4g}"
+
+
+def signed(value: float | None) -> str:
+  """As `number`, with the sign of either kind."""
+  return number(value) if value is None or value < 0 else f"+{number(value)}"
+
+
+def compare(columns: Sequence[dict[str, Any]]) -> list[dict[str, Any]]:
+  """A row for each key of any of the columns, such as runs: its name, its value in each (None where
+  it is not known), and whether these differ."""
+  names = dict.fromkeys(name for column in columns for name in column)
+  rows = [{"name": name, "values": [c.get(name) for c in columns]} for name in names]
+  return [{**row, "differs": len(set(row["values"])) > 1} for row in rows]
+
+
+def compare_flags(runs: Sequence[runs_lib.Run]) -> list[dict[str, Any]]:
+  """As `compare`, each flag with its default and help. One run alone differs from the defaults.
+
+  A flag that a run does not have, since it is newer, did nothing there: that is no difference from
+  the default."""
+  known = {field.name: field for field, _ in config_lib.fields()}
+  columns = [{name: run.flag(name) for name in [*known, *run.flags]} for run in runs]
+  rows = []
+  for row in compare(columns):
+    field = known.get(row["name"])
+    default = runs_lib.as_text(field.default) if field else None
+    meant = {default if value is None else value for value in row["values"]}
+    differs = len(meant) > 1 if len(runs) > 1 else meant != {default}
+    help = field.metadata["help"] if field else ""
+    rows.append({**row, "default": default, "help": help, "differs": differs})
+  return [row for row in rows if row["name"] not in ("mode", "workdir")]
+
+
+def flatten(record: dict[str, Any], before: str = "") -> dict[str, str]:
+  """A nested record as one of "outer.inner": text."""
+  found = {}
+  for name, value in record.items():
+    if isinstance(value, dict):
+      found |= flatten(value, f"{before}{name}.")
+    else:
+      found[before + name] = value if isinstance(value, str) else json.dumps(value)
+  return found
+
+
+def _series(run: runs_lib.Run, name: str) -> tuple[np.ndarray, np.ndarray]:
+  """Steps, and the metric's values with NaN for null."""
+  lines = [line for line in run.metrics if name in line]
+  values = [math.nan if line[name] is None else line[name] for line in lines]
+  return np.array([line["step"] for line in lines], float), np.array(values, float)
+
+
+def training(runs: Sequence[runs_lib.Run]) -> list[dict[str, Any]]:
+  """For each quantity that a run has logged: its plot, and for each run its last value, the mean
+  over the last 5 % of its steps."""
+  logged = dict.fromkeys(name for run in runs for line in run.metrics for name in line)
+  found = []
+  for name in sorted(logged, key=lambda name: [*_TRAINING, name].index(name)):
+    title, scale, note = _TRAINING.get(name, (name, "linear", ""))
+    series = {i: _series(run, name) for i, run in enumerate(runs)}
+    series = {i: (x, y) for i, (x, y) in series.items() if len(x)}
+    if name == "step" or not series:
+      continue
+    last = {}
+    for i, (x, y) in series.items():
+      late = y[x > x[-1] - _FINAL_SHARE * (x[-1] - x[0])] if len(x) > 1 else y
+      late = late[np.isfinite(late)]
+      last[i] = float(late.mean()) if len(late) else None
+    told = "; ".join(f"{runs[i].name}: at the end {number(value)}" for i, value in last.items())
+    lines = [plots.Line(i, x, y) for i, (x, y) in series.items()]
+    svg = plots.training_curves(lines, f"t{len(found)}", f"{title} over steps. {told}.", scale)
+    values = [last.get(i) for i in range(len(runs))]
+    found.append({"title": title, "note": note, "svg": svg, "values": values})
+  return found
+
+
+def scores(runs: Sequence[runs_lib.Run]) -> list[dict[str, Any]]:
+  """For each split that was evaluated: `newest`, each run's line of its largest step or None; a row
+  a metric with each run's numbers; plots over steps and over words; `warning`, in what the lines
+  that stand side by side were not computed alike."""
+  splits = dict.fromkeys(line["split"] for run in runs for line in run.scores)
+  return [_split(runs, split, f"s{number}") for number, split in enumerate(splits)]
+
+
+def _split(runs: Sequence[runs_lib.Run], split: str, id: str) -> dict[str, Any]:
+  newest = [run.newest_scores().get(split) for run in runs]
+  found = [metrics_of(line) if line else {} for line in newest]
+  names = dict.fromkeys(name for metrics in found for name in metrics)
+  rows = []
+  for name in sorted(names, key=lambda name: [*_SCORES, name].index(name)):
+    title, better = _titles(name)
+    entries = [(i, metrics[name]) for i, metrics in enumerate(found) if name in metrics]
+    rows.append({"name": name, "title": title, "better": better, "entries": entries})
+  over_steps = [
+    _plot_over_steps(runs, split, row, f"{id}-{number}") for number, row in enumerate(rows)
+  ]
+  words = dict.fromkeys(name for line in newest if line for name in line.get("by_word", {}))
+  over_words = [_plot_over_words(runs, newest, name, f"{id}-w{n}") for n, name in enumerate(words)]
+  origins = [_origin(line) if line else {} for line in newest]
+  alike = compare([origin for origin in origins if origin])
+  return {
+    "name": split,
+    "newest": newest,
+    "rows": rows,
+    "over_steps": [plot for plot in over_steps if plot],
+    "over_words": [plot for plot in over_words if plot],
+    "origins": compare(origins),
+    "warning": [r["name"] for r in alike if r["differs"] and r["name"] not in _OF_THE_RUN],
+  }
+
+
+def _titles(name: str) -> tuple[str, str]:
+  return _SCORES.get(name, (name.replace("_", " ").capitalize(), ""))
+
+
+def metrics_of(line: dict[str, Any]) -> dict[str, dict[str, Any]]:
+  """The metrics of a line of scores.jsonl by name, each with value, low, high, real, shuffled (None
+  where it has none) and `also`, its further numbers. `x_real` and `x_shuffled` are told with x."""
+  found = {}
+  for name, value in line.items():
+    if isinstance(value, int | float) and name not in _NO_SCORES:
+      value = {"value": value}
+    if isinstance(value, dict) and "value" in value:
+      also = {key: n for key, n in value.items() if key not in _PARTS and n is not None}
+      found[name] = {part: value.get(part) for part in _PARTS} | {"also": also}
+  for name in list(found):
+    for level in ("real", "shuffled"):
+      if name in found and (beside := found.pop(f"{name}_{level}", None)):
+        found[name][level] = beside["value"]
+  return found
+
+
+def _origin(line: dict[str, Any]) -> dict[str, str]:
+  """With what a line's numbers were computed."""
+  told = {key: line[key] for key in ("checkpoint", *_NO_SCORES, "resizing") if key in line}
+  return flatten({**told, **line.get("features", {})})
+
+
+def _plot_over_steps(runs, split: str, row: dict[str, Any], id: str) -> dict[str, Any] | None:
+  """None for a metric that no run has at two steps."""
+  lines = []
+  for i, run in enumerate(runs):
+    of_step = {line["step"]: metrics_of(line) for line in run.scores if line["split"] == split}
+    points = [(step, of_step[step].get(row["name"], {})) for step in sorted(of_step)]
+    points = [(step, point) for step, point in points if point.get("value") is not None]
+    if points:
+      columns = [
+        [math.nan if point[part] is None else point[part] for _, point in points]
+        for part in ("value", "low", "high")
+      ]
+      lines.append(plots.Line(i, np.array([float(s) for s, _ in points]), *map(np.array, columns)))
+  if max((len(line.x) for line in lines), default=0) < 2:
+    return None
+  # Levels that look the same are one.
+  real = [entry["real"] for _, entry in row["entries"]]
+  levels = list({number(level): level for level in real if level is not None}.values())
+  label = f"{row['title']} over steps, {split} split, as in the table"
+  svg = plots.score_curves(lines, id, label, "step", levels)
+  return {"title": row["title"], "svg": svg, "levels": levels}
+
+
+def _plot_over_words(runs, newest, name: str, id: str) -> dict[str, Any] | None:
+  lines = []
+  for i, line in enumerate(newest):
+    values = (line or {}).get("by_word", {}).get(name, [])
+    y = np.array([math.nan if value is None else value for value in values], float)
+    if np.isfinite(y).any():
+      lines.append(plots.Line(i, np.arange(1.0, len(y) + 1), y))
+  if not lines:
+    return None
+  title, _ = _titles(name)
+  told = "; ".join(f"{runs[line.run].name}: {', '.join(map(number, line.y))}" for line in lines)
+  svg = plots.score_curves(lines, id, f"{title} by word: {told}", "words read")
+  return {"title": title, "svg": svg, "levels": []}

@@ -1,0 +1,134 @@
+"""Several processes as one run, on JAX's own distributed runtime; and the notice that a run has to
+end.
+
+All processes compute; the first alone writes logs and pictures; all take part in checkpoints.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import logging
+import os
+import signal
+import sys
+import threading
+import traceback
+from collections.abc import Iterator
+
+import jax
+from jax.experimental import multihost_utils
+
+from t2i_jax import errors
+
+# Seconds without a sign of life after which a process counts as lost; then all others end.
+_LOST_AFTER = 30
+_START_WITHIN = 300
+
+log = logging.getLogger(__name__)
+
+
+def start(coordinator_address: str = "", process_count: int = 0, process_index: int = 0) -> None:
+  """Joins the other processes, which the arguments tell of, or else a TPU pod or Slurm. To be
+  called before JAX is used.
+
+  Raises InputError when nothing tells of them, RuntimeError when the others do not come."""
+  given = {}
+  if coordinator_address:
+    given = {
+      "coordinator_address": coordinator_address,
+      "num_processes": process_count,
+      "process_id": process_index,
+    }
+  try:
+    jax.distributed.initialize(
+      **given, heartbeat_timeout_seconds=_LOST_AFTER, initialization_timeout=_START_WITHIN
+    )
+  except ValueError as error:
+    raise errors.InputError(
+      f"`multihost`: nothing tells of other processes ({error}); on a TPU pod and under Slurm "
+      "start the same command on every host, elsewhere give each also "
+      "`coordinator_address=HOST:PORT` `process_count=N` `process_index=I`"
+    ) from None
+  log.info(
+    "process %d of %d: %d of %d devices are here",
+    jax.process_index(), jax.process_count(), jax.local_device_count(), jax.device_count(),
+  )  # fmt: skip
+
+
+def index() -> int:
+  """Which of the processes this is, from 0."""
+  return jax.process_index()
+
+
+def is_first() -> bool:
+  """Whether this process is the one that writes."""
+  return index() == 0
+
+
+def wait_for_all(what: str) -> None:
+  """Returns once every process has come here."""
+  if jax.process_count() > 1:
+    multihost_utils.sync_global_devices(what)
+
+
+class Notice:
+  """SIGTERM, by which clouds and Slurm tell that they will take the machine: as a context manager
+  it catches the signal, and `has_come` tells between two steps. Until `is_working` is set there is
+  nothing to save, and the signal raises Preempted where it strikes.
+
+  With several processes JAX's runtime catches it in whichever is told, and all learn of it at the
+  same step.
+  """
+
+  def __init__(self):
+    self.is_working = False
+    self._came = False
+    self._before = None
+
+  def __enter__(self) -> Notice:
+    alone = jax.process_count() == 1
+    if alone and threading.current_thread() is threading.main_thread():
+      self._before = signal.signal(signal.SIGTERM, self._take)
+    return self
+
+  def __exit__(self, *_) -> None:
+    if self._before is not None:  # Who is told once may be told again, and is ending already.
+      signal.signal(signal.SIGTERM, signal.SIG_IGN if self._came else self._before)
+
+  def _take(self, *_) -> None:
+    self._came = True
+    if not self.is_working:
+      raise errors.Preempted("before its first step")
+
+  def has_come(self, step: int) -> bool:
+    """Whether the run is to end after this step; the same on all processes."""
+    if jax.process_count() > 1:
+      return multihost_utils.reached_preemption_sync_point(step)
+    return self._came
+
+
+@contextlib.contextmanager
+def failing_together() -> Iterator[None]:
+  """What fails within ends this process at once where it is one of several, with status 1: an
+  orderly end, such as finishing a checkpoint, would wait for others that may be gone."""
+  try:
+    yield
+  except (errors.InputError, errors.Preempted):
+    raise
+  except Exception:
+    if jax.process_count() == 1:
+      raise
+    traceback.print_exc()
+    print(
+      f"t2i_jax: process {index()}: it, or one that it computes with, has failed; started again, "
+      "the run goes on from its last checkpoint",
+      file=sys.stderr,
+    )
+    leave(1)
+
+
+def leave(status: int) -> None:
+  """Ends this process at once, without waiting for others that may be gone."""
+  sys.stdout.flush()
+  sys.stderr.flush()
+  os._exit(status)

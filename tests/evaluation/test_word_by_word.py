@@ -1,0 +1,122 @@
+"""Word by word: colours that arrive with their word, changes at content words."""
+
+import numpy as np
+import pytest
+
+from t2i_jax import config as config_lib
+from t2i_jax.data import corpus as pipeline
+from t2i_jax.evaluation import word_by_word as words
+from t2i_jax.text import captions, word2vec
+
+
+@pytest.fixture(scope="module")
+def drawn(data_dir):
+  """(split, corpus) of drawn flowers whose every word is known."""
+  config = config_lib.Config(
+    mode="bench",
+    dataset="synthetic",
+    synthetic_images=30,
+    image_size=16,
+    start_size=4,
+    max_words=20,
+    data_dir=str(data_dir),
+  )
+  split = pipeline.load_examples(config, "train")
+  known = sorted({word for text in split.captions for word in captions.clean(text)})
+  vectors = word2vec.WordVectors(tuple(known), np.eye(len(known), dtype=np.float32))
+  return split, pipeline.make_corpus(config, split, vectors)
+
+
+def _images(split, corpus, shift):
+  """Each caption's own image from its petals' word on, `shift` words later; an image with other
+  petals before."""
+  petals = split.attributes["petal_colour"]
+  images = np.zeros((len(corpus.ids), corpus.ids.shape[1], *split.images_u8.shape[1:]), np.uint8)
+  for row, owner in enumerate(corpus.image):
+    named = split.named["petal_colour"][corpus.source[row]]
+    place = max(0, named + shift) if named >= 0 else 0
+    other = next(i for i in range(len(petals)) if petals[i] != petals[owner])
+    images[row, :place] = split.images_u8[other]
+    images[row, place:] = split.images_u8[owner]
+  return images
+
+
+def _scores(split, corpus, images):
+  reader = words.WordByWord(corpus, split, None)
+  rows = np.arange(len(corpus.ids))
+  for part in np.array_split(rows, 3):
+    reader.add(part, images[part])
+  found, lists = reader.scores()
+  assert not lists
+  return found
+
+
+def test_a_colour_that_comes_with_its_word_arrives(drawn):
+  split, corpus = drawn
+  in_time = _scores(split, corpus, _images(split, corpus, 0))["petal_colour_arrival"]
+  # The rules read almost every true image of this size right.
+  assert in_time["value"] > 0.95 and in_time["before"] < 0.05
+  assert in_time["low"] <= in_time["value"] <= in_time["high"]
+  late = _scores(split, corpus, _images(split, corpus, 1))["petal_colour_arrival"]
+  assert late["value"] < in_time["value"] - 0.1 and late["before"] < 0.05
+  early = _scores(split, corpus, _images(split, corpus, -1))["petal_colour_arrival"]
+  assert early["value"] == in_time["value"] and early["before"] > in_time["before"]
+
+
+def test_the_accuracy_of_last_words_images(drawn):
+  split, corpus = drawn
+  rows = np.arange(len(corpus.ids))
+  true = words.attribute_accuracies(corpus, split, rows, split.images_u8[corpus.image])
+  assert true["petal_colour_accuracy"]["value"] == true["petal_colour_accuracy"]["real"] > 0.95
+  assert true["petal_colour_accuracy"]["shuffled"] < 0.5
+  named = sum(true[f"{name}_accuracy"]["captions"] for name in words.RULES)
+  assert true["attribute_accuracy"]["captions"] == named
+  # Every other caption with other petals: its hit is gone.
+  wrong = split.images_u8[corpus.image]
+  wrong[::2] = _images(split, corpus, 1)[::2, 0]
+  half = words.attribute_accuracies(corpus, split, rows, wrong)["petal_colour_accuracy"]
+  named = split.named["petal_colour"][corpus.source] >= 0
+  assert half["value"] == pytest.approx(named[1::2].sum() / named.sum(), abs=0.03)
+
+
+@pytest.mark.slow
+def test_changes_at_content_words_and_at_function_words(drawn):
+  split, corpus = drawn
+  assert {"a", "with", "and", "by", "that"} <= words.FUNCTION_WORDS
+  assert not {"five", "three", "yellow", "round", "small"} & words.FUNCTION_WORDS
+  rows = np.arange(len(corpus.ids))
+  shade = np.full(corpus.ids.shape, 128)
+  for row in rows:
+    for t, word in enumerate(corpus.sentences[row][1:], 1):
+      is_function = word in words.FUNCTION_WORDS
+      # Back and forth, so that shades stay within bytes.
+      away = 20 if is_function else 40
+      shade[row, t] = shade[row, t - 1] + (away if shade[row, t - 1] < 128 else -away)
+  wide = np.broadcast_to(shade[..., None, None, None], (*shade.shape, 16, 16, 3))
+  pixels = lambda images: images.reshape(len(images), -1).astype(np.float32)  # noqa: E731
+  reader = words.WordByWord(corpus, split, pixels)
+  reader.add(rows, wide.astype(np.uint8))
+  found, lists = reader.scores()
+  assert found["change_at_content_words"]["value"] == pytest.approx((40 / 127.5) ** 2)
+  assert found["change_at_function_words"]["value"] == pytest.approx((20 / 127.5) ** 2)
+  assert len(lists["frechet_classifier"]) == corpus.length.max()
+
+
+def test_variance_is_told_of_each_image_s_word_and_place(drawn):
+  split, corpus = drawn
+  rows = np.arange(len(corpus.ids))
+  means = lambda images: images.mean((1, 2)).astype(np.float32)  # noqa: E731
+  slots = np.broadcast_to(np.arange(corpus.ids.shape[1]), corpus.ids.shape)
+  own = {
+    "word": corpus.ids,
+    "position": slots,
+    "caption": np.broadcast_to(rows[:, None], slots.shape),
+  }
+  for name, number in own.items():
+    shade = (number * 37 % 200).astype(np.uint8)
+    reader = words.WordByWord(corpus, split, means)
+    reader.add(rows, np.broadcast_to(shade[..., None, None, None], (*shade.shape, 16, 16, 3)))
+    found, _ = reader.scores()
+    explained = {other: found[f"variance_by_{other}"]["value"] for other in own}
+    assert explained.pop(name) == pytest.approx(1, abs=1e-4)
+    assert max(explained.values()) < 0.9, (name, explained)

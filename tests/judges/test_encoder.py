@@ -1,0 +1,134 @@
+"""Captions and images that belong together come to lie together; word order counts, padding does
+not."""
+
+import itertools
+
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from t2i_jax.judges import encoder, features, fitting
+
+COLOURS = np.array([(220, 30, 30), (30, 200, 40), (40, 60, 220), (230, 220, 40)])
+# Rows of the table: 0 padding, 1 unknown, then four colours, "over".
+TABLE = np.concatenate([np.zeros((2, 12)), np.random.default_rng(9).normal(size=(5, 12))])
+TABLE = TABLE.astype(np.float32)
+OVER = 6
+
+
+def pairs(per_pair, seed):
+  """Images whose upper half has one colour and the lower another; captions "A over B"."""
+  rng = np.random.default_rng(seed)
+  kinds = [(a, b) for a in range(4) for b in range(4) if a != b] * per_pair
+  images_u8 = np.zeros((len(kinds), 8, 8, 3))
+  for i, (a, b) in enumerate(kinds):
+    images_u8[i, :4], images_u8[i, 4:] = COLOURS[a], COLOURS[b]
+  images_u8 = np.clip(images_u8 + rng.normal(0, 20, images_u8.shape), 0, 255).astype(np.uint8)
+  ids = np.array([(2 + a, OVER, 2 + b, 0) for a, b in kinds], np.int32)
+  length = np.full(len(kinds), 3, np.int32)
+  return images_u8, ids, length, kinds
+
+
+@pytest.fixture(scope="module")
+def trained():
+  images_u8, ids, length, _ = pairs(6, seed=0)
+  image = np.arange(len(ids), dtype=np.int32)
+  return encoder.train_encoder(
+    images_u8, TABLE, ids, length, image, seed=0, steps=60, flips=False, progress=False
+  )
+
+
+@pytest.mark.slow
+def test_held_out_captions_find_their_images_in_either_order_of_words(trained):
+  images_u8, ids, length, kinds = pairs(1, seed=1)
+  points, words = trained.embed_images(images_u8), trained.embed_captions(ids, length)
+  closeness = words @ points.T
+  assert np.mean(closeness.argmax(1) == np.arange(len(kinds))) >= 0.75  # By chance: 1/12.
+  # "A over B" is nearer to its image than to that of "B over A".
+  turned = [kinds.index((b, a)) for a, b in kinds]
+  assert np.mean(np.diag(closeness) > closeness[np.arange(12), turned]) >= 0.9
+
+
+@pytest.mark.slow
+def test_points_have_length_one_and_one_space(trained):
+  images_u8, ids, length, _ = pairs(1, seed=1)
+  for points in (trained.embed_images(images_u8), trained.embed_captions(ids, length)):
+    assert points.shape == (12, encoder.DIMENSION)
+    np.testing.assert_allclose(np.linalg.norm(points, axis=1), 1.0, rtol=1e-5)
+
+
+@pytest.mark.slow
+def test_padding_does_not_matter(trained):
+  _, ids, length, _ = pairs(1, seed=1)
+  noisy = np.pad(ids, ((0, 0), (0, 3)))
+  noisy[:, 3:] = np.random.default_rng(0).integers(0, len(TABLE), (len(ids), 4))
+  expected = trained.embed_captions(ids, length)
+  np.testing.assert_allclose(trained.embed_captions(noisy, length), expected, atol=1e-5)
+  shorter = trained.embed_captions(ids, length - 1)
+  assert np.abs(shorter - expected).max() > 0.01
+
+
+@pytest.mark.slow
+def test_points_do_not_depend_on_the_batch(trained):
+  images_u8, ids, length, _ = pairs(1, seed=1)
+  alone = trained.embed_images(images_u8[3:4])
+  np.testing.assert_allclose(alone[0], trained.embed_images(images_u8)[3], atol=1e-5)
+  alone = trained.embed_captions(ids[3:4], length[3:4])
+  np.testing.assert_allclose(alone[0], trained.embed_captions(ids, length)[3], atol=1e-5)
+
+
+def test_two_captions_of_an_image_are_never_in_one_group():
+  image = np.array([7, 2, 2, 9, 7, 2, 4, 9, 1, 0, 7])
+  batches = encoder.caption_batches(image, 4, 3, np.random.default_rng(0))
+  seen = set()
+  for batch in itertools.islice(batches, 30):
+    owners = image[batch]
+    assert owners.shape == (3, 4)
+    assert len(set(owners[0].tolist())) == 4
+    # All groups are of the same images, in the same order.
+    assert np.all(owners == owners[0])
+    seen |= set(batch.ravel().tolist())
+  assert seen == set(range(len(image)))
+
+
+def test_captions_of_other_groups_are_no_negatives():
+  # By hand: two images, two captions each, all four captions of an image at its own point.
+  points = jnp.eye(2)
+  loss = encoder.contrastive_loss(points, points, jnp.array(3.0))
+  np.testing.assert_allclose(loss, np.log(1 + np.exp(-3.0)), rtol=1e-6)
+  crossed = encoder.contrastive_loss(points, points[::-1], jnp.array(3.0))
+  np.testing.assert_allclose(crossed, np.log(1 + np.exp(3.0)), rtol=1e-6)
+
+
+def test_large_images_are_averaged_down():
+  rng = np.random.default_rng(0)
+  coarse = rng.integers(0, 256, (3, 32, 32, 3)).astype(np.float32)
+  for by in (1, 2, 4):
+    large = jnp.asarray(np.kron(coarse, np.ones((1, by, by, 1))))
+    np.testing.assert_allclose(encoder._shrink(large), coarse, rtol=1e-5)
+  assert encoder._shrink(jnp.zeros((1, 48, 48, 3))).shape == (1, 48, 48, 3)
+  assert encoder._shrink(jnp.zeros((1, 112, 112, 3))).shape == (1, 56, 56, 3)
+
+
+@pytest.mark.slow
+def test_kept_equals_trained(trained, tmp_path):
+  images_u8, ids, length, _ = pairs(1, seed=2)
+  path, record = tmp_path / "encoder.msgpack", {"split": "train"}
+  fitting.load_or_train(path, encoder.Encoder, record, lambda: trained)
+  kept = fitting.load_or_train(path, encoder.Encoder, record, lambda: pytest.fail("was kept"))
+  assert kept.fingerprint() == trained.fingerprint()
+  np.testing.assert_array_equal(kept.embed_images(images_u8), trained.embed_images(images_u8))
+  np.testing.assert_array_equal(
+    kept.embed_captions(ids, length), trained.embed_captions(ids, length)
+  )
+  # The table is part of what is named and kept.
+  other = encoder.Encoder({**trained.variables, "table": TABLE + 1})
+  assert other.fingerprint() != trained.fingerprint()
+
+
+def test_the_trunk_halves_until_four_pixels():
+  assert features.stages(64, 32) == [
+    ("strided", 32), ("strided", 64), ("strided", 128), ("strided", 128), ("same", 128),
+  ]  # fmt: skip
+  assert features.stages(48, 32)[-2:] == [("strided", 128), ("same", 128)]
+  assert len(features.stages(48, 32)) == 5 and len(features.stages(80, 32)) == 5

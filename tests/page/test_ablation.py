@@ -1,0 +1,236 @@
+"""Experiments over seeds: which runs belong together, the table's statistics against SciPy, when a
+difference is beyond the noise, and the pictures of the same captions."""
+
+import dataclasses
+import json
+import logging
+import os
+import re
+
+import numpy as np
+import pytest
+import scipy.stats
+from PIL import Image
+
+from t2i_jax import errors, sampling
+from t2i_jax.page import ablation, contents, report, runs, side_by_side
+from tests.page import test_report
+
+
+def _runs(folder, **flags_of):
+  """Runs at folder/<name with __ as a slash>, each with these flags."""
+  paths = [
+    test_report.make_run(folder / name.replace("__", "/"), flags)
+    for name, flags in flags_of.items()
+  ]
+  return runs.read_all(paths)
+
+
+def _groups(found):
+  return [(group.name, list(group.runs.items())) for group in ablation.experiments(found)]
+
+
+def test_runs_that_differ_by_seed_and_what_is_free_are_one_experiment(tmp_path):
+  found = _runs(
+    tmp_path,
+    a__seed1=["--seed=1", "--peephole=full", "--sample_every=7"],
+    b__seed0=["--seed=0", "--peephole=none"],
+    a__seed0=["--seed=0", "--sample_every=9"],  # full is the default.
+    b__seed1=["--seed=1", "--peephole=none", "--data_dir=elsewhere"],
+  )
+  assert _groups(found) == [("a", [(0, 2), (1, 0)]), ("b", [(0, 1), (1, 3)])]
+  assert [group.flags for group in ablation.experiments(found)] == [
+    {"peephole": "full"}, {"peephole": "none"}
+  ]  # fmt: skip
+
+
+@pytest.mark.parametrize("flag", ["steps", "epochs", "from_the_future", "train_split"])
+def test_a_longer_run_or_one_with_an_unknown_flag_is_no_other_seed(tmp_path, flag):
+  found = _runs(tmp_path, a=["--seed=0"], b=["--seed=1", f"--{flag}=9"])
+  assert [group.runs for group in ablation.experiments(found)] == [{0: 0}, {1: 1}]
+
+
+def test_a_repeated_seed_is_an_experiment_of_its_own(tmp_path):
+  found = _runs(tmp_path, a=["--seed=3"], again=["--seed=3"], c=["--seed=4"])
+  assert _groups(found) == [("a", [(3, 0), (4, 2)]), ("again", [(3, 1)])]
+
+
+def test_without_folders_of_their_own_experiments_are_named_by_what_they_changed(tmp_path):
+  found = _runs(
+    tmp_path,
+    a=["--seed=0", "--peephole=full"],
+    b=["--seed=1", "--peephole=full"],
+    c=["--seed=0", "--peephole=none"],
+    d=["--seed=1", "--peephole=none"],
+    e=["--seed=0", "--l2=0.5"],
+    f=["--seed=1", "--l2=0.5"],
+  )
+  names = [group.name for group in ablation.experiments(found)]
+  assert names == ["peephole=full l2=1e-05", "peephole=none", "l2=0.5"]
+
+
+def _score(value, low=None, high=None):
+  return {"value": value, "low": low, "high": high}
+
+
+def test_means_spreads_and_differences_are_those_of_scipy(tmp_path):
+  a, b = [1.0, 2.0, 4.0], [5.0, 5.5]
+  paths = [
+    test_report.make_run(
+      tmp_path / name / f"seed{seed}",
+      [f"--seed={seed}", f"--l2={l2}"],
+      scores=[test_report.score_line(value=value)],
+    )
+    for name, l2, values in (("a", 0, a), ("b", 1, b))
+    for seed, value in enumerate(values)
+  ]
+  found = runs.read_all(paths)
+  (split,) = ablation.table(ablation.experiments(found), contents.scores(found))
+  row = next(row for row in split["rows"] if row["name"] == "frechet_classifier")
+  first, second = row["cells"]
+  assert first == {"values": {0: 1.0, 1: 2.0, 2: 4.0}, "mean": 7 / 3, "spread": np.std(a, ddof=1)}
+  assert second["mean"] == 5.25 and second["difference"] == pytest.approx(5.25 - 7 / 3)
+  assert second["spread"] == pytest.approx(0.5 / np.sqrt(2))
+  expected = scipy.stats.ttest_ind(b, a, equal_var=False).confidence_interval(0.95)
+  assert (second["low"], second["high"]) == pytest.approx(tuple(expected))
+  assert (second["rule"], second["beyond_noise"]) == ("welch", bool(expected.low > 0))
+  assert split["steps"] == [[40], [40]] and split["warning"] == []
+
+
+def test_between_seeds_their_spread_decides_and_not_the_scores_intervals():
+  near = [_score(v, v - 9, v + 9) for v in (1.0, 1.1)]
+  far = [_score(v, v - 9, v + 9) for v in (2.0, 2.1)]
+  assert ablation.difference(near, far)["beyond_noise"]
+  tight = [_score(v, v - 1e-3, v + 1e-3) for v in (0.0, 3.0)]
+  assert not ablation.difference(near, tight)["beyond_noise"]
+  still = ablation.difference([_score(1.0)] * 2, [_score(1.5)] * 3)
+  assert (still["low"], still["high"], still["beyond_noise"]) == (0.5, 0.5, True)
+  assert not ablation.difference([_score(1.0)] * 2, [_score(1.0)] * 2)["beyond_noise"]
+
+
+def test_of_a_single_seed_the_scores_own_intervals_decide():
+  def told(first, other):
+    found = ablation.difference(first, other)
+    assert found["low"] is None is found["high"]
+    return found["beyond_noise"], found["rule"]
+
+  one = [_score(5.0, 4.0, 6.0)]
+  assert told(one, [_score(7.0, 5.9, 8.0)]) == (False, "intervals")
+  assert told(one, [_score(7.0, 6.1, 8.0)]) == (True, "intervals")
+  assert told([_score(7.0, 6.1, 8.0)], one) == (True, "intervals")
+  # Of several seeds all intervals count: these two leave a gap where the one stands.
+  assert told([_score(1.0, 0.0, 2.0), _score(9.0, 8.0, 10.0)], one) == (False, "intervals")
+  assert told(one, [_score(50.0)]) == (None, None)
+  assert told(one, []) == (None, None)
+
+
+def _two(folder, markup="b"):
+  """Experiments "a" of two seeds and `markup` of one, scored but without checkpoints."""
+  return [
+    test_report.make_run(
+      folder / name / f"seed{seed}",
+      [f"--seed={seed}", f"--train_split={name}"],
+      scores=[test_report.score_line(value=value)],
+    )
+    for name, seed, value in (("a", 0, 12.0), ("a", 1, 13.0), (markup, 0, 30.0))
+  ]
+
+
+def test_the_table_stands_in_the_page_and_beside_it(tmp_path, caplog):
+  paths = _two(tmp_path)
+  output = tmp_path / "out" / "r.html"
+  caplog.set_level(logging.WARNING, "t2i_jax")
+  line = report.make_report(paths, str(output))
+  assert {key: line[key] for key in ("markdown", "json", "side_by_side")} == {
+    "markdown": f"{tmp_path}/out/r.md", "json": f"{tmp_path}/out/r.json", "side_by_side": None
+  }  # fmt: skip
+  assert {file.name for file in output.parent.iterdir()} == {"r.html", "r.md", "r.json"}
+  record = json.loads((output.parent / "r.json").read_text())
+  assert [e["runs"] for e in record["experiments"]] == [
+    {"0": paths[0], "1": paths[1]}, {"0": paths[2]}
+  ]  # fmt: skip
+  cell = record["splits"][0]["scores"][0]["experiments"]["b"]
+  assert (cell["mean"], cell["difference"], cell["beyond_noise"]) == (30.0, 17.5, True)
+  assert (
+    "| frechet\\_classifier | lower | 12.50 ± 0.7071 | 30.00 (**+17.50**) |\n"
+    in (output.parent / "r.md").read_text()
+  )
+  text = " ".join(test_report.Page(output).text.split())
+  row = "12.50 0.7071 2 lower b 30.00 – 1 +17.50 – yes, by scores’ intervals"
+  assert row in text and "SeedsRuns a --train_split=a 0, 1" in text
+  assert (
+    "a/seed0: there is no checkpoint" in caplog.text and "They are not drawn: --workdir" in text
+  )
+
+
+def test_names_of_experiments_are_text_in_the_page_and_in_markdown(tmp_path):
+  name = "<i>x|y`_*"
+  report.make_report(_two(tmp_path, name), str(tmp_path / "r.html"))
+  page = test_report.Page(tmp_path / "r.html")
+  assert not page.all("i") and name in page.text
+  table = [line for line in (tmp_path / "r.md").read_text().split("\n") if line[:1] == "|"]
+  assert all(len(re.findall(r"(?<!\\)\|", line)) in (4, 5) for line in table)
+  assert all("<i" not in re.sub(r"\\.", "", line) for line in table)
+
+
+def test_one_run_alone_has_neither_table_nor_files_beside_the_page(tmp_path):
+  line = report.make_report(_two(tmp_path)[:1], str(tmp_path / "out" / "r.html"))
+  assert set(line) == {"report", "runs", "bytes"} and os.listdir(tmp_path / "out") == ["r.html"]
+  assert "Experiments" not in test_report.Page(tmp_path / "out" / "r.html").text
+
+
+@pytest.fixture
+def second(trained, tmp_path):
+  """The tiny run again, as if it had another peephole."""
+  copy = tmp_path / "second"
+  copy.mkdir()
+  for name in ("checkpoints", "word_vectors.bin", "metrics.jsonl"):
+    (copy / name).symlink_to(trained / name)
+  flags = (trained / "run.flags").read_text()
+  (copy / "run.flags").write_text(flags.replace("--peephole=full", "--peephole=none"))
+  return copy
+
+
+def test_each_experiments_image_of_the_same_captions_stands_beside_the_real_one(
+  trained, second, tmp_path, command
+):
+  output = tmp_path / "out" / "r.html"
+  words = [f"--workdir={trained}", f"--compare={second}", f"--output={output}", "--split=train"]
+  command("--mode=report", *words, tiny=False)
+  assert command.status == 0, command.err
+  assert command.json["side_by_side"] == f"{tmp_path}/out/r.png"
+  record = json.loads((output.parent / "r.json").read_text())["pictures"]
+  assert record["columns"] == [trained.name, "second", "real"]
+  assert record["split"] == "train" and len(set(record["captions"])) == 8
+  text = " ".join(test_report.Page(output).text.split())
+  assert all(caption in text for caption in record["captions"])
+  # 16 pixels, eight times as large: both runs have the same weights and noise, the flower is real.
+  with Image.open(output.parent / "r.png") as file:
+    pixels = np.asarray(file.convert("RGB"))
+  rows = np.flatnonzero((pixels[:, -5] != 255).any(-1))
+  columns = [pixels[rows[0] : rows[0] + 128, left : left + 128] for left in (208, 340, 480)]
+  np.testing.assert_array_equal(columns[0], columns[1])
+  assert (columns[1] != columns[2]).mean() > 0.5
+  captions = [f"--captions={caption}" for caption in record["captions"]]
+  picture = f"--output={tmp_path}/alone.png"
+  command("--mode=sample", f"--workdir={trained}", *captions, picture, tiny=False)
+  with Image.open(tmp_path / "alone_01.png") as file:  # The first one's last word.
+    np.testing.assert_array_equal(columns[0][::8, ::8], np.asarray(file))
+  np.testing.assert_array_equal(columns[0], columns[0][::8, ::8].repeat(8, 0).repeat(8, 1))
+
+
+def test_runs_on_other_data_are_not_put_side_by_side(trained, second, monkeypatch):
+  found = runs.read_all([str(trained), str(second)])
+  groups = ablation.experiments(found)
+  open_run = sampling.open_run
+
+  def other_data(config, given):
+    run = open_run(config, given)
+    if config.workdir != str(second):
+      return run
+    config = dataclasses.replace(run.config, synthetic_images=31)
+    return dataclasses.replace(run, config=config)
+
+  monkeypatch.setattr(sampling, "open_run", other_data)
+  with pytest.raises(errors.InputError, match="data differ"):
+    side_by_side.draw_grid(found, groups, {"split": "train"})

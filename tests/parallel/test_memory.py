@@ -1,0 +1,45 @@
+"""The restart with glibc's allocator set: once, and with the same command."""
+
+import os
+import subprocess
+import sys
+
+import pytest
+
+from t2i_jax.parallel import memory
+
+
+@pytest.fixture
+def started(monkeypatch):
+  calls = []
+  monkeypatch.setattr(os, "execve", lambda *call: calls.append(call))
+  monkeypatch.setattr(sys, "platform", "linux")
+  return calls
+
+
+def test_the_same_command_starts_once_more_with_the_settings_added(started, monkeypatch):
+  monkeypatch.setenv("GLIBC_TUNABLES", "glibc.rtld.nns=4")
+  memory.restart_with_large_pages()
+  ((program, words, environment),) = started
+  assert (program, words) == (sys.executable, sys.orig_argv)
+  settings = environment["GLIBC_TUNABLES"].split(":")
+  assert settings[:2] == ["glibc.rtld.nns=4", "glibc.malloc.hugetlb=1"]
+  monkeypatch.setenv("GLIBC_TUNABLES", environment["GLIBC_TUNABLES"])
+  memory.restart_with_large_pages()
+  assert len(started) == 1
+
+
+def test_a_user_s_own_allocator_settings_and_other_systems_are_left_alone(started, monkeypatch):
+  monkeypatch.setenv("GLIBC_TUNABLES", "glibc.malloc.trim_threshold=128")
+  memory.restart_with_large_pages()
+  monkeypatch.delenv("GLIBC_TUNABLES")
+  monkeypatch.setattr(sys, "platform", "darwin")
+  memory.restart_with_large_pages()
+  assert not started
+
+
+def test_the_program_comes_up_through_the_restart():
+  environment = {name: value for name, value in os.environ.items() if name != "GLIBC_TUNABLES"}
+  command = [sys.executable, "-m", "t2i_jax.main", "--steps=one"]
+  done = subprocess.run(command, env=environment, capture_output=True, text=True, timeout=60)
+  assert done.returncode == 2 and "--steps" in done.stderr and done.stdout == ""

@@ -1,0 +1,193 @@
+"""Where the images are: chosen by their size, and of no consequence for what a step sees."""
+
+import dataclasses
+
+import jax
+import numpy as np
+import pytest
+
+from t2i_jax import config as config_lib
+from t2i_jax import errors
+from t2i_jax.data import corpus as pipeline
+from t2i_jax.data import images, stored
+from t2i_jax.nets import packing
+from t2i_jax.parallel import memory
+from t2i_jax.parallel import mesh as devices_lib
+from t2i_jax.rundir import metrics
+from t2i_jax.training import batches
+from t2i_jax.training import feed as placement
+
+RNG = np.random.default_rng(0)
+CAPTIONS, IMAGES, SLOTS = 21, 10, 6
+BYTES = IMAGES * 16 * 16 * 3
+LENGTH = RNG.integers(2, SLOTS + 1, CAPTIONS).astype(np.int32)
+CORPUS = pipeline.Corpus(
+  images_u8=RNG.integers(0, 256, (IMAGES, 16, 16, 3)).astype(np.uint8),
+  table=np.concatenate([np.zeros((1, 5)), RNG.normal(size=(8, 5))]).astype(np.float32),
+  ids=np.where(np.arange(SLOTS) < LENGTH[:, None], RNG.integers(2, 9, (CAPTIONS, SLOTS)), 0).astype(
+    np.int32
+  ),
+  length=LENGTH,
+  image=RNG.integers(0, IMAGES, CAPTIONS).astype(np.int32),
+  source=np.arange(CAPTIONS, dtype=np.int32),
+  sentences=[[]] * CAPTIONS,
+)
+CONFIG = config_lib.Config(
+  mode="train", workdir="unused", steps=1, image_size=16, embedding_dim=5, max_words=SLOTS,
+  noise_dim=2, batch_size=4,
+)  # fmt: skip
+
+
+class Four(devices_lib.Devices):
+  """Four devices of one host, as far as the choice can tell."""
+
+  count = 4
+
+
+class _Encoded:
+  """All images as records of one part; counts how many were decoded."""
+
+  def __init__(self):
+    self.images = [images.encode_png(image) for image in CORPUS.images_u8]
+    self.read = 0
+
+  def __getitems__(self, rows):
+    self.read += len(rows)
+    return [{"image": self.images[row]} for row in rows]
+
+
+def _on_disk(source):
+  rows = np.arange(IMAGES)
+  found = stored.StoredImages([source], np.zeros(IMAGES, int), rows, 16)
+  return dataclasses.replace(CORPUS, images_u8=found)
+
+
+@pytest.mark.parametrize(
+  ("devices", "limit", "chosen"),
+  [
+    (devices_lib.ALONE, BYTES, "whole"),
+    (Four(), BYTES, "whole"),
+    (Four(), BYTES - 1, "cut"),
+    # What is in memory and too much for one device is too much for the host: see below.
+    (devices_lib.ALONE, BYTES - 1, "whole"),
+  ],
+)
+def test_images_are_whole_where_they_fit_and_cut_where_not(monkeypatch, devices, limit, chosen):
+  monkeypatch.setattr(placement, "limit_bytes", lambda config: limit)
+  assert placement.choose(CONFIG, CORPUS, devices) == chosen
+
+
+def test_images_on_disk_are_streamed(monkeypatch):
+  monkeypatch.setattr(placement, "limit_bytes", lambda config: 10 * BYTES)
+  for devices in (devices_lib.ALONE, Four()):
+    assert placement.choose(CONFIG, _on_disk(None), devices) == "streamed"
+
+
+def test_what_is_forced_is_done(monkeypatch):
+  for limit, forced in ((1, "whole"), (10 * BYTES, "cut"), (10 * BYTES, "streamed")):
+    monkeypatch.setattr(placement, "limit_bytes", lambda config, limit=limit: limit)
+    config = dataclasses.replace(CONFIG, placement=forced)
+    assert placement.choose(config, CORPUS, Four()) == forced
+
+
+def test_one_device_has_nothing_to_cut_for():
+  config = dataclasses.replace(CONFIG, placement="cut")
+  with pytest.raises(errors.InputError, match=r"--placement=cut: .* --placement=streamed"):
+    placement.choose(config, CORPUS, devices_lib.ALONE)
+
+
+def test_limits_are_the_flag_s_megabytes_or_shares_of_the_memories(monkeypatch):
+  monkeypatch.setattr(memory, "device_bytes", lambda: 80_000)
+  monkeypatch.setattr(memory, "host_bytes", lambda: 300_000)
+  monkeypatch.setattr(jax, "local_device_count", lambda: 4)
+  given = dataclasses.replace(CONFIG, resident_limit_mb=3)
+  assert placement.limit_bytes(CONFIG) == 20_000  # a quarter
+  assert placement.limit_bytes(given) == 3_000_000
+  # A host holds what its devices do together, but no more than half of its memory.
+  assert placement.host_limit_bytes(CONFIG) == 80_000
+  assert placement.host_limit_bytes(given) == 150_000
+  for forced, limit in (("whole", None), ("cut", None), ("streamed", 0)):
+    config = dataclasses.replace(given, placement=forced)
+    assert placement.host_limit_bytes(config) == limit
+
+
+_gather = jax.jit(batches.gather, static_argnums=(0, 4))
+
+
+def _steps(config, corpus, first, total):
+  """What each step gathers, whatever the placement: (batch of each minibatch, its room)."""
+  rng = jax.random.key(7)
+  found = []
+  for step, (resident, rows, others) in enumerate(
+    placement.feed(config, corpus, devices_lib.ALONE, rng, first, total), first
+  ):
+    keys = batches.keys_of(rng, step, len(rows))
+    reals = [None] * len(rows) if resident.reals_u8 is None else resident.reals_u8
+    given = zip(rows, keys, reals)
+    parts = [
+      _gather(config, resident, captions, key, others, reals_u8=real)
+      for captions, key, real in given
+    ]
+    found.append((parts, others))
+  return found
+
+
+@pytest.mark.parametrize(
+  "changes",
+  [
+    {},
+    {"discriminator_steps": 2, "euclid_target": "none"},
+    {"real_pairing": "corresponding"},
+    {"text": "mean", "recurrence": "none"},
+    {"adversarial": "none"},
+  ],
+  ids=str,
+)
+def test_a_streamed_run_sees_what_a_resident_one_sees(changes):
+  config = dataclasses.replace(CONFIG, **changes)
+  source = _Encoded()
+  # An epoch has 21 captions, so it ends within a step.
+  resident = _steps(dataclasses.replace(config, placement="whole"), CORPUS, 3, 7)
+  streamed = _steps(dataclasses.replace(config, placement="streamed"), _on_disk(source), 3, 7)
+  assert len(resident) == len(streamed) == 4
+  for (parts, others), (streamed_parts, streamed_others) in zip(resident, streamed):
+    assert others == streamed_others and len(parts) == len(streamed_parts)
+    for part, other_part in zip(parts, streamed_parts):
+      if config.adversarial == "none":  # no D: what stands there for it does not count
+        part, other_part = (p.replace(reals=0 * p.reals) for p in (part, other_part))
+      assert jax.tree.structure(part) == jax.tree.structure(other_part)
+      for x, y in zip(jax.tree.leaves(part), jax.tree.leaves(other_part)):
+        np.testing.assert_array_equal(x, y)
+  assert 0 < source.read <= 4 * IMAGES  # a step decodes each image once
+
+
+def test_the_room_is_the_fullest_device_s():
+  for devices, expected in ((1, lambda n: n.sum()), (4, lambda n: n.max())):
+    for rows in pipeline.example_order(CAPTIONS, 4, 1, 0)(2), np.array([[0, 1, 2, 3]]):
+      words = int(expected(LENGTH[rows]))
+      captions = 4 // devices
+      room = placement._room(CONFIG, CORPUS, type("", (), {"count": devices}), rows)
+      assert room == packing.room(words, captions, SLOTS)
+      assert room >= words - captions
+
+
+@pytest.mark.slow
+def test_images_over_the_limit_are_streamed_and_nothing_changes(
+  command, trained, tmp_path, monkeypatch
+):
+  monkeypatch.setattr(placement, "limit_bytes", lambda config: 24 * 16 * 16 * 3 - 1)
+  command("--mode=train", f"--workdir={tmp_path}", "--steps=2")
+  assert command.status == 0
+  assert "24 images, 0 MB, are streamed from disk" in command.err
+  found, resident = metrics.read(tmp_path), metrics.read(trained)[:2]
+  del found[-1]["g/diversity"]  # the last step is looked at, here the second
+  assert found == resident
+
+
+@pytest.mark.slow
+def test_where_a_run_was_trained_is_forgotten_when_it_is_drawn_from(command, tmp_path):
+  words = ["--placement=streamed", "--resident_limit_mb=1", "--steps=1"]
+  command("--mode=train", f"--workdir={tmp_path}", *words)
+  assert command.status == 0
+  command("--mode=sample", f"--workdir={tmp_path}", "--captions=red petals", tiny=False)
+  assert command.status == 0, command.err
