@@ -147,6 +147,8 @@ class Config:
     64, "channels of the widest maps; doubled with every halving of size", low=1
   )
   kernel_size: int = knob(5, "of the strided and fractionally strided convolutions", low=2, high=9)
+  generator: Literal["dcgan"] = knob("dcgan", "network that turns words into images")
+  discriminator: Literal["dcgan"] = knob("dcgan", "network that scores images")
   recurrence: Literal["none", "convlstm", "lstm"] = knob(
     "convlstm", "what joins the words' images; lstm: fully connected, of small maps only"
   )

@@ -1,7 +1,7 @@
-"""Batch norm for maps with any leading axes, such as [t b h w c], from whose statistics padded
-words are kept out.
+"""Batch norm for maps with any leading axes, such as [n h w c]; rows that pad do not enter its
+statistics.
 
-Ioffe & Szegedy 2015, https://arxiv.org/abs/1502.03167; the report's section 5 (6), "the original
+Ioffe & Szegedy 2015, https://arxiv.org/abs/1502.03167; section 5 (6) of the thesis, "the original
 batch normalization is not suit for new inputs", read as statistics over (t, b, h, w) together.
 """
 
@@ -12,24 +12,24 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Float, Int
 
-from t2i_jax.parallel import collectives as across
+from t2i_jax.parallel import collectives
 
 
 def weighted_moments(
-  x: Float[Array, "*lead h w c"], weights: Float[Array, "*lead"] | None, axes: across.Axes = ()
+  x: Float[Array, "*lead h w c"], weights: Float[Array, "*lead"] | None, axes: collectives.Axes = ()
 ) -> tuple[Float[Array, "c"], Float[Array, "c"]]:
-  """Mean and variance of each channel in float32, over the images of all devices, each counted
-  `weights` times (None: once)."""
+  """Mean and variance of each channel in float32, over the images of all devices, each weighted by
+  `weights` (None: 1)."""
   x = x.astype(jnp.float32)
   lead = tuple(range(x.ndim - 1))
   if weights is None:
-    mean = across.mean(x.mean(lead), axes)
-    return mean, across.mean(((x - mean) ** 2).mean(lead), axes)
-  counted = across.total(weights.sum(), axes)
+    mean = collectives.mean(x.mean(lead), axes)
+    return mean, collectives.mean(((x - mean) ** 2).mean(lead), axes)
+  counted = collectives.total(weights.sum(), axes)
   share = weights / jnp.maximum(counted * x.shape[-3] * x.shape[-2], 1e-9)
   share = share.astype(jnp.float32)[..., None, None, None]
-  mean = across.total((share * x).sum(lead), axes)
-  return mean, across.total((share * (x - mean) ** 2).sum(lead), axes)
+  mean = collectives.total((share * x).sum(lead), axes)
+  return mean, collectives.total((share * (x - mean) ** 2).sum(lead), axes)
 
 
 def moments_by_position(
@@ -37,34 +37,36 @@ def moments_by_position(
   weights: Float[Array, "n"] | None,
   position: Int[Array, "n"],
   count: int,
-  axes: across.Axes = (),
+  axes: collectives.Axes = (),
 ) -> tuple[Float[Array, "t c"], Float[Array, "t c"], Float[Array, "t"]]:
-  """The same for each of `count` places of words by itself, and what the images at each count
-  together; 0 and 0 where there are none."""
+  """Mean and variance of each channel for each of `count` word positions, and the sum of weights at
+  each; zeros for a position without images."""
   x = x.astype(jnp.float32)
   counted = jax.nn.one_hot(position, count, axis=0)
   counted = counted if weights is None else counted * weights
-  total = across.total(counted.sum(1), axes)
+  total = collectives.total(counted.sum(1), axes)
   share = counted / jnp.maximum(total[:, None] * x.shape[1] * x.shape[2], 1e-9)
-  mean = across.total(share @ x.sum((1, 2)), axes)
+  mean = collectives.total(share @ x.sum((1, 2)), axes)
   own = mean.at[position].get(mode="clip")[:, None, None]
-  return mean, across.total(share @ ((x - own) ** 2).sum((1, 2)), axes), total
+  return mean, collectives.total(share @ ((x - own) ** 2).sum((1, 2)), axes), total
 
 
 class BatchNorm(nn.Module):
   """Normalises each channel, then scales and shifts it.
 
-  The scale starts at N(1, 0.02) (Radford et al. 2016). With `momentum` None no running statistics
-  are kept and those of the batch always serve, as in the discriminator. With `positions`, each of
-  so many places of words has statistics of its own, running ones too (a place without a word in the
-  batch keeps them); scale and shift are one for all. With `axes`, statistics are over the devices
-  of these axes of a mesh.
+  The scale starts at N(1, 0.02) (Radford et al. 2016).
+
+  Attributes:
+    momentum: of the running statistics; None: no running statistics, the batch's are always used.
+    positions: number of word positions with statistics of their own (a position without a word in
+      the batch keeps its running ones); scale and shift are shared. None: one set for all.
+    axes: of the mesh over which statistics are taken.
   """
 
   momentum: float | None = 0.9
   epsilon: float = 1e-5
   positions: int | None = None
-  axes: across.Axes = ()
+  axes: collectives.Axes = ()
 
   @nn.compact
   def __call__(
@@ -74,7 +76,7 @@ class BatchNorm(nn.Module):
     train: bool,
     position: Int[Array, "*lead"] | None = None,
   ) -> Float[Array, "*lead h w c"]:
-    """`weights` counts each image; `position` is the place of its word."""
+    """`weights` counts each image in the statistics; `position` is that of its word."""
     channels = x.shape[-1]
     scale = self.param("scale", around_one, (channels,))
     bias = self.param("bias", nn.initializers.zeros, (channels,))
@@ -109,5 +111,5 @@ class BatchNorm(nn.Module):
 
 
 def around_one(key: jax.Array, shape: tuple[int, ...]) -> jax.Array:
-  """N(1, 0.02), the ancestor's initial scale."""
+  """N(1, 0.02): Radford's initial scale."""
   return 1.0 + 0.02 * jax.random.normal(key, shape)

@@ -15,7 +15,8 @@ _FORMS = {
   "transposed": convolution.transposed,
   "same": convolution.same,
 }
-ANCESTOR_INIT = nn.initializers.normal(0.02)  # N(0, 0.02), Radford et al. 2016, section 3
+# N(0, 0.02): Radford et al. 2016, https://arxiv.org/abs/1511.06434, section 3.
+DCGAN_INIT = nn.initializers.normal(0.02)
 
 
 class Convolution(nn.Module):
@@ -26,7 +27,7 @@ class Convolution(nn.Module):
   features: int
   kernel_size: int
   use_bias: bool = True
-  kernel_init: Any = ANCESTOR_INIT
+  kernel_init: Any = DCGAN_INIT
   dtype: Any = jnp.float32
 
   @nn.compact

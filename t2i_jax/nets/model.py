@@ -1,14 +1,14 @@
-"""From Config to the four networks, and the whole network's forward pass from words to images (S9,
-figure 2).
+"""From settings to the four networks, and their forward passes: words to images (S9, figure 2), and
+images to logits.
 
-Only this file of nets/ knows Config. Variables are {"generator", "gnn", "recurrence",
-"discriminator"}, each with "params" and "batch_stats"; a network that is not there has empty ones.
+Variables are {"generator", "gnn", "recurrence", "discriminator"}, each with "params" and
+"batch_stats"; a network that is not there has empty ones.
 """
 
 from __future__ import annotations
 
 import dataclasses
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import flax.linen as nn
 import jax
@@ -16,37 +16,37 @@ import jax.numpy as jnp
 from jaxtyping import Array, Float
 
 from t2i_jax.nets import packing
-from t2i_jax.nets.discriminators import dcgan as discriminator
-from t2i_jax.nets.generators import dcgan as generator
-from t2i_jax.nets.recurrences import convlstm, lstm
-from t2i_jax.parallel import collectives as across
-
-if TYPE_CHECKING:
-  from t2i_jax import config as config_lib
+from t2i_jax.nets import words as words_lib
+from t2i_jax.nets.discriminators import DISCRIMINATORS
+from t2i_jax.nets.generators import GENERATORS
+from t2i_jax.nets.recurrences import RECURRENCES
+from t2i_jax.parallel import collectives
 
 Variables = dict[str, Any]
 DRAWING = ("generator", "gnn", "recurrence")  # the networks between the words and the images
+NETWORKS = (*DRAWING, "discriminator")
 
 
 @dataclasses.dataclass(frozen=True)
 class Networks:
-  """The modules; `gnn` is None when the generator's parameters draw the last word too,
+  """The modules. `gnn` is None when the generator's parameters draw the last word too,
   `discriminator` when the GNN learns without one."""
 
-  generator: generator.Generator
-  gnn: generator.Generator | None
-  recurrence: convlstm.Recurrence | lstm.PlainRecurrence | None
-  discriminator: discriminator.Discriminator | None
+  generator: nn.Module
+  gnn: nn.Module | None
+  recurrence: nn.Module | None
+  discriminator: nn.Module | None
 
   def modules(self) -> dict[str, nn.Module | None]:
     """By the names that variables and checkpoints use."""
-    return {name: getattr(self, name) for name in (*DRAWING, "discriminator")}
+    return {name: getattr(self, name) for name in NETWORKS}
 
 
-def build(config: config_lib.Config, axes: across.Axes = ()) -> Networks:
-  """The networks that the flags ask for; `axes` of the mesh over whose devices a batch is spread,
-  inside shard_map."""
-  axes = axes if config.bn_devices == "all" else ()
+def build(config: Any, axes: collectives.Axes = ()) -> Networks:
+  """The networks that a config.Networks asks for.
+
+  Each module's attributes are the settings of the same names, and those computed here. `axes`: of
+  the mesh over which a batch is sharded, inside shard_map."""
   deconvolutions = (config.image_size // config.start_size).bit_length() - 1
   split = {
     "start": 1,
@@ -54,59 +54,66 @@ def build(config: config_lib.Config, axes: across.Axes = ()) -> Networks:
     "last": deconvolutions + 1,
     "last_plus_deconv": deconvolutions + 1,
   }[config.recurrence_position]
-  dtype = {"float32": jnp.float32, "bfloat16": jnp.bfloat16}[config.dtype]
-  draws = generator.Generator(
-    config.image_size,
-    config.start_size,
-    config.base_channels,
-    config.kernel_size,
-    split,
-    dtype,
-    config.max_words if config.bn_statistics == "per_word" else None,
-    axes,
+  common = {
+    "dtype": {"float32": jnp.float32, "bfloat16": jnp.bfloat16}[config.dtype],
+    "axes": axes if config.bn_devices == "all" else (),
+  }
+  positions = config.max_words if config.bn_statistics == "per_word" else None
+  generator = _make(
+    GENERATORS[config.generator], config, **common, split=split, positions=positions
   )
-  has_head = config.recurrence_position == "last_plus_deconv"
-  convolutional = convlstm.Recurrence(
-    config.recurrence_kernel_size,
-    config.peephole,
-    config.forget_bias,
-    has_head,
-    dtype,
-    config.recurrence_unroll,
-  )
-  plain = lstm.PlainRecurrence(
-    config.recurrence_kernel_size, has_head, dtype, config.recurrence_unroll
-  )
-  judge = discriminator.Discriminator(config.base_channels, config.kernel_size, dtype, axes)
-  return Networks(
-    generator=draws,
-    gnn=None if config.share_gnn else draws.clone(),
-    recurrence={"none": None, "convlstm": convolutional, "lstm": plain}[config.recurrence],
-    discriminator=None if config.adversarial == "none" else judge,
-  )
-
-
-def input_width(config: config_lib.Config) -> int:
-  """Values that the generator is given for a word."""
-  return config.noise_dim + (0 if config.text == "noise" else config.embedding_dim)
-
-
-def init(networks: Networks, key: jax.Array, width: int) -> dict[str, Variables]:
-  """Fresh variables for words of `width` values."""
-  keys = dict(zip((*DRAWING, "discriminator"), jax.random.split(key, 4)))
-  words, packed = jnp.zeros((2, width)), packing.pack(jnp.array([2]), 2, True)
-  made, position = {name: {} for name in keys}, jnp.arange(2)
-  made["generator"] = networks.generator.init(keys["generator"], words, None, True, position)
-  if networks.gnn is not None:
-    made["gnn"] = networks.gnn.init(keys["gnn"], words, None, True, position)
-  if networks.recurrence is not None:
-    maps = networks.generator.apply(
-      made["generator"], words, None, False, position, method=generator.Generator.lower
+  recurrence = discriminator = None
+  if config.recurrence != "none":
+    recurrence = _make(
+      RECURRENCES[config.recurrence],
+      config,
+      **common,
+      kernel_size=config.recurrence_kernel_size,
+      unroll=config.recurrence_unroll,
+      has_head=config.recurrence_position == "last_plus_deconv",
     )
+  if config.adversarial != "none":
+    discriminator = _make(DISCRIMINATORS[config.discriminator], config, **common)
+  gnn = None if config.share_gnn else generator.clone()
+  return Networks(generator, gnn, recurrence, discriminator)
+
+
+def _make(kind: type[nn.Module], config: Any, **computed: Any) -> nn.Module:
+  """The module; each attribute is what is computed for it, or else the setting of its name."""
+  names = [f.name for f in dataclasses.fields(kind) if f.init and f.name not in ("parent", "name")]
+  settings = {name: getattr(config, name) for name in names if hasattr(config, name)}
+  return kind(**settings | {name: v for name, v in computed.items() if name in names})
+
+
+def example_words(config: Any, count: int) -> words_lib.Words:
+  """`count` words of one caption, all zeros, of the shapes that the networks get."""
+  text = 0 if config.text == "noise" else config.embedding_dim
+  return words_lib.Words(
+    vectors=jnp.zeros((count, text)),
+    noise=jnp.zeros((count, config.noise_dim)),
+    caption=jnp.zeros(count, jnp.int32),
+    position=jnp.arange(count),
+    weight=None,
+  )
+
+
+def init(networks: Networks, key: jax.Array, words: words_lib.Words) -> dict[str, Variables]:
+  """Fresh variables for words of these shapes; two of one caption are enough."""
+  keys = dict(zip(NETWORKS, jax.random.split(key, len(NETWORKS))))
+  made = {name: {} for name in NETWORKS}
+  made["generator"] = networks.generator.init(keys["generator"], words, True)
+  if networks.gnn is not None:
+    made["gnn"] = networks.gnn.init(keys["gnn"], words, True)
+  if networks.recurrence is not None:
+    maps = networks.generator.apply(made["generator"], words, False, method="lower")
+    packed = packing.pack(jnp.array([len(words.position)]), len(words.position), True)
     made["recurrence"] = networks.recurrence.init(keys["recurrence"], maps, packed)
   if networks.discriminator is not None:
-    image = jnp.zeros((1, *(networks.generator.image_size,) * 2, 3))
-    made["discriminator"] = networks.discriminator.init(keys["discriminator"], image, None)
+    images = jax.eval_shape(lambda v: networks.generator.apply(v, words, False), made["generator"])
+    image = jnp.zeros((1, *images.shape[1:-1], 3))
+    made["discriminator"] = networks.discriminator.init(
+      keys["discriminator"], image, words[:1], None, True
+    )
   return {
     name: {"params": v.get("params", {}), "batch_stats": v.get("batch_stats", {})}
     for name, v in made.items()
@@ -116,42 +123,53 @@ def init(networks: Networks, key: jax.Array, width: int) -> dict[str, Variables]
 def draw(
   networks: Networks,
   variables: dict[str, Variables],
-  words: Float[Array, "n e"],
+  words: words_lib.Words,
   packed: packing.Packing,
   train: bool,
 ) -> tuple[Float[Array, "n h w 3"], dict[str, Any]]:
-  """Images in [-1, 1], one for every word read so far, and the batch_stats that training would
-  keep.
+  """Images in [-1, 1], one for every word read so far, and the new batch_stats of training.
 
   The captions' last words go through the GNN, the others through the generator; with one set of
   parameters for both, all go through it in one batch.
   """
   stats = {name: variables[name]["batch_stats"] for name in DRAWING}
 
-  def run(name: str, method: str, x, weights, position):
-    """One part of the generator or the GNN; keeps its new statistics for the next part."""
-    module = networks.modules()[name]
-    y, new = module.apply(
+  def run(name: str, method: str, *inputs):
+    """`lower` or `upper` of the generator or the GNN; keeps its new statistics for the next one."""
+    y, new = networks.modules()[name].apply(
       {"params": variables[name]["params"], "batch_stats": stats[name]},
-      x,
-      weights,
+      *inputs,
       train,
-      position,
       method=method,
       mutable=["batch_stats"],
     )
     stats[name] = {**stats[name], **new.get("batch_stats", {})}
     return y
 
-  def run_pair(method: str, x):
-    weight, position, m = packed.weight, packed.position, packed.others
+  def run_pair(method: str, *maps):
     if networks.gnn is None:
-      return run("generator", method, x, weight, position)
-    others = run("generator", method, x[:m], weight[:m], position[:m])
-    return jnp.concatenate([others, run("gnn", method, x[m:], None, position[m:])])
+      return run("generator", method, *maps, words)
+    m = packed.bucket
+    last = words[m:].replace(weight=None)  # No row of these pads.
+    others = run("generator", method, *(x[:m] for x in maps), words[:m])
+    return jnp.concatenate([others, run("gnn", method, *(x[m:] for x in maps), last)])
 
-  maps = run_pair("lower", words)
+  maps = run_pair("lower")
   if networks.recurrence is not None:
     maps = networks.recurrence.apply({"params": variables["recurrence"]["params"]}, maps, packed)
   images = run_pair("upper", maps)
   return images.astype(jnp.float32), stats
+
+
+def discriminate(
+  networks: Networks,
+  variables: Variables,
+  images: Float[Array, "n h w 3"],
+  words: words_lib.Words | None,
+  weight: Float[Array, "n"] | None,
+) -> tuple[Float[Array, "n"], Any]:
+  """The discriminator's logits in training, high for real, and its new batch_stats."""
+  logits, new = networks.discriminator.apply(
+    variables, images, words, weight, True, mutable=["batch_stats"]
+  )
+  return logits, {**variables["batch_stats"], **new.get("batch_stats", {})}

@@ -1,10 +1,10 @@
-"""Padded words cost nothing: a batch's words one after the other, without the empty slots of short
-captions.
+"""Packing: a batch's words on one axis, without the empty slots of short captions, so that padding
+costs nothing.
 
-Captions stand in slots [t b], time-major; packed, the words stand on one axis n = m + b: first all
-captions' words but their last (m places, more than needed are filled up with weight 0), word by
-word or caption by caption, then each caption's last word. So D's images are the first m, the GNN's
-the last b.
+Captions come in slots [t b]. Packed, the words stand on one axis of n = m + b rows: first every
+caption's words but its last, word by word or caption by caption, padded to m rows of weight 0; then
+each caption's last word. So the discriminator's images are the first m, the GNN's the last b. m is
+the bucket: a padded size, compiled once.
 """
 
 from __future__ import annotations
@@ -16,30 +16,30 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Float, Int
 
-_SIZES = 16  # how many different m there can be; each is compiled once
+_BUCKETS = 16  # number of different m; bounds recompilation
 
 
 @flax.struct.dataclass
 class Packing:
-  """Where the packed words stand. `slot` and `place` are each other's inverse and point out of
+  """Maps slots to packed rows and back. `slot` and `place` are each other's inverse, and out of
   range where there is nothing."""
 
   slot: Int[Array, "n"]  # in [t b], as t * b + caption
   place: Int[Array, "t b"]  # in n
   caption: Int[Array, "n"]
-  weight: Float[Array, "n"]  # 1 for a word, 0 for what fills up
-  others: int = flax.struct.field(pytree_node=False)  # m: all words but the captions' last
+  weight: Float[Array, "n"]  # 1 for a word, 0 for a row that pads
+  bucket: int = flax.struct.field(pytree_node=False)  # m: rows before the captions' last words
 
   @property
   def position(self) -> Int[Array, "n"]:
-    """Each word's place in its caption; out of range for what fills up."""
+    """Each word's position in its caption, from 0; out of range for rows that pad."""
     return self.slot // self.place.shape[1]
 
 
-def room(words: int, batch_size: int, slots: int) -> int:
-  """m for captions with `words` words in all: few different ones, since each is compiled."""
+def bucket_of(words: int, batch_size: int, slots: int) -> int:
+  """m for a batch of captions with `words` words in total, rounded up to one of 16 sizes."""
   most = (slots - 1) * batch_size
-  step = max(1, -(-most // _SIZES))
+  step = max(1, -(-most // _BUCKETS))
   return min(most, step * max(1, -(-(words - batch_size) // step)))
 
 
@@ -47,53 +47,53 @@ def pack(
   length: Int[Array, "b"],
   slots: int,
   mask_padding: bool,
-  others: int | None = None,
+  bucket: int | None = None,
   layout: Literal["length_batch", "batch_length"] = "length_batch",
 ) -> Packing:
-  """The packing of captions of these lengths, with room for `others` words before the last ones;
-  all there could be, when not given. Without `mask_padding` the empty slots are packed like words.
+  """The packing of captions of these lengths, with `bucket` rows before the last words (None: as
+  many as full captions need). Without `mask_padding` empty slots are packed like words.
 
-  `layout`: the words but the last stand word by word, or caption by caption (the report's section 5
-  (6), S12).
+  `layout`: order of the words but the last, word by word or caption by caption (section 5 (6) of
+  the thesis, S12).
   """
   b = length.shape[0]
-  others = (slots - 1) * b if others is None else others
+  bucket = (slots - 1) * b if bucket is None else bucket
   t = jnp.arange(slots)[:, None]
   is_word = t < length if mask_padding else jnp.ones((slots, b), bool)
   packed = is_word & (t != length - 1)
   numbers = jnp.arange(slots * b).reshape(slots, b)
   if layout == "batch_length":
     packed, numbers = packed.T, numbers.T
-  first = jnp.nonzero(packed.reshape(-1), size=others, fill_value=slots * b)[0]
+  first = jnp.nonzero(packed.reshape(-1), size=bucket, fill_value=slots * b)[0]
   first = numbers.reshape(-1).at[first].get(mode="fill", fill_value=slots * b)
   slot = jnp.concatenate([first, (length - 1) * b + jnp.arange(b)])
-  n = others + b
+  n = bucket + b
   place = jnp.full(slots * b, n).at[slot].set(jnp.arange(n), mode="drop")
   return Packing(
     slot=slot,
     place=place.reshape(slots, b),
     caption=slot % b,
     weight=(slot < slots * b).astype(jnp.float32),
-    others=others,
+    bucket=bucket,
   )
 
 
 def spread(packing: Packing, x: Float[Array, "n *rest"]) -> Float[Array, "t b *rest"]:
-  """Packed values in their slots, 0 in the empty ones."""
+  """Packed values moved to their slots; 0 in empty slots."""
   place = packing.place.reshape(-1)
   return _move(x, place, packing.slot).reshape(*packing.place.shape, *x.shape[1:])
 
 
 def collect(packing: Packing, x: Float[Array, "t b *rest"]) -> Float[Array, "n *rest"]:
-  """The words' values out of their slots, 0 where a place only fills up."""
+  """The words' values from their slots; 0 in rows that pad."""
   flat = x.reshape(-1, *x.shape[2:])
   return _move(flat, packing.slot, packing.place.reshape(-1))
 
 
 @jax.custom_vjp
 def _move(x, source, target):
-  """x[source], 0 where that is out of range. `target` is the inverse of `source`: so the gradient
-  is a move as well, where autodiff would add up, slowly."""
+  """x[source], 0 where that is out of range. `target` is the inverse of `source`, so the gradient
+  is a gather too, where autodiff would scatter-add, slowly."""
   return x.at[source].get(mode="fill", fill_value=0)
 
 

@@ -1,8 +1,8 @@
-"""What devices that hold parts of one batch tell each other.
+"""Sums, means and gathers over the devices that hold the shards of one batch.
 
-`axes` are the names of a mesh's axes inside `jax.shard_map`; with none of them there is one device,
-and each function returns what it is given. A loss is kept as a part on each device, and the parts'
-sum is what is meant: then a psum's gradient is the psum of gradients, which is what JAX takes.
+`axes` are the names of a mesh's axes inside `jax.shard_map`; () means one device, and each function
+then returns its argument. A loss is kept as one part per device, whose sum is the loss: the
+gradient of a psum is the psum of gradients, as JAX has it.
 """
 
 from __future__ import annotations
@@ -16,27 +16,27 @@ Axes = tuple[str, ...]
 
 
 def total(x: Any, axes: Axes) -> Any:
-  """The sum over all devices of each array in x."""
+  """Sum over devices of each array in the tree x."""
   return lax.psum(x, axes) if axes else x
 
 
 def mean(x: Any, axes: Axes) -> Any:
-  """The mean over all devices of each array in x."""
+  """Mean over devices of each array in the tree x."""
   return lax.pmean(x, axes) if axes else x
 
 
 def count(axes: Axes) -> int:
-  """How many devices there are."""
+  """Number of devices."""
   return lax.axis_size(axes) if axes else 1
 
 
 def all_of(x: jax.Array, axes: Axes) -> jax.Array:
-  """All devices' arrays one after the other, on each."""
+  """All devices' arrays, concatenated along the first axis, on each device."""
   return lax.all_gather(x, axes, tiled=True) if axes else x
 
 
 def own(x: jax.Array, axes: Axes, along: int = 0) -> jax.Array:
-  """This device's part of an array that all have whole."""
+  """This device's shard, along one axis, of an array that every device has whole."""
   if not axes:
     return x
   size = x.shape[along] // count(axes)

@@ -1,41 +1,37 @@
-"""From a split in device memory and the captions' places in it to what one update sees: words'
-vectors, real images, and which images D is to judge.
+"""From a split on the devices, and the examples chosen for a step, to what one update sees: words,
+the captions' own images, and real images for the discriminator.
 
-`axes` of a mesh, inside shard_map: a batch's captions are dealt among its devices. What is random
-is drawn for all of them on each, so that how many there are makes no difference.
+`axes` of a mesh, inside shard_map: a batch's captions are sharded over its devices. Random numbers
+are drawn for the whole batch on every device, so that their number makes no difference.
 """
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import flax.struct
 import jax
 import jax.numpy as jnp
 import numpy as np
-from jaxtyping import Array, Float, Int, UInt8
+from jaxtyping import Array, Float, Int
 
-from t2i_jax.nets import packing
-from t2i_jax.parallel import collectives as across
-from t2i_jax.parallel import mesh as devices_lib
-
-if TYPE_CHECKING:
-  from t2i_jax import config as config_lib
-  from t2i_jax.data import corpus as pipeline
+from t2i_jax import config as config_lib
+from t2i_jax.data import corpus as corpus_lib
+from t2i_jax.nets import packing, pixels
+from t2i_jax.nets import words as words_lib
+from t2i_jax.parallel import collectives, mesh
 
 
 @flax.struct.dataclass
 class Resident:
-  """A split in device memory: m captions of n images, and the word vectors.
+  """Examples in device memory: m captions of n images, and the word vectors.
 
-  table f32[v e], ids i32[m t], length i32[m], image i32[m], images_u8 u8[n h w 3], and image_sums
-  f32[n e], the mean of the sums of each image's captions (of no image where --text does not ask for
-  it); the annotations leave this open, since jax makes one of placeholders when a step is compiled
-  ahead.
+  table f32[v e], ids i32[m t], length i32[m], image i32[m] (each caption's row of images_u8),
+  images_u8 u8[n h w 3], and image_sums f32[n e], the mean of the sums of each image's captions (no
+  rows unless --text=mean). Not annotated by shape, since jax traces steps with other things there.
 
-  `images` is how many the split has. `held`: whole on each device; cut, each has a part of the
-  rows of images_u8; or streamed: all but the table is of one step's captions and dealt among the
-  devices as they are, and `reals_u8` u8[k r h w 3] are the images that were drawn for D.
+  `held`: replicated, all of it whole on each device; sharded, images_u8 in equal shards; streamed,
+  one step's examples only, all but the table sharded.
   """
 
   table: Any
@@ -44,107 +40,132 @@ class Resident:
   image: Any
   images_u8: Any
   image_sums: Any
-  reals_u8: Any = None
-  images: int = flax.struct.field(pytree_node=False, kw_only=True)
-  held: str = flax.struct.field(pytree_node=False, default="whole", kw_only=True)
+  held: str = flax.struct.field(pytree_node=False, default="replicated", kw_only=True)
 
   def specs(self) -> Resident:
-    """How each array lies on several devices."""
-    everywhere = jax.tree.map(lambda _: devices_lib.WHOLE, self)
-    if self.held == "cut":
-      return everywhere.replace(images_u8=devices_lib.SPREAD)
+    """The PartitionSpec of each array."""
+    replicated = jax.tree.map(lambda _: mesh.REPLICATED, self)
+    if self.held == "sharded":
+      return replicated.replace(images_u8=mesh.SHARDED)
     if self.held == "streamed":
-      spread = jax.tree.map(lambda _: devices_lib.SPREAD, self)
-      return spread.replace(table=devices_lib.WHOLE)
-    return everywhere
+      sharded = jax.tree.map(lambda _: mesh.SHARDED, self)
+      return sharded.replace(table=mesh.REPLICATED)
+    return replicated
 
 
-def make_resident(
-  config: config_lib.Config,
-  corpus: pipeline.Corpus,
-  devices: devices_lib.Devices = devices_lib.ALONE,
-  held: str = "whole",
-) -> Resident:
-  """The split on the devices: images whole on each, or cut among them."""
-  sums = corpus.image_sums() if config.text == "mean" else corpus.table[:0]
-  images, count = corpus.images_u8, len(corpus.images_u8)
-  if held == "cut":  # rows of zeros, so that it comes out even
-    images = np.concatenate(
-      [images, np.zeros((-count % devices.count, *images.shape[1:]), np.uint8)]
-    )
-  arrays = (corpus.table, corpus.ids, corpus.length, corpus.image, images, sums)
-  resident = Resident(*arrays, images=count, held=held)
-  return jax.tree.map(devices.put, resident, resident.specs())
+@flax.struct.dataclass
+class Chosen:
+  """The examples of one step's k minibatches, chosen on the host; sharded along the second axis.
+
+  captions i32[k b]: rows of `Resident.ids`. real_image, real_caption i32[k r]: random real images
+  for the discriminator, and a caption of each (out of range: it has none); None where the captions'
+  own images serve, or there is no discriminator.
+  """
+
+  captions: Any
+  real_image: Any = None
+  real_caption: Any = None
+
+  def __getitem__(self, minibatch: int) -> Chosen:
+    """The examples of one minibatch."""
+    return jax.tree.map(lambda x: x[minibatch], self)
+
+
+@flax.struct.dataclass
+class Examples:
+  """Real images in [-1, 1] for the discriminator, with their captions: row i of `words` is what is
+  read of image i's caption at the position of the generated image that it stands beside."""
+
+  images: Float[Array, "r h w 3"]
+  words: words_lib.Words
+  weight: Float[Array, "r"]
 
 
 @flax.struct.dataclass
 class Batch:
-  """What one update sees. Images are in [-1, 1]; `real_weights` counts each real image that D is
-  shown. D judges the images of the first `judged` words of the packing."""
+  """What one update sees.
 
-  words: Float[Array, "n z"]
+  words: of n packed words; packed: their packing. own: the captions' own images, in [-1, 1]. reals:
+  for the discriminator. scored: number of leading packed words whose images it scores.
+  """
+
+  words: words_lib.Words
   packed: packing.Packing
   own: Float[Array, "b h w 3"]
-  reals: Float[Array, "r h w 3"]
-  real_weights: Float[Array, "r"]
-  judged: int = flax.struct.field(pytree_node=False)
+  reals: Examples
+  scored: int = flax.struct.field(pytree_node=False)
 
 
-def to_unit_range(images_u8: UInt8[Array, "*n h w 3"]) -> Float[Array, "*n h w 3"]:
-  """Bytes to [-1, 1], the range of tanh."""
-  return images_u8.astype(jnp.float32) / 127.5 - 1.0
+def make_resident(
+  config: config_lib.Config,
+  corpus: corpus_lib.Corpus,
+  devices: mesh.Devices = mesh.ALONE,
+  held: str = "replicated",
+) -> Resident:
+  """The split on the devices, images replicated or sharded."""
+  sums = corpus.image_sums() if config.text == "mean" else corpus.table[:0]
+  images = corpus.images_u8
+  if held == "sharded":  # padded by black images to equal shards
+    padding = np.zeros((-len(images) % devices.count, *images.shape[1:]), np.uint8)
+    images = np.concatenate([images, padding])
+  arrays = (corpus.table, corpus.ids, corpus.length, corpus.image, images, sums)
+  resident = Resident(*arrays, held=held)
+  return jax.tree.map(devices.put, resident, resident.specs())
 
 
-def judges_last(config: config_lib.Config) -> bool:
-  """Whether D sees the last word's image too: where a caption has one image only, and where no
-  Euclidean term looks at it, since then there is no GNN."""
+def scores_last(config: config_lib.Config) -> bool:
+  """Whether the discriminator scores the last word's image too: where a caption has one image only,
+  and where no Euclidean term looks at it, since then there is no GNN."""
   return config.text != "sequence" or config.euclid_target == "none"
 
 
-def training_room(config: config_lib.Config, length: Any) -> int | None:
-  """`others` of `gather` for these captions: `room`, and 0 where a caption is one vector."""
-  return room(config, length) if config.text == "sequence" else 0
+def scored_count(config: config_lib.Config, packed: packing.Packing) -> int:
+  """Number of leading packed words whose images the discriminator scores."""
+  return packed.bucket + (packed.place.shape[1] if scores_last(config) else 0)
 
 
 def by_device(length: Any, devices: int) -> Any:
-  """The lengths i[k b] of k batches as i[k*devices b/devices]: of each device's captions."""
+  """Lengths i[k b] of k minibatches as i[k*devices b/devices]: each device's captions."""
   return length.reshape(-1, length.shape[-1] // devices)
 
 
-def room(config: config_lib.Config, length: Any) -> int | None:
-  """Places for the words before the last ones of captions whose lengths are i[k b]: enough for the
-  fullest of the k batches, each of one device. None where empty slots are words as well."""
+def bucket(config: config_lib.Config, length: Any) -> int | None:
+  """The bucket for captions of lengths i[k b], enough for the fullest of k batches of one device;
+  None where empty slots count as words."""
   if not config.mask_padding:
     return None
-  return packing.room(int(length.sum(-1).max()), length.shape[-1], config.max_words)
+  return packing.bucket_of(int(length.sum(-1).max()), length.shape[-1], config.max_words)
 
 
-def read_words(
+def training_bucket(config: config_lib.Config, length: Any) -> int | None:
+  """As `bucket`; 0 where a caption is one vector, which is its last word's."""
+  return bucket(config, length) if config.text == "sequence" else 0
+
+
+def draw_noise(key: Array, captions: int, size: int) -> Float[Array, "b z"]:
+  """Noise of each caption, from U[-1, 1]."""
+  return jax.random.uniform(key, (captions, size), minval=-1.0, maxval=1.0)
+
+
+def words_of(
+  packed: packing.Packing, vectors: Float[Array, "n e"], noise: Float[Array, "b z"]
+) -> words_lib.Words:
+  """Packed words with these vectors, and their captions' noise."""
+  return words_lib.Words(
+    vectors, noise[packed.caption], packed.caption, packed.position, packed.weight
+  )
+
+
+def read(
   config: config_lib.Config,
   table: Float[Array, "v e"],
   ids: Int[Array, "b t"],
-  packed: packing.Packing,
-  key: Array,
-  axes: across.Axes = (),
-) -> Float[Array, "n z"]:
-  """What the generator is given for each word: its vector, by --text the sum of the vectors up to
-  it or nothing; then its caption's noise from U[-1, 1]."""
-  vectors = table[ids.T]
-  if config.text in ("sum", "mean"):
-    vectors = jnp.cumsum(vectors, axis=0)
-  vectors = vectors.reshape(-1, table.shape[1]).at[packed.slot].get(mode="fill", fill_value=0)
-  return _with_noise(config, vectors, packed, ids.shape[0], key, axes)
-
-
-def _with_noise(config, vectors, packed, captions: int, key, axes):
-  if config.text == "noise":
-    vectors = vectors[:, :0]
-  if config.normalize_text:
-    square = (vectors**2).mean(-1, keepdims=True)
-    vectors = vectors * jax.lax.rsqrt(jnp.maximum(square, 1e-12))
-  shape = (captions * across.count(axes), config.noise_dim)
-  noise = across.own(jax.random.uniform(key, shape, minval=-1.0, maxval=1.0), axes)
-  return jnp.concatenate([vectors, noise[packed.caption]], axis=-1)
+  caption: Int[Array, "n"],
+  position: Int[Array, "n"],
+) -> Float[Array, "n e"]:
+  """What the networks are given of these captions read up to these positions, by --text."""
+  vectors = words_lib.READINGS[config.text](table, ids, caption, position)
+  return words_lib.normalize(vectors) if config.normalize_text else vectors
 
 
 def keys_of(rng: Array, step: Any, count: int) -> Array:
@@ -153,7 +174,7 @@ def keys_of(rng: Array, step: Any, count: int) -> Array:
 
 
 def _split(key: Array) -> Array:
-  """A minibatch's keys: for noise, for D's real images, for the word that --text=word takes."""
+  """A minibatch's keys: for noise, for random real images, for the word that --text=word takes."""
   return jax.random.split(key, 3)
 
 
@@ -162,19 +183,14 @@ def pack(
   length: Int[Array, "b"],
   slots: int,
   key: Array,
-  others: int | None,
-  axes: across.Axes = (),
+  bucket: int | None,
+  axes: collectives.Axes = (),
 ) -> packing.Packing:
-  """The words that are read of captions of these lengths."""
+  """The packing of the words that are read of captions of these lengths. `key`: a minibatch's."""
   if config.text == "word":
-    share = jax.random.uniform(_split(key)[2], (length.shape[0] * across.count(axes),))
-    length = 1 + jnp.floor(across.own(share, axes) * length).astype(length.dtype)
-  return packing.pack(length, slots, config.mask_padding, others, config.bn_layout)
-
-
-def judged_count(config: config_lib.Config, packed: packing.Packing) -> int:
-  """How many of the packing's words have images that D sees: the first so many."""
-  return packed.others + (packed.place.shape[1] if judges_last(config) else 0)
+    share = jax.random.uniform(_split(key)[2], (length.shape[0] * collectives.count(axes),))
+    length = 1 + jnp.floor(collectives.own(share, axes) * length).astype(length.dtype)
+  return packing.pack(length, slots, config.mask_padding, bucket, config.bn_layout)
 
 
 def choose_reals(
@@ -182,89 +198,102 @@ def choose_reals(
   packed: packing.Packing,
   images: int,
   key: Array,
-  axes: across.Axes = (),
+  axes: collectives.Axes = (),
 ) -> Int[Array, "r"]:
-  """Random real images for D, one for each word's image that it sees, out of so many; `key` is the
-  minibatch's."""
+  """Random real images, out of `images`, one for each generated image that the discriminator
+  scores; `key` is the minibatch's."""
   slots, b = packed.place.shape
-  # Drawn for every slot, so that the room makes no difference.
-  chosen = jax.random.randint(_split(key)[1], (slots, b * across.count(axes)), 0, images)
-  chosen = across.own(chosen, axes, along=1).reshape(-1)
-  seen = packed.slot[: judged_count(config, packed)]
-  return chosen.at[seen].get(mode="fill", fill_value=0)
-
-
-def _look_up(
-  resident: Resident, image: Int[Array, "n"], axes: across.Axes
-) -> Float[Array, "n h w 3"]:
-  """These images of the split, wherever they are."""
-  rows = resident.images_u8
-  if resident.held == "cut":  # Each device finds what it has of what all look for; the rest is 0.
-    wanted = jax.lax.all_gather(image, axes, tiled=True) - jax.lax.axis_index(axes) * len(rows)
-    found = rows.at[jnp.where(wanted < 0, len(rows), wanted)].get(mode="fill", fill_value=0)
-    return to_unit_range(jax.lax.psum_scatter(found, axes, tiled=True))
-  return to_unit_range(rows[image])
+  # Drawn for every slot, so that the bucket makes no difference.
+  chosen = jax.random.randint(_split(key)[1], (slots, b * collectives.count(axes)), 0, images)
+  chosen = collectives.own(chosen, axes, along=1).reshape(-1)
+  scored = packed.slot[: scored_count(config, packed)]
+  return chosen.at[scored].get(mode="fill", fill_value=0)
 
 
 def gather(
   config: config_lib.Config,
   resident: Resident,
-  captions: Int[Array, "b"],
+  chosen: Chosen,
   key: Array,
-  others: int | None,
-  axes: across.Axes = (),
-  reals_u8: Any = None,
+  bucket: int | None,
+  axes: collectives.Axes = (),
 ) -> Batch:
-  """The batch of these captions, with room for `others` words besides the last ones (None: for all
-  there could be; `training_room` tells what is enough).
+  """The batch of one minibatch's chosen examples, [b] and [r]; `key` is the minibatch's, `bucket`
+  of `training_bucket`.
 
   Where a caption is one vector (--text), that is the packing's last word: the sum of all its words,
   of those of its image's captions, or, for `word`, a word drawn at random.
-  Random reals: one for each word's image that D sees, `reals_u8` where they are chosen already;
-  corresponding: each image once, weighted.
   """
-  length, image = resident.length[captions], resident.image[captions]
-  ids = resident.ids[captions]
+  captions = chosen.captions
+  length, image, ids = (x[captions] for x in (resident.length, resident.image, resident.ids))
   b, slots = ids.shape
-  packed = pack(config, length, slots, key, others, axes)
-  noise_key = _split(key)[0]
-  if config.text == "mean":
-    words = _with_noise(config, resident.image_sums[image], packed, b, noise_key, axes)
-  else:
-    words = read_words(config, resident.table, ids, packed, noise_key, axes)
+  packed = pack(config, length, slots, key, bucket, axes)
+  all_noise = draw_noise(_split(key)[0], b * collectives.count(axes), config.noise_dim)
+  words = words_of(
+    packed,
+    _read_examples(config, resident, ids, image, packed.caption, packed.position),
+    collectives.own(all_noise, axes),
+  )
   own = _look_up(resident, image, axes)
-  judged = judged_count(config, packed)
-  if config.real_pairing == "corresponding":
-    weight = jax.ops.segment_sum(packed.weight[:judged], packed.caption[:judged], b)
-    return Batch(words, packed, own, own, weight, judged)
-  if reals_u8 is None:
-    chosen = choose_reals(config, packed, resident.images, key, axes)
-    reals = _look_up(resident, chosen, axes)
+  scored = scored_count(config, packed)
+  if chosen.real_image is None:  # each caption's own, weighted by its generated images
+    weight = jax.ops.segment_sum(packed.weight[:scored], packed.caption[:scored], b)
+    reals = Examples(own, words[-b:], weight)
   else:
-    reals = to_unit_range(reals_u8)
-  return Batch(words, packed, own, reals, packed.weight[:judged], judged)
+    reals = _random_reals(config, resident, chosen, words[:scored], axes)
+  return Batch(words, packed, own, reals, scored)
+
+
+def _random_reals(
+  config: config_lib.Config,
+  resident: Resident,
+  chosen: Chosen,
+  beside: words_lib.Words,
+  axes: collectives.Axes,
+) -> Examples:
+  """The chosen real images, each with its caption read as far as the words `beside` it, or to its
+  end."""
+  row = chosen.real_caption
+  ids = resident.ids.at[row].get(mode="fill", fill_value=0)
+  length = resident.length.at[row].get(mode="fill", fill_value=0)
+  outside = ids.shape[1]  # of an image without a caption nothing is read
+  position = jnp.where(length > 0, jnp.minimum(beside.position, length - 1), outside)
+  index = jnp.arange(len(row))
+  vectors = _read_examples(config, resident, ids, chosen.real_image, index, position)
+  words = words_lib.Words(vectors, jnp.zeros_like(beside.noise), index, position, beside.weight)
+  return Examples(_look_up(resident, chosen.real_image, axes), words, beside.weight)
+
+
+def _read_examples(config, resident, ids, image, caption, position) -> Float[Array, "n e"]:
+  """As `read`; --text=mean reads of each caption the mean of its image's captions' sums."""
+  if config.text != "mean":
+    return read(config, resident.table, ids, caption, position)
+  vectors = resident.image_sums[image[caption]]
+  return words_lib.normalize(vectors) if config.normalize_text else vectors
+
+
+def _look_up(
+  resident: Resident, image: Int[Array, "n"], axes: collectives.Axes
+) -> Float[Array, "n h w 3"]:
+  """These images, wherever they are held."""
+  rows = resident.images_u8
+  if resident.held == "sharded":  # Each device finds what it has of all that are wanted, else 0.
+    wanted = jax.lax.all_gather(image, axes, tiled=True) - jax.lax.axis_index(axes) * len(rows)
+    found = rows.at[jnp.where(wanted < 0, len(rows), wanted)].get(mode="fill", fill_value=0)
+    return pixels.to_unit_range(jax.lax.psum_scatter(found, axes, tiled=True))
+  return pixels.to_unit_range(rows[image])
 
 
 def blurry_fakes(
-  batch: Batch, share: float, sigma: float, axes: across.Axes = ()
-) -> tuple[Float[Array, "m h w 3"], Float[Array, "m"]]:
-  """Real images made blurry, and how much each counts: `share` of all of D's fakes (the report's
-  section 5 (4)). Each device takes them from its own."""
+  batch: Batch, share: float, sigma: float, axes: collectives.Axes = ()
+) -> tuple[Float[Array, "m h w 3"], words_lib.Words, Float[Array, "m"]]:
+  """Blurred real images with their words and weights: `share` of all images that the discriminator
+  is told are fake (section 5 (4) of the thesis). Each device blurs its own."""
   times = share / (1 - share)
-  count = min(len(batch.reals), max(1, round(times * batch.judged)))
-  weights = batch.real_weights[:count]
-  wanted = times * across.total(batch.packed.weight[: batch.judged].sum(), axes)
-  there = across.total(weights.sum(), axes)
-  return blur(batch.reals[:count], sigma), weights * wanted / jnp.maximum(there, 1e-9)
-
-
-def blur(images: Float[Array, "n h w c"], sigma: float) -> Float[Array, "n h w c"]:
-  """Convolved with a Gaussian of `sigma` pixels, whose part outside of the image is left out."""
-
-  def matrix(side: int) -> Float[Array, "s s"]:
-    at = jnp.arange(side, dtype=jnp.float32)
-    weights = jnp.exp(-((at[:, None] - at) ** 2) / (2 * sigma**2))
-    return weights / weights.sum(1, keepdims=True)
-
-  height, width = images.shape[1:3]
-  return jnp.einsum("ab,nbcd,ec->naed", matrix(height), images, matrix(width))
+  reals = batch.reals
+  count = min(len(reals.images), max(1, round(times * batch.scored)))
+  weights = reals.weight[:count]
+  wanted = times * collectives.total(batch.packed.weight[: batch.scored].sum(), axes)
+  there = collectives.total(weights.sum(), axes)
+  blurred = pixels.blur(reals.images[:count], sigma)
+  return blurred, reals.words[:count], weights * wanted / jnp.maximum(there, 1e-9)

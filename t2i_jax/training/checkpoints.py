@@ -1,5 +1,5 @@
-"""Checkpoints with Orbax: generator, gnn, recurrence and discriminator apart, so that sampling
-restores what it needs.
+"""Checkpoints with Orbax: generator, gnn, recurrence and discriminator as separate items, so that
+drawing restores only what it needs.
 
 Items of a step: one for each network (parameters and batch statistics), `loop` (step, random key,
 optimizer states) and `config` (the run's Config as JSON).
@@ -15,9 +15,9 @@ import orbax.checkpoint as ocp
 
 from t2i_jax import config as config_lib
 from t2i_jax import errors
-from t2i_jax.nets import model as networks_lib
-from t2i_jax.parallel import mesh as devices_lib
-from t2i_jax.rundir import bucket as storage
+from t2i_jax.nets import model
+from t2i_jax.parallel import mesh
+from t2i_jax.rundir import bucket
 from t2i_jax.training import state as state_lib
 
 _policies = ocp.checkpoint_managers
@@ -26,26 +26,26 @@ _policies = ocp.checkpoint_managers
 def open_manager(
   workdir: str | os.PathLike, keep: int = 3, read_only: bool = False
 ) -> ocp.CheckpointManager:
-  """The one way the checkpoints of a run are opened. Saving is asynchronous; close the manager to
-  finish it."""
+  """The manager of a run's checkpoints, always with the same options. Saving is asynchronous; close
+  the manager to finish it."""
   return ocp.CheckpointManager(
-    storage.checkpoints(workdir),
+    bucket.checkpoints(workdir),
     options=ocp.CheckpointManagerOptions(
       preservation_policy=_policies.LatestN(keep),
       read_only=read_only,
       create=not read_only,
     ),
-    item_names=(*state_lib.NETWORKS, "loop", "config"),
+    item_names=(*model.NETWORKS, "loop", "config"),
   )
 
 
 def _items(state: state_lib.TrainState) -> dict[str, Any]:
-  """The state as its items. Keys are stored as their raw data."""
-  items = {name: getattr(state, name).variables() for name in state_lib.NETWORKS}
+  """The state as its items; a random key as its data."""
+  items = {name: getattr(state, name).variables() for name in model.NETWORKS}
   items["loop"] = {
     "step": state.step,
     "rng": jax.random.key_data(state.rng),
-    "optimizers": {name: getattr(state, name).opt_state for name in state_lib.NETWORKS},
+    "optimizers": {name: getattr(state, name).opt_state for name in model.NETWORKS},
   }
   return items
 
@@ -56,7 +56,7 @@ def save(
   state: state_lib.TrainState,
   config: config_lib.Config,
 ) -> None:
-  """Begins to save the state; a step that is there already is left as it is."""
+  """Begins to save the state; a step that is saved already is left as it is."""
   if step in manager.all_steps():
     return
   items = {name: ocp.args.StandardSave(item) for name, item in _items(state).items()}
@@ -67,7 +67,7 @@ def save(
 def restore(
   manager: ocp.CheckpointManager, like: state_lib.TrainState
 ) -> state_lib.TrainState | None:
-  """The newest state, to continue with; None when there is none. `like` gives shapes and
+  """The newest state, to continue from; None when there is none. `like` gives shapes and
   devices."""
   step = manager.latest_step()
   if step is None:
@@ -81,7 +81,7 @@ def restore(
     name: state_lib.NetState(
       got[name]["params"], got[name]["batch_stats"], got["loop"]["optimizers"][name]
     )
-    for name in state_lib.NETWORKS
+    for name in model.NETWORKS
   }
   rng = jax.jit(jax.random.wrap_key_data, out_shardings=like.rng.sharding)(got["loop"]["rng"])
   return state_lib.TrainState(step=got["loop"]["step"], rng=rng, **networks)
@@ -89,7 +89,7 @@ def restore(
 
 def has_any(workdir: str | os.PathLike) -> bool:
   """Whether the run has a finished checkpoint."""
-  if not storage.checkpoints(workdir).is_dir():
+  if not bucket.checkpoints(workdir).is_dir():
     return False
   with open_manager(workdir, read_only=True) as manager:
     return manager.latest_step() is not None
@@ -106,17 +106,17 @@ def steps_in(workdir: str | os.PathLike) -> list[int]:
 def read_config(workdir: str | os.PathLike, step: int = 0) -> tuple[config_lib.Config, int]:
   """The Config and step of a checkpoint; 0: of the newest.
 
-  Raises InputError when there is none: nothing is ever drawn without trained weights.
+  Raises InputError when there is none: no image is ever drawn by untrained networks.
   """
   if not has_any(workdir):
     raise errors.InputError(
-      f"--workdir={workdir}: there is no checkpoint; train first: "
+      f"`workdir={workdir}`: there is no checkpoint; train first: "
       f"python -m t2i_jax.main --mode=train --steps=400 --workdir={workdir}"
     )
   with open_manager(workdir, read_only=True) as manager:
     if step and step not in manager.all_steps():
       raise errors.InputError(
-        f"--checkpoint={step}: {workdir} has {', '.join(map(str, sorted(manager.all_steps())))}"
+        f"`checkpoint={step}`: {workdir} has {', '.join(map(str, sorted(manager.all_steps())))}"
       )
     step = step or manager.latest_step()
     got = manager.restore(step, args=ocp.args.Composite(config=ocp.args.JsonRestore()))
@@ -125,18 +125,18 @@ def read_config(workdir: str | os.PathLike, step: int = 0) -> tuple[config_lib.C
 
 def restore_drawing(
   workdir: str | os.PathLike, step: int, config: config_lib.Config
-) -> dict[str, networks_lib.Variables]:
+) -> dict[str, model.Variables]:
   """Generator, GNN and recurrence of a checkpoint, without discriminator and optimizers."""
   shapes = state_lib.abstract_state(config, state_lib.make_optimizers(config))
-  whole = devices_lib.find(config).sharding()
+  replicated = mesh.find(config.devices).sharding()
   args = {
     name: ocp.args.StandardRestore(
       jax.tree.map(
-        lambda x: jax.ShapeDtypeStruct(x.shape, x.dtype, sharding=whole),
+        lambda x: jax.ShapeDtypeStruct(x.shape, x.dtype, sharding=replicated),
         getattr(shapes, name).variables(),
       )
     )
-    for name in networks_lib.DRAWING
+    for name in model.DRAWING
   }
   with open_manager(workdir, read_only=True) as manager:
     return dict(manager.restore(step, args=ocp.args.Composite(**args)).items())

@@ -1,36 +1,36 @@
-"""Where the images are while a run trains: whole on each device, cut among the devices, or on disk,
-from where Grain reads those of the next steps ahead. Whichever it is, a step sees the same.
+"""Chooses each step's examples on the host, and brings their images to the devices: replicated on
+each device, sharded among them, or streamed from disk ahead of the step. A step computes the same
+whichever it is.
 """
 
 from __future__ import annotations
 
+import dataclasses
 import functools
 import logging
 import math
 import os
 from collections.abc import Callable, Iterator
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import grain
 import jax
 import numpy as np
 from jaxtyping import Int
 
+from t2i_jax import config as config_lib
 from t2i_jax import errors
-from t2i_jax.data import corpus as pipeline
-from t2i_jax.parallel import memory
-from t2i_jax.parallel import mesh as devices_lib
+from t2i_jax.data import corpus as corpus_lib
+from t2i_jax.parallel import memory, mesh
 from t2i_jax.training import batches, steps
 
-if TYPE_CHECKING:
-  from t2i_jax import config as config_lib
+# (examples in device memory, the step's choice among them, bucket)
+Feed = Iterator[tuple[batches.Resident, batches.Chosen, int | None]]
 
-# (step's resident, its captions i32[m b] in it, `others`)
-Feed = Iterator[tuple[batches.Resident, jax.Array, int | None]]
-
-_SHARE = 4  # of a device's memory: so large a part may be images
+_SHARE = 4  # a quarter of a device's memory may be images
 _AHEAD = 4  # steps that are read before they are asked for
-_PRETENDED = ("devices",)  # the axis that stands for the mesh's where reals are chosen on the host
+_HOST_AXIS = ("devices",)  # stands for the mesh's axis where reals are chosen on the host
+_HELD = {"whole": "replicated", "cut": "sharded", "streamed": "streamed"}  # by --placement
 
 log = logging.getLogger(__name__)
 
@@ -41,105 +41,143 @@ def limit_bytes(config: config_lib.Config) -> int:
 
 
 def host_limit_bytes(config: config_lib.Config) -> int | None:
-  """Bytes of images above which they are to stay on disk; None: they are to be read in any case."""
+  """Bytes of images above which they stay on disk; None: they are read in any case."""
   if config.placement == "streamed":
     return 0
   if config.placement in ("whole", "cut"):
     return None
-  # A host holds what its devices do, before it deals it out.
+  # A host holds what its devices do, before it shards it.
   return min(limit_bytes(config) * jax.local_device_count(), memory.host_bytes() // 2)
 
 
-def choose(config: config_lib.Config, corpus: pipeline.Corpus, devices: devices_lib.Devices) -> str:
-  """whole, cut or streamed.
+def choose_placement(
+  config: config_lib.Config, corpus: corpus_lib.Corpus, devices: mesh.Devices
+) -> str:
+  """replicated, sharded or streamed.
 
-  Raises InputError when what is forced by --placement cannot be."""
+  Raises InputError when what --placement forces is impossible."""
   if not isinstance(corpus.images_u8, np.ndarray):
     return "streamed"
   if config.placement == "cut" and devices.count == 1:
-    raise errors.InputError("--placement=cut: there is one device; try --placement=streamed")
+    raise errors.InputError("`placement=cut`: there is one device; try `placement=streamed`")
   if config.placement != "auto":
-    return config.placement
-  return "whole" if _bytes(corpus) <= limit_bytes(config) or devices.count == 1 else "cut"
+    return _HELD[config.placement]
+  fits = _bytes(corpus) <= limit_bytes(config)
+  return "replicated" if fits or devices.count == 1 else "sharded"
 
 
 def feed(
   config: config_lib.Config,
-  corpus: pipeline.Corpus,
-  devices: devices_lib.Devices,
+  corpus: corpus_lib.Corpus,
+  devices: mesh.Devices,
   rng: jax.Array,
   first: int,
   total: int,
 ) -> Feed:
   """What each step from `first` to before `total` is given; `rng` is the state's."""
-  held = choose(config, corpus, devices)
+  held = choose_placement(config, corpus, devices)
   log.info(
     "%d device%s; %d images, %.0f MB, are %s", devices.count, "s" * (devices.count > 1),
     len(corpus.images_u8), _bytes(corpus) / 1e6,
-    {"whole": "whole on each", "cut": "cut among them", "streamed": "streamed from disk"}[held],
+    {"replicated": "on each", "sharded": "sharded", "streamed": "streamed from disk"}[held],
   )  # fmt: skip
-  order = pipeline.example_order(
-    len(corpus.ids), config.batch_size, steps.minibatch_count(config), config.seed
-  )
+  chooser = Chooser(config, corpus, devices.count, jax.device_get(jax.random.key_data(rng)))
   if held == "streamed":
-    return _streamed(config, corpus, devices, rng, order, first, total)
-  return _resident(config, corpus, devices, order, first, total, held)
+    return _streamed(corpus, devices, chooser, first, total)
+  return _resident(corpus, devices, chooser, first, total, held)
 
 
-def _bytes(corpus: pipeline.Corpus) -> int:
+def _bytes(corpus: corpus_lib.Corpus) -> int:
   return math.prod(corpus.images_u8.shape)
 
 
-def _resident(config, corpus, devices, order, first, total, held) -> Feed:
-  resident = batches.make_resident(config, corpus, devices, held)
+@dataclasses.dataclass(frozen=True)
+class Chooser:
+  """Chooses the examples of any step: a function of configuration, captions, random key and step.
+
+  `key_data` is that of the state's key; `devices` their number."""
+
+  config: config_lib.Config
+  corpus: corpus_lib.Corpus
+  devices: int
+  key_data: np.ndarray
+
+  def __call__(self, step: int) -> tuple[batches.Chosen, int | None]:
+    """Rows of the corpus, all of shape [k ...] with the devices' shares one after the other; and
+    the bucket."""
+    config, corpus = self.config, self.corpus
+    captions = self._order(step)
+    length = corpus.length[captions]
+    bucket = batches.training_bucket(config, batches.by_device(length, self.devices))
+    if config.real_pairing != "random" or config.adversarial == "none":
+      return batches.Chosen(captions), bucket
+    images = reals_of(config, self.key_data, step, length, corpus, bucket, self.devices)
+    starts, counts, rows = self._captions_of
+    pick = np.random.default_rng([config.seed, step]).random(images.shape)
+    nth = starts[images] + (pick * counts[images]).astype(np.int32)
+    has_caption = counts[images] > 0
+    caption = np.where(has_caption, rows[np.minimum(nth, len(rows) - 1)], len(rows))
+    return batches.Chosen(captions, images, caption.astype(np.int32)), bucket
+
+  @functools.cached_property
+  def _order(self) -> Callable[[int], Int[np.ndarray, "k b"]]:
+    config = self.config
+    return corpus_lib.example_order(
+      len(self.corpus.ids), config.batch_size, steps.minibatch_count(config), config.seed
+    )
+
+  @functools.cached_property
+  def _captions_of(self) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """Captions sorted by image: image i's are rows[starts[i]] and the counts[i] - 1 after it."""
+    counts = np.bincount(self.corpus.image, minlength=len(self.corpus.images_u8))
+    rows = np.argsort(self.corpus.image, kind="stable").astype(np.int32)
+    return np.cumsum(counts) - counts, counts, rows
+
+
+def _resident(corpus, devices, chooser, first, total, held) -> Feed:
+  resident = batches.make_resident(chooser.config, corpus, devices, held)
   for step in range(first, total):
-    rows = order(step)
-    yield resident, devices.put(rows, devices_lib.ROWS), _room(config, corpus, devices, rows)
+    chosen, bucket = chooser(step)
+    yield resident, devices.put(chosen, mesh.ROWS), bucket
 
 
-def _room(config, corpus, devices, rows) -> int | None:
-  return batches.training_room(config, batches.by_device(corpus.length[rows], devices.count))
+def _streamed(corpus, devices, chooser, first, total) -> Feed:
+  """Each step's own examples, read ahead; the position is the step.
 
-
-def _streamed(config, corpus, devices, rng, order, first, total) -> Feed:
-  """Each step's own captions and images, read ahead; the position is the step."""
-  draws_reals = config.real_pairing == "random" and config.adversarial != "none"
-  sums = corpus.image_sums() if config.text == "mean" else None
-  key_data = jax.device_get(jax.random.key_data(rng))
-  count, m = devices.count, steps.minibatch_count(config)
-  b = config.batch_size // count
+  A device's share becomes a small split of its own: its captions and the captions of its random
+  reals, each with an image."""
+  sums = corpus.image_sums() if chooser.config.text == "mean" else None
   here = devices.here
 
-  def load(step: int) -> tuple[dict[int, Any], int | None]:
-    """Of each device of this host: ids, length, image, images_u8, image_sums and reals_u8."""
-    rows = order(step)
-    others = _room(config, corpus, devices, rows)
-    dealt = rows.reshape(m, count, b)[:, here].swapaxes(0, 1).reshape(len(here), m * b)
-    wanted = corpus.image[dealt]
-    if draws_reals:
-      reals = reals_of(config, key_data, step, corpus.length[rows], corpus, others, count)
-      wanted = np.concatenate([wanted, reals[here].reshape(len(here), -1)], 1)
+  def share(rows: np.ndarray) -> np.ndarray:
+    """[k devices*x] -> of each device of this host its own [k*x]."""
+    own = rows.reshape(len(rows), devices.count, -1)[:, here]
+    return own.swapaxes(0, 1).reshape(len(here), -1)
+
+  def load(step: int) -> tuple[dict[int, Any], batches.Chosen, int | None]:
+    chosen, bucket = chooser(step)
+    captions, images = share(chosen.captions), None
+    images = corpus.image[captions]
+    if chosen.real_image is not None:
+      captions = np.concatenate([captions, share(chosen.real_caption)], 1)
+      images = np.concatenate([images, share(chosen.real_image)], 1)
     # Each image is decoded once, however many captions and devices ask for it.
-    distinct, place = np.unique(wanted, return_inverse=True)
-    images = corpus.images_u8[distinct]
-    place = place.reshape(wanted.shape)
-    parts = {}
-    for device, captions, at in zip(here, dealt, place):
-      own, drawn = images[at[: m * b]], images[at[m * b :]]
-      parts[device] = (
-        corpus.ids[captions],
-        corpus.length[captions],
-        np.arange(m * b, dtype=np.int32),
-        own,
-        corpus.table[:0] if sums is None else sums[corpus.image[captions]],
-        drawn.reshape(m, -1, *drawn.shape[1:]) if draws_reals else None,
+    distinct, place = np.unique(images, return_inverse=True)
+    pixels, place = corpus.images_u8[distinct], place.reshape(images.shape)
+    shards = {}
+    for device, rows, image, at in zip(here, captions, images, place):
+      has_caption = rows < len(corpus.ids)
+      rows = np.minimum(rows, len(corpus.ids) - 1)
+      shards[device] = (
+        corpus.ids[rows] * has_caption[:, None],
+        corpus.length[rows] * has_caption,
+        np.arange(len(rows), dtype=np.int32),
+        pixels[at],
+        corpus.table[:0] if sums is None else sums[image],
       )
-    return parts, others
+    return shards, _places(chosen, devices.count), bucket
 
   table = devices.put(corpus.table)
-  rows = devices.put(
-    np.tile(np.arange(m * b, dtype=np.int32).reshape(m, b), count), devices_lib.ROWS
-  )
   read = (
     grain.MapDataset.range(total)
     .map(load)
@@ -149,35 +187,49 @@ def _streamed(config, corpus, devices, rng, order, first, total) -> Feed:
   )
   iterator = iter(read)
   iterator.set_state({"next_index": first})
-  for parts, others in iterator:
-    arrays = devices.put_parts(parts)
-    resident = batches.Resident(table, *arrays, images=len(corpus.images_u8), held="streamed")
-    yield resident, rows, others
+  for shards, chosen, bucket in iterator:
+    resident = batches.Resident(table, *devices.put_shards(shards), held="streamed")
+    yield resident, devices.put(chosen, mesh.ROWS), bucket
+
+
+def _places(chosen: batches.Chosen, devices: int) -> batches.Chosen:
+  """The rows that chosen examples have in the small splits of `_streamed`."""
+  k, b = chosen.captions.shape
+
+  def numbered(first: int, each: int) -> np.ndarray:
+    rows = first + np.arange(k * each, dtype=np.int32).reshape(k, each)
+    return np.tile(rows, devices)
+
+  captions = numbered(0, b // devices)
+  if chosen.real_image is None:
+    return batches.Chosen(captions)
+  reals = numbered(k * b // devices, chosen.real_image.shape[1] // devices)
+  return batches.Chosen(captions, reals, reals)
 
 
 def reals_of(
   config: config_lib.Config,
   key_data: np.ndarray,
   step: int,
-  length: Int[np.ndarray, "m b"],
-  corpus: pipeline.Corpus,
-  others: int | None,
+  length: Int[np.ndarray, "k b"],
+  corpus: corpus_lib.Corpus,
+  bucket: int | None,
   devices: int,
-) -> Int[np.ndarray, "d m r"]:
-  """The real images that each device will draw for D at this step, as the step itself draws them,
-  but on the host's processor."""
-  static = (config, corpus.ids.shape[1], len(corpus.images_u8), others, devices)
+) -> Int[np.ndarray, "k r"]:
+  """Random real images for the discriminator at this step, the devices' shares one after the other;
+  drawn from the state's key on the host's processor."""
+  static = (config, corpus.ids.shape[1], len(corpus.images_u8), bucket, devices)
   with jax.default_device(jax.local_devices(backend="cpu")[0]):
     return np.asarray(_reals_of(*static, key_data, np.int32(step), length))
 
 
 @functools.partial(jax.jit, static_argnums=(0, 1, 2, 3, 4))
-def _reals_of(config, slots, images, others, devices, key_data, step, length):
+def _reals_of(config, slots, images, bucket, devices, key_data, step, length):
   def of_device(length, key):
-    packed = batches.pack(config, length, slots, key, others, _PRETENDED)
-    return batches.choose_reals(config, packed, images, key, _PRETENDED)
+    packed = batches.pack(config, length, slots, key, bucket, _HOST_AXIS)
+    return batches.choose_reals(config, packed, images, key, _HOST_AXIS)
 
   keys = batches.keys_of(jax.random.wrap_key_data(key_data), step, len(length))
   dealt = length.reshape(len(length), devices, -1)
-  on_all: Callable = jax.vmap(of_device, in_axes=(0, None), axis_name=_PRETENDED[0])
-  return jax.vmap(on_all, out_axes=1)(dealt, keys)
+  on_all: Callable = jax.vmap(of_device, in_axes=(0, None), axis_name=_HOST_AXIS[0])
+  return jax.vmap(on_all)(dealt, keys).reshape(len(length), -1)

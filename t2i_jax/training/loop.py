@@ -19,18 +19,15 @@ import tqdm
 
 from t2i_jax import config as config_lib
 from t2i_jax import errors, pictures
-from t2i_jax.config import flags
-from t2i_jax.data import corpus as pipeline
+from t2i_jax.data import corpus as corpus_lib
 from t2i_jax.data import subsets
-from t2i_jax.nets import model as networks_lib
-from t2i_jax.parallel import hosts
-from t2i_jax.parallel import mesh as devices_lib
-from t2i_jax.rundir import bucket as storage
-from t2i_jax.rundir import environment, records
+from t2i_jax.nets import model
+from t2i_jax.parallel import hosts, mesh
+from t2i_jax.rundir import bucket, environment, files, records
 from t2i_jax.rundir import metrics as metrics_lib
 from t2i_jax.text import word2vec
-from t2i_jax.training import batches, capacity, checkpoints, collapse, steps
-from t2i_jax.training import feed as placement
+from t2i_jax.training import batches, capacity, checkpoints, collapse, resume, steps
+from t2i_jax.training import feed as feed_lib
 from t2i_jax.training import state as state_lib
 
 log = logging.getLogger(__name__)
@@ -56,9 +53,9 @@ def train(config: config_lib.Config) -> dict[str, Any]:
 
 
 def _train(config: config_lib.Config, notice: hosts.Notice) -> dict[str, Any]:
-  records.check_config(config)
+  resume.check_config(config)
   optimizers = state_lib.make_optimizers(config)
-  devices = state_lib.find_devices(config, optimizers)
+  devices = state_lib.find_devices(config)
   corpus = _load(config)
   capacity.check(config, corpus, devices)
   total = total_steps(config, len(corpus.ids))
@@ -68,18 +65,18 @@ def _train(config: config_lib.Config, notice: hosts.Notice) -> dict[str, Any]:
     first = int(state.step)
     if first > total:
       raise errors.InputError(
-        f"--steps={total}: the run in {config.workdir} is at step {first}; give more, "
-        "or another --workdir"
+        f"`steps={total}`: the run in {config.workdir} is at step {first}; give more, "
+        "or another `workdir`"
       )
-    if records.has_stopped(config, first):
+    if resume.is_stopped(config, first):
       log.info("%s collapsed at step %d and was stopped there", config.workdir, first)
       total = first
     elif first:
       log.info("going on from step %d of %s", first, config.workdir)
     if hosts.is_first():
-      flags.write_run_flags(config, config.workdir)
+      records.write_flags(config)
       environment.write(config.workdir, first)
-    looks = _read_looks(config.workdir, first)
+    looks = resume.read_looks(config.workdir, first)
     writer = metrics_lib.MetricWriter if hosts.is_first() else metrics_lib.NoWriter
     with writer(config.workdir, first) as writer, hosts.failing_together():
       state, last, speed = _run(
@@ -87,7 +84,7 @@ def _train(config: config_lib.Config, notice: hosts.Notice) -> dict[str, Any]:
       )
     step = int(state.step)
     checkpoints.save(manager, step, state, config)
-  stopped = records.has_stopped(config, step)
+  stopped = resume.is_stopped(config, step)
   return {
     "workdir": config.workdir,
     "step": step,
@@ -96,7 +93,7 @@ def _train(config: config_lib.Config, notice: hosts.Notice) -> dict[str, Any]:
     "d_loss": last.get("d/loss"),
     "g_loss": last.get("g/loss"),
     "euclid": last.get("g/euclid"),
-    "checkpoint": os.path.join(storage.remote(config.workdir), "checkpoints", str(step)),
+    "checkpoint": os.path.join(bucket.remote(config.workdir), files.CHECKPOINTS, str(step)),
     **({"collapsed": True} if stopped else {}),
   }
 
@@ -110,39 +107,31 @@ def _captions_a_step(config: config_lib.Config) -> int:
   return config.batch_size * steps.minibatch_count(config)
 
 
-def _load(config: config_lib.Config) -> pipeline.Corpus:
+def _load(config: config_lib.Config) -> corpus_lib.Corpus:
   """The training split with the run's word vectors, which are made once and kept in the workdir.
 
   Raises InputError when a run would go on with other data than it began with.
   """
-  limit = placement.host_limit_bytes(config)
+  limit = feed_lib.host_limit_bytes(config)
   if not hosts.is_first():  # Where the hosts share a disk, the first prepares for all.
     hosts.wait_for_all("prepared")
-  examples = pipeline.load_training_examples(config, in_memory_below=limit)
-  path = pipeline.word_vectors_path(config.workdir)
+  examples = corpus_lib.load_training_examples(config, in_memory_below=limit)
+  path = corpus_lib.word_vectors_path(config.workdir)
   if hosts.is_first() and not os.path.exists(path):
     log.info("making the word vectors")
-    word2vec.save(path, pipeline.make_word_vectors(config, examples))
+    word2vec.save(path, corpus_lib.make_word_vectors(config, examples))
   if hosts.is_first():
-    storage.push(config.workdir)
+    bucket.push(config.workdir)
     hosts.wait_for_all("prepared")
-  storage.pull(config.workdir)
+  bucket.pull(config.workdir)
   vectors = word2vec.load(path)
-  chosen = pipeline.training_captions(config, examples)
-  corpus = pipeline.make_corpus(config, examples, vectors, chosen)
-  records.check_data(config, corpus)
+  chosen = corpus_lib.training_captions(config, examples)
+  corpus = corpus_lib.make_corpus(config, examples, vectors, chosen)
+  resume.check_data(config, corpus)
   if hosts.is_first() and (config.subset or config.subset_words):
     # As --subset reads it: the file that it came from may change.
-    subsets.write_names(os.path.join(config.workdir, "subset.txt"), examples.names)
+    subsets.write_names(os.path.join(config.workdir, files.SUBSET), examples.names)
   return corpus
-
-
-def _read_looks(workdir: str, first: int) -> collapse.Looks:
-  """At the images before the checkpoint."""
-  lines = metrics_lib.read(workdir) if first else []
-  return collapse.Looks(
-    line["g/diversity"] for line in lines if "g/diversity" in line and line["step"] <= first
-  )
 
 
 def _run(
@@ -154,7 +143,7 @@ def _run(
 
   Metrics of a step are fetched after the next one is dispatched, so that the device never waits.
   """
-  networks = networks_lib.build(config, devices.axes)
+  networks = model.build(config, devices.axes)
   train_step = steps.make_train_step(config, networks, optimizers, devices)
   show = _picture_writer(config, corpus, networks, devices, writer)
   window, last, pending, began = records.read_window(config.workdir, first), {}, None, None
@@ -185,16 +174,16 @@ def _run(
     checkpoints.save(manager, step, state, config)
     if hosts.is_first():
       records.write_window(config.workdir, step, window, config.keep_checkpoints)
-      storage.push(config.workdir)
+      bucket.push(config.workdir)
 
-  feed = placement.feed(config, corpus, devices, state.rng, first, total)
+  feed = feed_lib.feed(config, corpus, devices, state.rng, first, total)
   notice.is_working = True
   with tqdm.tqdm(total=total * config.batch_size, initial=first * config.batch_size,
                  unit="captions", disable=not hosts.is_first(),
                  desc="train", mininterval=1.0) as bar:  # fmt: skip
-    for step, (resident, rows, others) in enumerate(feed, first + 1):
+    for step, (resident, chosen, bucket_size) in enumerate(feed, first + 1):
       with jax.transfer_guard("disallow"):  # what moves to the device, moves on purpose
-        state, values = train_step(state, resident, rows, others)
+        state, values = train_step(state, resident, chosen, bucket_size)
       if pending is not None:
         fetch()
       pending = (step, values)
@@ -239,13 +228,14 @@ def _picture_writer(
   rows = np.resize(rows, used + -used % devices.count)  # which deal it out evenly
   real, length = corpus.images_u8[corpus.image[rows]], corpus.length[rows]
   draw = steps.make_draw(config, networks, devices)
-  table, key = devices.put((corpus.table, jax.random.key(config.seed)))
-  given = devices.put((corpus.ids[rows], length), devices_lib.SPREAD)
-  others = batches.room(config, batches.by_device(length[None], devices.count))
-  folder = os.path.join(config.workdir, "samples")
+  noise = batches.draw_noise(jax.random.key(config.seed), len(rows), config.noise_dim)
+  table = devices.put(corpus.table)
+  given = devices.put((corpus.ids[rows], length, np.asarray(noise)), mesh.SHARDED)
+  size = batches.bucket(config, batches.by_device(length[None], devices.count))
+  folder = os.path.join(config.workdir, files.SAMPLES)
 
   def show(step: int, state: state_lib.TrainState) -> float:
-    images = np.asarray(draw(state.variables(), table, *given, key, others))
+    images = np.asarray(draw(state.variables(), table, *given, size))
     if hosts.is_first():
       sentences = [corpus.sentences[row] for row in shown]
       sheet = pictures.strips(images[:count], sentences, real[:count])

@@ -1,5 +1,5 @@
-"""The discriminator: an image becomes one logit, high for real. The report's section 4.2 (S5); it
-sees no text."""
+"""The thesis' discriminator: an image becomes one logit, high for real; it reads no text. Section
+4.2 (S5); Radford et al. 2016, https://arxiv.org/abs/1511.06434."""
 
 from __future__ import annotations
 
@@ -10,28 +10,33 @@ import jax.numpy as jnp
 from jaxtyping import Array, Float
 
 from t2i_jax.nets import batch_norm, layers
-from t2i_jax.parallel import collectives as across
+from t2i_jax.nets import words as words_lib
+from t2i_jax.parallel import collectives
 
 
 class Discriminator(nn.Module):
   """Strided convolutions down to a map of 4x4, then a logit.
 
-  Batch norm on all convolutions but the first, leaky ReLU 0.2 (Radford et al. 2016,
-  https://arxiv.org/abs/1511.06434). D is only ever asked about whole batches in training, so batch
-  norm keeps no running statistics. Real and fake images come in separate calls: each has statistics
-  of its own. `axes`: statistics over the devices of these axes of a mesh.
+  Batch norm on all convolutions but the first, leaky ReLU 0.2. It only ever sees whole batches in
+  training, so batch norm keeps no running statistics. Real and generated images come in separate
+  calls, each with statistics of its own. `axes`: of the mesh over which statistics are taken.
   """
 
   base_channels: int
   kernel_size: int
   dtype: Any = jnp.float32
-  axes: across.Axes = ()
+  axes: collectives.Axes = ()
 
   @nn.compact
   def __call__(
-    self, images: Float[Array, "*lead h w 3"], weights: Float[Array, "*lead"] | None
-  ) -> Float[Array, "*lead"]:
-    """`weights` counts each image in the batch statistics: 0 for a padded word."""
+    self,
+    images: Float[Array, "n h w 3"],
+    words: words_lib.Words | None,
+    weight: Float[Array, "n"] | None,
+    train: bool,
+  ) -> Float[Array, "n"]:
+    """`words` are ignored. `weight` counts each image in the batch statistics: 0 for a row that
+    pads."""
     maps, channels = images, self.base_channels
     while maps.shape[-2] > 4:
       is_first = maps is images
@@ -39,9 +44,9 @@ class Discriminator(nn.Module):
         "strided", channels, self.kernel_size, use_bias=is_first, dtype=self.dtype
       )(maps)
       if not is_first:
-        maps = batch_norm.BatchNorm(momentum=None, axes=self.axes)(maps, weights, train=True)
+        maps = batch_norm.BatchNorm(momentum=None, axes=self.axes)(maps, weight, train)
       maps = nn.leaky_relu(maps, 0.2)
       channels *= 2
-    flat = maps.reshape(*images.shape[:-3], -1)
-    logit = nn.Dense(1, kernel_init=layers.ANCESTOR_INIT, dtype=self.dtype)(flat)
+    flat = maps.reshape(len(images), -1)
+    logit = nn.Dense(1, kernel_init=layers.DCGAN_INIT, dtype=self.dtype)(flat)
     return logit[..., 0].astype(jnp.float32)

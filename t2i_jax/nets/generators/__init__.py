@@ -1,0 +1,10 @@
+"""The generators, by the values of --generator.
+
+A generator is a linen module with `lower(words, train) -> maps [n h w c]` and
+`upper(maps, words, train) -> images [n H W 3]`; the recurrence stands between the two.
+`model.build` sets its attributes.
+"""
+
+from t2i_jax.nets.generators import dcgan
+
+GENERATORS = {"dcgan": dcgan.Generator}

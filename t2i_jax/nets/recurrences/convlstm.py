@@ -1,5 +1,5 @@
-"""The peephole convolutional LSTM over the words, and the two-deconvolution head. The report's
-section 5 (6), S6, S7.
+"""The peephole convolutional LSTM over the words, and the two-deconvolution head. Section 5 (6) of
+the thesis (S6, S7).
 
 Shi et al. 2015, eq. 3, https://arxiv.org/abs/1506.04214 (* convolves, o multiplies value by value):
 
@@ -10,8 +10,8 @@ Shi et al. 2015, eq. 3, https://arxiv.org/abs/1506.04214 (* convolves, o multipl
   h_t = o_t o tanh(c_t)
 
 The four gates' convolutions of h are one. Two things are done for speed: the backward pass keeps
-the gates and the memory of each word and computes the rest again, and the gradient of W_h, a sum
-over words, is taken once from all words' h and gates instead of at every word.
+each word's gates and memory and recomputes the rest, and the gradient of W_h, a sum over words, is
+computed once from all words' h and gates instead of at every word.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ from jaxtyping import Array, Float
 
 from t2i_jax.nets import convolution, layers, packing
 
-# The report gives no initialisation for these layers. N(0, 0.02) would let a 3-channel 5x5 layer
+# The thesis gives no initialisation for these layers. N(0, 0.02) would let a 3-channel 5x5 layer
 # pass on a sixth of its input's spread, so they start at the scale that keeps it.
 INIT = nn.initializers.lecun_normal()
 
@@ -89,7 +89,7 @@ _scan_words = nn.custom_vjp(_run, forward_fn=_run_forward, backward_fn=_run_back
 class Head(nn.Module):
   """Two deconvolutions that change neither channels nor size: ReLU between, tanh after them.
 
-  A fractionally strided convolution of stride 1 is a convolution with its kernel turned round."""
+  A fractionally strided convolution of stride 1 is a convolution with its kernel rotated."""
 
   kernel_size: int
   dtype: Any = jnp.float32
@@ -107,8 +107,8 @@ class Head(nn.Module):
 class Recurrence(nn.Module):
   """The ConvLSTM over the words and, with `has_head`, the two deconvolutions of `Head`.
 
-  The input's convolution needs no memory and is done for all words at once. `unroll`: how many
-  words one turn of the loop reads.
+  The input's convolution needs no memory and is computed for all words at once. `unroll`: number of
+  words that one iteration of the loop reads.
   """
 
   kernel_size: int
@@ -122,8 +122,8 @@ class Recurrence(nn.Module):
   def __call__(
     self, maps: Float[Array, "n h w c"], packed: packing.Packing
   ) -> Float[Array, "n h w c"]:
-    """Reads each caption's words left to right. Empty slots come after them, so what the memory
-    makes of those reaches no image."""
+    """Reads each caption's words left to right. Empty slots come last, so the memory after them
+    reaches no image."""
     channels = maps.shape[-1]
     x_gates = layers.Convolution(
       "same", 4 * channels, self.kernel_size, False, INIT, self.dtype, name="from_input"

@@ -1,5 +1,5 @@
-"""The plain LSTM that the report's section 5 (6) found too large to train (S14): every value of a
-map is connected with every value of the memory."""
+"""The fully connected LSTM, which section 5 (6) of the thesis found too large to train (S14): every
+value of a map is connected with every value of the memory."""
 
 from __future__ import annotations
 
@@ -14,9 +14,9 @@ from t2i_jax.nets.recurrences import convlstm
 
 
 class PlainRecurrence(nn.Module):
-  """The report's section 3.3 over flattened maps of d = h w c values: 8 d^2 weights, 4 d biases.
+  """Section 3.3 of the thesis over flattened maps of d = h w c values: 8 d^2 weights, 4 d biases.
 
-  Same place and same head as `convlstm.Recurrence`; `kernel_size` is the head's."""
+  Same position and same head as `convlstm.Recurrence`; `kernel_size` is the head's."""
 
   kernel_size: int
   has_head: bool

@@ -1,0 +1,60 @@
+"""Whether a run may go on in its workdir: with the configuration and data that it began with."""
+
+from __future__ import annotations
+
+import os
+
+from t2i_jax import config as config_lib
+from t2i_jax import errors
+from t2i_jax.data import corpus as corpus_lib
+from t2i_jax.parallel import hosts
+from t2i_jax.rundir import files, metrics, records
+from t2i_jax.training import checkpoints, collapse
+
+
+def check_config(config: config_lib.Config) -> None:
+  """Makes the workdir. Raises InputError when its checkpoints belong to another configuration."""
+  if hosts.is_first():
+    os.makedirs(config.workdir, exist_ok=True)
+  hosts.wait_for_all("workdir")
+  if checkpoints.has_any(config.workdir):
+    trained, step = checkpoints.read_config(config.workdir)
+    different = config_lib.differences(trained, config)
+    if different:
+      raise errors.InputError(
+        f"`workdir={config.workdir}`: its run, at step {step}, has another configuration "
+        f"({'; '.join(different)}); give its flags "
+        f"(--flagfile={config.workdir}/{files.FLAGS}) or another `workdir`"
+      )
+
+
+def check_data(config: config_lib.Config, corpus: corpus_lib.Corpus) -> None:
+  """Records what the run is trained on. Raises InputError when it began with other data."""
+  known = {
+    "images": len(corpus.images_u8),
+    "captions": len(corpus.ids),
+    "crc32": corpus.fingerprint(),
+  }
+  if config.subset or config.subset_words:
+    known["subset"] = {"subset": config.subset, "subset_words": config.subset_words}
+  before = records.read_data(config.workdir) if checkpoints.has_any(config.workdir) else None
+  if before not in (None, known):
+    raise errors.InputError(
+      f"`data_dir={config.data_dir}`: the run in {config.workdir} began with other data "
+      f"({before} there, {known} here); give that data, or another `workdir`"
+    )
+  if hosts.is_first():
+    records.write_data(config.workdir, known)
+
+
+def is_stopped(config: config_lib.Config, step: int) -> bool:
+  """Whether --stop_at_collapse is given and ended the run at this step."""
+  return config.stop_at_collapse and records.has_collapsed(config.workdir, step)
+
+
+def read_looks(workdir: str | os.PathLike, step: int) -> collapse.Looks:
+  """The diversity of images up to the checkpoint of this step."""
+  lines = metrics.read(workdir) if step else []
+  return collapse.Looks(
+    line["g/diversity"] for line in lines if "g/diversity" in line and line["step"] <= step
+  )
