@@ -48,9 +48,9 @@ def train(config: config_lib.Config, given: frozenset[str]) -> dict[str, Any]:
 
 
 def sample(config: config_lib.Config, given: frozenset[str]) -> dict[str, Any]:
-  from t2i_jax import sampling
+  from t2i_jax.modes import sample as mode
 
-  return sampling.sample(config, given)
+  return mode.run(config, given)
 
 
 def evaluate(config: config_lib.Config, given: frozenset[str]) -> dict[str, Any]:

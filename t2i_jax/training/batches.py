@@ -162,7 +162,7 @@ def read(
   ids: Int[Array, "b t"],
   caption: Int[Array, "n"],
   position: Int[Array, "n"],
-) -> Float[Array, "n e"]:
+) -> Float[Array, "n _"]:
   """What the networks are given of these captions read up to these positions, by --text."""
   vectors = words_lib.READINGS[config.text](table, ids, caption, position)
   return words_lib.normalize(vectors) if config.normalize_text else vectors
@@ -264,7 +264,7 @@ def _random_reals(
   return Examples(_look_up(resident, chosen.real_image, axes), words, beside.weight)
 
 
-def _read_examples(config, resident, ids, image, caption, position) -> Float[Array, "n e"]:
+def _read_examples(config, resident, ids, image, caption, position) -> Float[Array, "n _"]:
   """As `read`; --text=mean reads of each caption the mean of its image's captions' sums."""
   if config.text != "mean":
     return read(config, resident.table, ids, caption, position)

@@ -51,7 +51,7 @@ class Updates:
 
   def draw_for_update(
     self, state: state_lib.TrainState, batch: batches.Batch
-  ) -> tuple[Float[Array, "n h w 3"], Callable]:
+  ) -> tuple[Float[Array, "n h w 3"], tuple[Callable, Any]]:
     """The images, and what `update_generator` needs: (images' gradient -> parameters' gradients,
     new batch statistics)."""
     params = {name: getattr(state, name).params for name in model.DRAWING}

@@ -8,8 +8,8 @@ import numpy as np
 import pytest
 
 from t2i_jax import config as config_lib
-from t2i_jax.nets import model as networks_lib
-from t2i_jax.nets import packing
+from t2i_jax.nets import model, packing
+from t2i_jax.training import batches
 
 CONFIG = config_lib.Config(
   mode="bench",
@@ -24,9 +24,11 @@ LENGTH = jnp.array([3, 1, 4])
 
 
 def _network(config, slots=4):
-  networks = networks_lib.build(config)
+  networks = model.build(config)
   words = jnp.asarray(np.random.default_rng(0).normal(size=(slots, 3, 6)), jnp.float32)
-  variables = jax.jit(lambda: networks_lib.init(networks, jax.random.key(0), 6))()
+  variables = jax.jit(
+    lambda: model.init(networks, jax.random.key(0), model.example_words(config, 2))
+  )()
   draw = jax.jit(lambda v, w, n: _draw(networks, v, w, n, False)[0])
   return networks, variables, words, draw
 
@@ -34,8 +36,9 @@ def _network(config, slots=4):
 def _draw(networks, variables, words, length, train, mask_padding=True):
   """From words [t b e] to images [t b h w 3]."""
   packed = packing.pack(length, len(words), mask_padding)
-  packed_words = packing.collect(packed, words)
-  images, stats = networks_lib.draw(networks, variables, packed_words, packed, train)
+  vectors = packing.collect(packed, words)
+  packed_words = batches.words_of(packed, vectors, jnp.zeros((len(length), 0)))
+  images, stats = model.draw(networks, variables, packed_words, packed, train)
   return packing.spread(packed, images), stats
 
 

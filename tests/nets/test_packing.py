@@ -11,20 +11,20 @@ LENGTH = jnp.array([3, 1, 4])
 # Slots [t b] are numbered 3 t + b. Before the last words: 0, 2 | 3, 5 | 8; last: 6, 1, 11.
 
 
-@pytest.mark.parametrize("others", [5, 7])
-def test_words_stand_in_time_order_and_the_last_ones_at_the_end(others):
-  packed = packing.pack(LENGTH, 4, True, others)
-  rest = others - 5
+@pytest.mark.parametrize("bucket", [5, 7])
+def test_words_stand_in_time_order_and_the_last_ones_at_the_end(bucket):
+  packed = packing.pack(LENGTH, 4, True, bucket)
+  rest = bucket - 5
   np.testing.assert_array_equal(packed.slot, [0, 2, 3, 5, 8] + [12] * rest + [6, 1, 11])
   np.testing.assert_array_equal(packed.weight, [1] * 5 + [0] * rest + [1] * 3)
   np.testing.assert_array_equal(packed.caption[:5], [0, 2, 0, 2, 2])
   np.testing.assert_array_equal(packed.caption[-3:], [0, 1, 2])
 
 
-@pytest.mark.parametrize("others", [5, 7])
-def test_words_stand_caption_by_caption_in_the_other_layout(others):
-  packed = packing.pack(LENGTH, 4, True, others, "batch_length")
-  rest = others - 5
+@pytest.mark.parametrize("bucket", [5, 7])
+def test_words_stand_caption_by_caption_in_the_other_layout(bucket):
+  packed = packing.pack(LENGTH, 4, True, bucket, "batch_length")
+  rest = bucket - 5
   np.testing.assert_array_equal(packed.slot, [0, 3, 2, 5, 8] + [12] * rest + [6, 1, 11])
   np.testing.assert_array_equal(packed.position, [0, 1, 0, 1, 2] + [4] * rest + [2, 0, 3])
   x = jnp.arange(1.0, 13.0).reshape(4, 3)
@@ -35,7 +35,7 @@ def test_words_stand_caption_by_caption_in_the_other_layout(others):
 
 def test_empty_slots_are_words_where_padding_is_not_masked():
   packed = packing.pack(LENGTH, 4, False)
-  assert packed.others == 9
+  assert packed.bucket == 9
   np.testing.assert_array_equal(np.sort(packed.slot), np.arange(12))
   np.testing.assert_array_equal(packed.slot[-3:], [6, 1, 11])
   np.testing.assert_array_equal(packed.weight, np.ones(12))
@@ -54,11 +54,11 @@ def test_spread_and_collect_move_values_and_their_gradients():
   np.testing.assert_array_equal(gradient, packing.collect(packed, x))
 
 
-def test_room_holds_the_words_and_takes_few_sizes():
+def test_a_bucket_holds_the_words_and_has_few_sizes():
   sizes = set()
   for words in range(8, 8 * 25 + 1):
-    m = packing.room(words, 8, 25)
+    m = packing.bucket_of(words, 8, 25)
     assert words - 8 <= m <= 192 and m - (words - 8) <= 12
     sizes.add(m)
-  assert len(sizes) == 16 and packing.room(200, 8, 25) == 192
-  assert packing.room(1, 1, 2) == 1
+  assert len(sizes) == 16 and packing.bucket_of(200, 8, 25) == 192
+  assert packing.bucket_of(1, 1, 2) == 1

@@ -8,20 +8,18 @@ import pytest
 
 from t2i_jax import config as config_lib
 from t2i_jax import errors
-from t2i_jax.data import corpus as pipeline
+from t2i_jax.data import corpus as corpus_lib
 from t2i_jax.data import images, stored
 from t2i_jax.nets import packing
-from t2i_jax.parallel import memory
-from t2i_jax.parallel import mesh as devices_lib
+from t2i_jax.parallel import memory, mesh
 from t2i_jax.rundir import metrics
-from t2i_jax.training import batches
-from t2i_jax.training import feed as placement
+from t2i_jax.training import batches, feed
 
 RNG = np.random.default_rng(0)
 CAPTIONS, IMAGES, SLOTS = 21, 10, 6
 BYTES = IMAGES * 16 * 16 * 3
 LENGTH = RNG.integers(2, SLOTS + 1, CAPTIONS).astype(np.int32)
-CORPUS = pipeline.Corpus(
+CORPUS = corpus_lib.Corpus(
   images_u8=RNG.integers(0, 256, (IMAGES, 16, 16, 3)).astype(np.uint8),
   table=np.concatenate([np.zeros((1, 5)), RNG.normal(size=(8, 5))]).astype(np.float32),
   ids=np.where(np.arange(SLOTS) < LENGTH[:, None], RNG.integers(2, 9, (CAPTIONS, SLOTS)), 0).astype(
@@ -38,7 +36,7 @@ CONFIG = config_lib.Config(
 )  # fmt: skip
 
 
-class Four(devices_lib.Devices):
+class Four(mesh.Devices):
   """Four devices of one host, as far as the choice can tell."""
 
   count = 4
@@ -65,35 +63,38 @@ def _on_disk(source):
 @pytest.mark.parametrize(
   ("devices", "limit", "chosen"),
   [
-    (devices_lib.ALONE, BYTES, "whole"),
-    (Four(), BYTES, "whole"),
-    (Four(), BYTES - 1, "cut"),
+    (mesh.ALONE, BYTES, "replicated"),
+    (Four(), BYTES, "replicated"),
+    (Four(), BYTES - 1, "sharded"),
     # What is in memory and too much for one device is too much for the host: see below.
-    (devices_lib.ALONE, BYTES - 1, "whole"),
+    (mesh.ALONE, BYTES - 1, "replicated"),
   ],
 )
-def test_images_are_whole_where_they_fit_and_cut_where_not(monkeypatch, devices, limit, chosen):
-  monkeypatch.setattr(placement, "limit_bytes", lambda config: limit)
-  assert placement.choose(CONFIG, CORPUS, devices) == chosen
+def test_images_are_replicated_where_they_fit_else_sharded(
+  monkeypatch, devices, limit, chosen
+):
+  monkeypatch.setattr(feed, "limit_bytes", lambda config: limit)
+  assert feed.choose_placement(CONFIG, CORPUS, devices) == chosen
 
 
 def test_images_on_disk_are_streamed(monkeypatch):
-  monkeypatch.setattr(placement, "limit_bytes", lambda config: 10 * BYTES)
-  for devices in (devices_lib.ALONE, Four()):
-    assert placement.choose(CONFIG, _on_disk(None), devices) == "streamed"
+  monkeypatch.setattr(feed, "limit_bytes", lambda config: 10 * BYTES)
+  for devices in (mesh.ALONE, Four()):
+    assert feed.choose_placement(CONFIG, _on_disk(None), devices) == "streamed"
 
 
 def test_what_is_forced_is_done(monkeypatch):
   for limit, forced in ((1, "whole"), (10 * BYTES, "cut"), (10 * BYTES, "streamed")):
-    monkeypatch.setattr(placement, "limit_bytes", lambda config, limit=limit: limit)
+    monkeypatch.setattr(feed, "limit_bytes", lambda config, limit=limit: limit)
     config = dataclasses.replace(CONFIG, placement=forced)
-    assert placement.choose(config, CORPUS, Four()) == forced
+    expected = {"whole": "replicated", "cut": "sharded"}.get(forced, forced)
+    assert feed.choose_placement(config, CORPUS, Four()) == expected
 
 
 def test_one_device_has_nothing_to_cut_for():
   config = dataclasses.replace(CONFIG, placement="cut")
-  with pytest.raises(errors.InputError, match=r"--placement=cut: .* --placement=streamed"):
-    placement.choose(config, CORPUS, devices_lib.ALONE)
+  with pytest.raises(errors.InputError, match=r"`placement=cut`: .* `placement=streamed`"):
+    feed.choose_placement(config, CORPUS, mesh.ALONE)
 
 
 def test_limits_are_the_flag_s_megabytes_or_shares_of_the_memories(monkeypatch):
@@ -101,34 +102,28 @@ def test_limits_are_the_flag_s_megabytes_or_shares_of_the_memories(monkeypatch):
   monkeypatch.setattr(memory, "host_bytes", lambda: 300_000)
   monkeypatch.setattr(jax, "local_device_count", lambda: 4)
   given = dataclasses.replace(CONFIG, resident_limit_mb=3)
-  assert placement.limit_bytes(CONFIG) == 20_000  # a quarter
-  assert placement.limit_bytes(given) == 3_000_000
+  assert feed.limit_bytes(CONFIG) == 20_000  # a quarter
+  assert feed.limit_bytes(given) == 3_000_000
   # A host holds what its devices do together, but no more than half of its memory.
-  assert placement.host_limit_bytes(CONFIG) == 80_000
-  assert placement.host_limit_bytes(given) == 150_000
+  assert feed.host_limit_bytes(CONFIG) == 80_000
+  assert feed.host_limit_bytes(given) == 150_000
   for forced, limit in (("whole", None), ("cut", None), ("streamed", 0)):
     config = dataclasses.replace(given, placement=forced)
-    assert placement.host_limit_bytes(config) == limit
+    assert feed.host_limit_bytes(config) == limit
 
 
 _gather = jax.jit(batches.gather, static_argnums=(0, 4))
 
 
 def _steps(config, corpus, first, total):
-  """What each step gathers, whatever the placement: (batch of each minibatch, its room)."""
+  """What each step gathers, whatever the placement: (batch of each minibatch, its bucket)."""
   rng = jax.random.key(7)
   found = []
-  for step, (resident, rows, others) in enumerate(
-    placement.feed(config, corpus, devices_lib.ALONE, rng, first, total), first
-  ):
-    keys = batches.keys_of(rng, step, len(rows))
-    reals = [None] * len(rows) if resident.reals_u8 is None else resident.reals_u8
-    given = zip(rows, keys, reals)
-    parts = [
-      _gather(config, resident, captions, key, others, reals_u8=real)
-      for captions, key, real in given
-    ]
-    found.append((parts, others))
+  fed = feed.feed(config, corpus, mesh.ALONE, rng, first, total)
+  for step, (resident, chosen, bucket) in enumerate(fed, first):
+    keys = batches.keys_of(rng, step, len(chosen.captions))
+    parts = [_gather(config, resident, chosen[i], key, bucket) for i, key in enumerate(keys)]
+    found.append((parts, bucket))
   return found
 
 
@@ -150,32 +145,46 @@ def test_a_streamed_run_sees_what_a_resident_one_sees(changes):
   resident = _steps(dataclasses.replace(config, placement="whole"), CORPUS, 3, 7)
   streamed = _steps(dataclasses.replace(config, placement="streamed"), _on_disk(source), 3, 7)
   assert len(resident) == len(streamed) == 4
-  for (parts, others), (streamed_parts, streamed_others) in zip(resident, streamed):
-    assert others == streamed_others and len(parts) == len(streamed_parts)
+  for (parts, bucket), (streamed_parts, streamed_bucket) in zip(resident, streamed):
+    assert bucket == streamed_bucket and len(parts) == len(streamed_parts)
     for part, other_part in zip(parts, streamed_parts):
-      if config.adversarial == "none":  # no D: what stands there for it does not count
-        part, other_part = (p.replace(reals=0 * p.reals) for p in (part, other_part))
       assert jax.tree.structure(part) == jax.tree.structure(other_part)
       for x, y in zip(jax.tree.leaves(part), jax.tree.leaves(other_part)):
         np.testing.assert_array_equal(x, y)
   assert 0 < source.read <= 4 * IMAGES  # a step decodes each image once
 
 
-def test_the_room_is_the_fullest_device_s():
-  for devices, expected in ((1, lambda n: n.sum()), (4, lambda n: n.max())):
-    for rows in pipeline.example_order(CAPTIONS, 4, 1, 0)(2), np.array([[0, 1, 2, 3]]):
-      words = int(expected(LENGTH[rows]))
-      captions = 4 // devices
-      room = placement._room(CONFIG, CORPUS, type("", (), {"count": devices}), rows)
-      assert room == packing.room(words, captions, SLOTS)
-      assert room >= words - captions
+def test_the_bucket_is_the_fullest_device_s():
+  for devices, fullest in ((1, np.sum), (4, np.max)):
+    choose = feed.Chooser(CONFIG, CORPUS, devices, np.zeros(2, np.uint32))
+    for step in range(3):
+      chosen, bucket = choose(step)
+      words, captions = int(fullest(LENGTH[chosen.captions])), 4 // devices
+      assert bucket == packing.bucket_of(words, captions, SLOTS)
+      assert bucket >= words - captions
+
+
+def test_a_real_image_s_caption_is_one_of_its_own_and_any_of_them():
+  choose = feed.Chooser(CONFIG, CORPUS, 1, np.zeros(2, np.uint32))
+  seen = set()
+  for step in range(60):
+    chosen, _ = choose(step)
+    for image, caption in zip(chosen.real_image.ravel(), chosen.real_caption.ravel()):
+      own = np.flatnonzero(CORPUS.image == image)
+      assert caption in own if len(own) else caption == CAPTIONS
+      seen.add(int(caption))
+  assert seen >= set(range(CAPTIONS))
+  assert jax.tree.all(jax.tree.map(np.array_equal, choose(3)[0], choose(3)[0]))
+  for changes in ({"real_pairing": "corresponding"}, {"adversarial": "none"}):
+    config = dataclasses.replace(CONFIG, **changes)
+    assert feed.Chooser(config, CORPUS, 1, np.zeros(2, np.uint32))(0)[0].real_image is None
 
 
 @pytest.mark.slow
 def test_images_over_the_limit_are_streamed_and_nothing_changes(
   command, trained, tmp_path, monkeypatch
 ):
-  monkeypatch.setattr(placement, "limit_bytes", lambda config: 24 * 16 * 16 * 3 - 1)
+  monkeypatch.setattr(feed, "limit_bytes", lambda config: 24 * 16 * 16 * 3 - 1)
   command("--mode=train", f"--workdir={tmp_path}", "--steps=2")
   assert command.status == 0
   assert "24 images, 0 MB, are streamed from disk" in command.err

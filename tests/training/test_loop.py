@@ -10,10 +10,10 @@ import pytest
 from PIL import Image
 
 from t2i_jax import config as config_lib
-from t2i_jax.data import corpus as pipeline
+from t2i_jax.data import corpus as corpus_lib
+from t2i_jax.nets import model
 from t2i_jax.rundir import metrics, records
 from t2i_jax.training import checkpoints, loop
-from t2i_jax.training import state as state_lib
 
 
 def _leaves(workdir, step):
@@ -21,7 +21,7 @@ def _leaves(workdir, step):
   folder = workdir / "checkpoints" / str(step)
   found = {}
   with ocp.PyTreeCheckpointer() as reader:
-    for item in (*state_lib.NETWORKS, "loop"):
+    for item in (*model.NETWORKS, "loop"):
       flat = ocp.utils.to_flat_dict(reader.restore(folder / item))
       found.update({(item, *path): np.asarray(leaf) for path, leaf in flat.items()})
   return found
@@ -49,7 +49,7 @@ def test_training_changes_every_network(trained, command, tmp_path):
   command("--mode=train", f"--workdir={tmp_path}", "--steps=1")
   one, ten = _leaves(tmp_path, 1), _leaves(trained, 10)
   params = [path for path in ten if path[0] != "loop" and "params" in path]
-  assert {path[0] for path in params} == set(state_lib.NETWORKS)
+  assert {path[0] for path in params} == set(model.NETWORKS)
   still = [path for path in params if np.array_equal(one[path], ten[path])]
   assert still == []
 
@@ -118,14 +118,14 @@ def test_epochs_are_passes_over_the_captions(command, tmp_path):
 
 
 def test_order_shows_every_caption_once_an_epoch_and_depends_on_seed_and_step_alone():
-  order = pipeline.example_order(12, 3, 2, seed=5)
+  order = corpus_lib.example_order(12, 3, 2, seed=5)
   epochs = [np.concatenate([order(step).ravel() for step in (2 * e, 2 * e + 1)]) for e in (0, 1)]
   for epoch in epochs:
     assert sorted(epoch) == list(range(12))
   assert not np.array_equal(*epochs)
-  again = pipeline.example_order(12, 3, 2, seed=5)
+  again = corpus_lib.example_order(12, 3, 2, seed=5)
   np.testing.assert_array_equal(again(3), order(3))
-  assert not np.array_equal(pipeline.example_order(12, 3, 2, seed=6)(0), order(0))
+  assert not np.array_equal(corpus_lib.example_order(12, 3, 2, seed=6)(0), order(0))
   assert order(0).shape == (2, 3)
 
 
@@ -148,8 +148,7 @@ def test_a_collapse_is_told_and_may_end_the_run(command, tmp_path):
   # It is done: nothing is trained further, and whoever follows it need not wait.
   command(*words, "--stop_at_collapse")
   assert (command.json["step"], command.json["collapsed"]) == (2, True)
-  config, step = checkpoints.read_config(tmp_path)
-  assert records.has_stopped(config, step) and not records.has_stopped(config, step + 1)
+  assert records.has_collapsed(tmp_path, 2) and not records.has_collapsed(tmp_path, 3)
   # Without the flag it goes on; the looks of before count, so that it is not told once more.
   command(*words)
   assert "the run has collapsed" not in command.err

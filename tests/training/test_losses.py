@@ -1,31 +1,36 @@
 """Losses against numbers worked out by hand."""
 
 import math
+import typing
 
 import jax.numpy as jnp
 import numpy as np
 import pytest
 
+from t2i_jax import config as config_lib
 from t2i_jax.training import losses
-
-LOGITS, WEIGHTS = jnp.array([0.0, math.log(3.0), 5.0]), jnp.array([1.0, 1.0, 0.0])
-
-
-def test_discriminator_loss_is_the_cross_entropy_of_real_one_and_fake_zero():
-  # D(real) = 1/2, 3/4; D(fake) = 1/2, 3/4; the third counts for nothing.
-  real = -(math.log(1 / 2) + math.log(3 / 4)) / 2
-  fake = -(math.log(1 / 2) + math.log(1 / 4)) / 2
-  got = losses.discriminator_loss(LOGITS, WEIGHTS, LOGITS, WEIGHTS)
-  np.testing.assert_allclose(got, real + fake, rtol=1e-6)
+from t2i_jax.training.losses import adversarial, euclid
 
 
-def test_both_generator_losses():
-  np.testing.assert_allclose(
-    losses.saturating(LOGITS, WEIGHTS), (math.log(1 / 2) + math.log(1 / 4)) / 2, rtol=1e-6
-  )
-  np.testing.assert_allclose(
-    losses.non_saturating(LOGITS, WEIGHTS), -(math.log(1 / 2) + math.log(3 / 4)) / 2, rtol=1e-6
-  )
+@pytest.mark.parametrize(
+  ("name", "generator"),
+  [
+    ("non_saturating", [-math.log(1 / 2), -math.log(3 / 4), -math.log(9 / 10)]),
+    ("saturating", [math.log(1 / 2), math.log(1 / 4), math.log(1 / 10)]),
+  ],
+)
+def test_each_pair_by_hand(name, generator):
+  logits = jnp.array([0.0, math.log(3.0), math.log(9.0)])  # D(x) = 1/2, 3/4, 9/10
+  pair = adversarial.ADVERSARIAL[name]
+  real, fake = ([-math.log(p) for p in ps] for ps in ((1 / 2, 3 / 4, 0.9), (1 / 2, 1 / 4, 0.1)))
+  np.testing.assert_allclose(pair.real(logits), real, rtol=1e-5)
+  np.testing.assert_allclose(pair.fake(logits), fake, rtol=1e-5)
+  np.testing.assert_allclose(pair.generator(logits), generator, rtol=1e-5)
+
+
+def test_the_pairs_are_the_flag_s_values_but_none():
+  kinds = {field.name: kind for field, kind in config_lib.fields()}
+  assert {*adversarial.ADVERSARIAL, "none"} == set(typing.get_args(kinds["adversarial"]))
 
 
 def test_weights_count_and_nothing_counted_is_zero():
@@ -40,7 +45,7 @@ def test_the_three_distances_of_a_squared_error_of_a_tenth():
   b = jnp.full((1, 64, 64, 3), math.sqrt(0.1))
   expected = {"pixel_mean": 0.1, "norm": math.sqrt(1228.8), "sum": 1228.8}
   for reduction, value in expected.items():
-    np.testing.assert_allclose(losses.distance(a, b, reduction), [value], rtol=1e-4)
+    np.testing.assert_allclose(euclid.distance(a, b, reduction), [value], rtol=1e-4)
 
 
 # One pixel, three channels of the same value; two captions of three and two words; own images 0.
@@ -60,8 +65,8 @@ CAPTION, COUNTED = jnp.array([0, 1, 0, 0, 0, 1]), jnp.array([1.0, 1.0, 1.0, 0.0,
 )
 def test_euclid_by_each_target(target, expected):
   own = jnp.zeros((2, 1, 1, 3))
-  got = losses.euclid(IMAGES, own, CAPTION, COUNTED, target, "pixel_mean")
+  got = euclid.euclid(IMAGES, own, CAPTION, COUNTED, target, "pixel_mean")
   np.testing.assert_allclose(got, expected, rtol=1e-6)
   if target == "last":
-    total = losses.euclid(IMAGES, own, CAPTION, COUNTED, target, "sum")
+    total = euclid.euclid(IMAGES, own, CAPTION, COUNTED, target, "sum")
     np.testing.assert_allclose(total, 3 * expected, rtol=1e-6)

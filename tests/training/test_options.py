@@ -1,4 +1,4 @@
-"""Each option of the report's experiments in a whole training step: what it changes, against values
+"""Each option of the thesis' experiments in a whole training step: what it changes, against values
 computed apart, and that it changes nothing else. Gradients are read off plain SGD of rate 1."""
 
 import dataclasses
@@ -12,15 +12,15 @@ import pytest
 
 from t2i_jax import config as config_lib
 from t2i_jax import errors
-from t2i_jax.data import corpus as pipeline
-from t2i_jax.nets import model as networks_lib
-from t2i_jax.nets import packing
+from t2i_jax.data import corpus as corpus_lib
+from t2i_jax.nets import model, packing
 from t2i_jax.parallel import memory
-from t2i_jax.training import batches, capacity, losses, steps
+from t2i_jax.training import batches, capacity, steps
 from t2i_jax.training import state as state_lib
+from t2i_jax.training.losses import euclid
 
 RNG = np.random.default_rng(0)
-CORPUS = pipeline.Corpus(
+CORPUS = corpus_lib.Corpus(
   images_u8=RNG.integers(0, 256, (4, 16, 16, 3)).astype(np.uint8),
   table=np.concatenate([np.zeros((1, 6)), RNG.normal(size=(8, 6))]).astype(np.float32),
   ids=np.array([[2, 3, 4, 0], [5, 6, 0, 0], [7, 8, 2, 3]], np.int32),
@@ -50,18 +50,24 @@ def _step(d_rate=1.0, **changes):
   """(config, state before, state after, metrics, batches) of one step with SGD; k D steps take the
   first rows."""
   config = dataclasses.replace(CONFIG, **changes)
-  networks = networks_lib.build(config)
-  optimizers = {name: optax.sgd(1.0) for name in networks_lib.DRAWING}
+  networks = model.build(config)
+  optimizers = {name: optax.sgd(1.0) for name in model.DRAWING}
   optimizers["discriminator"] = optax.sgd(d_rate)
   resident = batches.make_resident(config, CORPUS)
   rows = ROWS[: steps.minibatch_count(config)]
-  others, rows = batches.training_room(config, CORPUS.length[rows]), jnp.asarray(rows)
+  bucket = batches.training_bucket(config, CORPUS.length[rows])
+  updates = steps.Updates(config, networks, optimizers)
 
   def run():
     state = state_lib.init_state(config, networks, optimizers)
     keys = jax.random.split(state.rng, len(rows))
-    gathered = [batches.gather(config, resident, *pair, others) for pair in zip(rows, keys)]
-    after, metrics = steps.update(config, networks, optimizers, state, gathered)
+    gathered = []
+    for captions, key in zip(rows, keys):
+      packed = batches.pack(config, resident.length[captions], 4, key, bucket)
+      images = batches.choose_reals(config, packed, len(CORPUS.images_u8), key)
+      chosen = batches.Chosen(captions, images, 0 * images)
+      gathered.append(batches.gather(config, resident, chosen, key, bucket))
+    after, metrics = steps.update(updates, state, gathered)
     return state, after, metrics, gathered
 
   return config, *jax.jit(run)()
@@ -79,8 +85,8 @@ def _assert_same(a, b, atol=1e-5):
 
 
 def _images(config, state, batch):
-  networks = networks_lib.build(config)
-  return networks_lib.draw(networks, state.variables(), batch.words, batch.packed, True)[0]
+  networks = model.build(config)
+  return model.draw(networks, state.variables(), batch.words, batch.packed, True)[0]
 
 
 @pytest.mark.slow
@@ -130,7 +136,7 @@ def test_without_a_discriminator_the_euclidean_term_is_all():
 
 def test_without_a_euclidean_term_the_adversarial_one_is_all():
   _, _, _, metrics, (batch,) = _step(euclid_target="none")
-  assert batch.judged == len(batch.packed.slot)
+  assert batch.scored == len(batch.packed.slot)
   assert float(metrics["g/euclid"]) == 0
   assert float(metrics["g/loss"]) == float(metrics["g/adversarial"])
 
@@ -138,16 +144,17 @@ def test_without_a_euclidean_term_the_adversarial_one_is_all():
 @pytest.mark.slow
 def test_blurry_fakes_are_their_share_of_d_s_loss_and_none_of_g_s():
   config, state, after, metrics, (batch,) = _step(d_rate=0.0, blurry_fakes=0.4, blur_sigma=1.0)
-  d = networks_lib.build(config).discriminator
-  blurred, weights = batches.blurry_fakes(batch, 0.4, 1.0)
-  fakes = _images(config, state, batch)[: batch.judged]
+  d = model.build(config).discriminator
+  blurred, _, weights = batches.blurry_fakes(batch, 0.4, 1.0)
+  fakes = _images(config, state, batch)[: batch.scored]
   shown = jnp.concatenate([fakes, blurred])
-  counted = jnp.concatenate([batch.packed.weight[: batch.judged], weights])
+  counted = jnp.concatenate([batch.packed.weight[: batch.scored], weights])
   params = {"params": state.discriminator.params}
-  fake = np.asarray(d.apply(params, shown, counted), np.float64)
-  real = np.asarray(d.apply(params, batch.reals, batch.real_weights), np.float64)
-  m = batch.judged
-  expected = np.average(np.log1p(np.exp(-real)), weights=batch.real_weights)
+  fake = np.asarray(d.apply(params, shown, None, counted, True), np.float64)
+  reals = batch.reals
+  real = np.asarray(d.apply(params, reals.images, None, reals.weight, True), np.float64)
+  m = batch.scored
+  expected = np.average(np.log1p(np.exp(-real)), weights=reals.weight)
   expected += 0.6 * np.average(np.log1p(np.exp(fake[:m])), weights=counted[:m])
   expected += 0.4 * np.average(np.log1p(np.exp(fake[m:])), weights=weights)
   assert float(metrics["d/loss"]) == pytest.approx(expected, rel=1e-5)
@@ -161,30 +168,28 @@ def test_blurry_fakes_are_their_share_of_d_s_loss_and_none_of_g_s():
 @pytest.mark.slow
 def test_minibatches_in_turn_are_g_s_update_and_then_d_s():
   config, before, after, metrics, (first, second) = _step(updates="alternating")
-  networks = networks_lib.build(config)
+  networks = model.build(config)
 
   # G by itself: through the old D, on the first minibatch.
   def g_loss(params):
     variables = before.variables() | {
       "generator": {"params": params, "batch_stats": before.generator.batch_stats}
     }
-    images = networks_lib.draw(networks, variables, first.words, first.packed, True)[0]
-    return steps.image_loss(config, networks, before.discriminator, first, images)[0]
+    images = model.draw(networks, variables, first.words, first.packed, True)[0]
+    shown, weight = images[: first.scored], first.words.weight[: first.scored]
+    logits, _ = model.discriminate(networks, before.discriminator.variables(), shown, None, weight)
+    adversarial = (jax.nn.softplus(-logits) * weight).sum() / weight.sum()
+    return adversarial + 2.0 * ((images[-3:] - first.own) ** 2).mean()
 
   expected = jax.jit(jax.grad(g_loss))(before.generator.params)
   _assert_same(_gradients(before, after, "generator"), expected)
   # D by itself: on images of the new G, on the second one.
+  updates = steps.Updates(config, networks, {"discriminator": optax.sgd(1.0)})
+  new_g = before.replace(generator=after.generator)
   moved, d_metrics = jax.jit(
-    lambda: steps.update_discriminator(
-      config,
-      networks,
-      optax.sgd(1.0),
-      before.discriminator,
-      second,
-      _images(config, before.replace(generator=after.generator), second),
-    )
+    lambda: updates.update_discriminator(new_g, second, _images(config, new_g, second))
   )()
-  _assert_same(after.discriminator.params, moved.params)
+  _assert_same(after.discriminator.params, moved.discriminator.params)
   assert float(metrics["d/loss"]) == pytest.approx(float(d_metrics["d/loss"]), rel=1e-5)
   # The running statistics are of the generator's minibatch alone.
   alone = _step(adversarial="none")
@@ -212,7 +217,7 @@ def test_each_euclidean_term_by_hand(target, reduction):
       "mean_distance": np.mean([reduce(image - own) for image in images[words]]),
     }[target])  # fmt: skip
   images = jnp.asarray(images, jnp.float32)
-  got = losses.euclid(images, batch.own, packed.caption, packed.weight, target, reduction)
+  got = euclid.euclid(images, batch.own, packed.caption, packed.weight, target, reduction)
   assert float(got) == pytest.approx(np.mean(terms), rel=1e-5)
 
 
@@ -252,9 +257,9 @@ CHANGED = {
 )
 def test_an_option_changes_the_networks_that_it_is_about_and_no_other(option, networks):
   def shapes(config):
-    made = networks_lib.build(config), state_lib.make_optimizers(config)
+    made = model.build(config), state_lib.make_optimizers(config)
     state = jax.eval_shape(lambda: state_lib.init_state(config, *made))
-    variables = {name: getattr(state, name).variables() for name in state_lib.NETWORKS}
+    variables = {name: getattr(state, name).variables() for name in model.NETWORKS}
     return {name: jax.tree.map(lambda x: x.shape, v) for name, v in variables.items()}
 
   before, after = shapes(CONFIG), shapes(dataclasses.replace(CONFIG, **dict([option])))
@@ -264,16 +269,15 @@ def test_an_option_changes_the_networks_that_it_is_about_and_no_other(option, ne
 @pytest.mark.slow
 def test_drawing_with_the_batch_s_statistics_is_drawing_as_in_training():
   config, state, _, _, _ = _step()
-  ids, length, key = jnp.asarray(CORPUS.ids), jnp.asarray(CORPUS.length), jax.random.key(0)
-  packed = packing.pack(length, 4, True)
-  words = batches.read_words(config, jnp.asarray(CORPUS.table), ids, packed, key)
-  networks = networks_lib.build(config)
+  ids, length, noise = jnp.asarray(CORPUS.ids), jnp.asarray(CORPUS.length), jnp.zeros((3, 0))
+  packed, table = packing.pack(length, 4, True), jnp.asarray(CORPUS.table)
+  vectors = batches.read(config, table, ids, packed.caption, packed.position)
+  words = batches.words_of(packed, vectors, noise)
+  networks = model.build(config)
   for kind, train in (("running", False), ("batch", True)):
     chosen = dataclasses.replace(config, sampling_statistics=kind)
-    drawn = steps.make_draw(chosen, networks)(
-      state.variables(), jnp.asarray(CORPUS.table), ids, length, key
-    )
-    images, _ = networks_lib.draw(networks, state.variables(), words, packed, train)
+    drawn = steps.make_draw(chosen, networks)(state.variables(), table, ids, length, noise)
+    images, _ = model.draw(networks, state.variables(), words, packed, train)
     expected = np.asarray(packing.spread(packed, images + 1)).swapaxes(0, 1) * 127.5
     np.testing.assert_allclose(np.asarray(drawn, np.float32), expected, atol=0.51)
 
@@ -283,11 +287,11 @@ def test_what_does_not_fit_is_refused_with_the_figures(monkeypatch):
   config = dataclasses.replace(CONFIG, recurrence="lstm", recurrence_position="start")
   least = 16 * state_lib.count_parameters(config)["total"]
   monkeypatch.setattr(memory, "device_bytes", lambda: least - 1)
-  with pytest.raises(errors.InputError, match=r"--recurrence=lstm .* needs "):
+  with pytest.raises(errors.InputError, match=r"`recurrence=lstm` .* needs "):
     capacity.check(config, CORPUS)
   # The parameters alone would fit, the step does not.
   monkeypatch.setattr(memory, "device_bytes", lambda: least + 1)
-  with pytest.raises(errors.InputError, match="--recurrence=lstm"):
+  with pytest.raises(errors.InputError, match="`recurrence=lstm`"):
     capacity.check(config, CORPUS)
   monkeypatch.setattr(memory, "device_bytes", lambda: 3 * least)
   capacity.check(config, CORPUS)

@@ -10,8 +10,7 @@ import optax
 import pytest
 
 from t2i_jax import config as config_lib
-from t2i_jax.nets import model as networks_lib
-from t2i_jax.nets import packing
+from t2i_jax.nets import model, packing
 from t2i_jax.training import batches, losses, steps
 from t2i_jax.training import state as state_lib
 
@@ -31,12 +30,12 @@ CONFIG = config_lib.Config(
   euclid_weight=2.0,
   real_pairing="corresponding",
 )
-DRAWING = networks_lib.DRAWING
+DRAWING = model.DRAWING
 
 
 @functools.cache
 def _parts(config):
-  networks, optimizers = networks_lib.build(config), state_lib.make_optimizers(config)
+  networks, optimizers = model.build(config), state_lib.make_optimizers(config)
   state = jax.jit(lambda: state_lib.init_state(config, networks, optimizers))()
 
   # Peepholes start at zero, where a slip in their use would not show.
@@ -52,23 +51,34 @@ def _parts(config):
 LENGTH = np.array([5, 2, 3])
 
 
-def _batch(config, slots=5, seed=0, others=None):
+def _batch(config, slots=5, seed=0, bucket=None):
   rng = np.random.default_rng(seed)
   words = rng.normal(size=(5, 3, 6))
   words = jnp.asarray(np.concatenate([words, np.full((slots - 5, 3, 6), 7.0)]), jnp.float32)
   own = jnp.asarray(rng.uniform(-1, 1, (3, 16, 16, 3)), jnp.float32)
-  packed = packing.pack(jnp.asarray(LENGTH), slots, config.mask_padding, others)
+  packed = packing.pack(jnp.asarray(LENGTH), slots, config.mask_padding, bucket)
   weights = LENGTH - 1 if config.mask_padding else np.full(3, slots - 1)
   weights = jnp.asarray(weights, jnp.float32)
-  return batches.Batch(packing.collect(packed, words), packed, own, own, weights, packed.others)
+  vectors, noise = packing.collect(packed, words), jnp.zeros((3, 0))
+  read = batches.words_of(packed, vectors, noise)
+  reals = batches.Examples(own, read[-3:], weights)
+  return batches.Batch(read, packed, own, reals, packed.bucket)
 
 
 @functools.cache
-def _updated(config, slots=5, others=None):
+def _updated(config, slots=5, bucket=None):
   networks, optimizers, state = _parts(config)
-  minibatches = [_batch(config, slots, seed, others) for seed in range(config.discriminator_steps)]
-  run = jax.jit(lambda s, b: steps.update(config, networks, optimizers, s, b))
+  minibatches = [_batch(config, slots, seed, bucket) for seed in range(config.discriminator_steps)]
+  updates = steps.Updates(config, networks, optimizers)
+  run = jax.jit(lambda s, b: steps.update(updates, s, b))
   return run(state, minibatches)
+
+
+def _score(discriminator, params, images, weights):
+  """Logits of images with any leading axes."""
+  flat = images.reshape(-1, *images.shape[-3:])
+  logits = discriminator.apply({"params": params}, flat, None, weights.reshape(-1), True)
+  return logits.reshape(weights.shape)
 
 
 def _moved(before, after):
@@ -84,7 +94,7 @@ def _moved(before, after):
 def test_the_step_moves_every_leaf_of_every_network(position):
   config = dataclasses.replace(CONFIG, recurrence_position=position)
   before, (after, _) = _parts(config)[2], _updated(config)
-  for name in state_lib.NETWORKS:
+  for name in model.NETWORKS:
     moved = _moved(getattr(before, name).params, getattr(after, name).params)
     assert moved and all(moved.values()), (name, moved)
   assert int(after.step) == 1
@@ -95,19 +105,16 @@ def test_discriminator_s_update_moves_the_discriminator_alone():
   networks, optimizers, state = _parts(CONFIG)
   batch = _batch(CONFIG)
 
-  def fakes(drawing):
-    variables = {**state.variables(), **drawing}
-    return networks_lib.draw(networks, variables, batch.words, batch.packed, True)[0]
+  updates = steps.Updates(CONFIG, networks, optimizers)
 
-  def d_loss(drawing):
-    net, metrics = steps.update_discriminator(
-      CONFIG, networks, optimizers["discriminator"], state.discriminator, batch, fakes(drawing)
-    )
-    return metrics["d/loss"], net
+  @jax.jit
+  def update(state):
+    return updates.update_discriminator(state, batch, updates.draw(state, batch))[0]
 
-  drawing = {name: getattr(state, name).variables() for name in DRAWING}
-  _, net = jax.jit(d_loss)(drawing)
-  assert all(_moved(state.discriminator.params, net.params).values())
+  after = update(state)
+  assert all(_moved(state.discriminator.params, after.discriminator.params).values())
+  for name in DRAWING:
+    assert not any(_moved(getattr(state, name), getattr(after, name)).values())
   still = {**CONFIG.__dict__, "discriminator_learning_rate": 0.0}
   config = config_lib.Config(**still)
   _, optimizers, state = _parts(config)
@@ -120,24 +127,24 @@ def test_one_forward_pass_equals_two():
   """The two updates written out, each with a forward pass of its own."""
   networks, optimizers, state = _parts(CONFIG)
   batch = _batch(CONFIG)
-  d, adversarial = networks.discriminator, losses.non_saturating
+  d, softplus, mean = networks.discriminator, jax.nn.softplus, losses.weighted_mean
   counted = jnp.asarray((np.arange(5)[:, None] < LENGTH - 1).astype(np.float32))
 
   def draw(params):
     variables = {n: {**getattr(state, n).variables(), "params": params[n]} for n in DRAWING}
-    images = networks_lib.draw(networks, variables, batch.words, batch.packed, True)[0]
+    images = model.draw(networks, variables, batch.words, batch.packed, True)[0]
     return packing.spread(batch.packed, images)
 
   def d_loss(params, images):
-    fake = d.apply({"params": params}, images, counted)
-    real = d.apply({"params": params}, batch.reals, counted.sum(0))
-    return losses.discriminator_loss(real, counted.sum(0), fake, counted)
+    fake = _score(d, params, images, counted)
+    real = _score(d, params, batch.reals.images, counted.sum(0))
+    return mean(softplus(-real), counted.sum(0)) + mean(softplus(fake), counted)
 
   def g_loss(params, d_params):
     images = draw(params)
     last = images[LENGTH - 1, np.arange(3)]
-    fake = d.apply({"params": d_params}, images, counted)
-    return adversarial(fake, counted) + 2.0 * ((last - batch.own) ** 2).mean()
+    fake = _score(d, d_params, images, counted)
+    return mean(softplus(-fake), counted) + 2.0 * ((last - batch.own) ** 2).mean()
 
   def apply(name, gradients):
     net = getattr(state, name)
@@ -152,7 +159,7 @@ def test_one_forward_pass_equals_two():
     return {**{n: apply(n, gradients[n]) for n in DRAWING}, "discriminator": d_params}
 
   expected, (after, _) = two_passes(), _updated(CONFIG)
-  for name in state_lib.NETWORKS:
+  for name in model.NETWORKS:
     got = getattr(after, name).params
     before = getattr(state, name).params
     for a, b, c in zip(*map(jax.tree.leaves, (got, expected[name], before))):
@@ -173,11 +180,8 @@ def test_padding_changes_no_loss_and_no_update():
     np.testing.assert_allclose(x, y, rtol=1e-4, atol=1e-6)
 
 
-def test_room_for_more_words_than_there_are_changes_no_loss_and_no_update():
-  (a, m_a), (b, m_b) = (
-    _updated(CONFIG),
-    _updated(CONFIG, others=7),
-  )  # 4 + 1 + 2 words before the last
+def test_a_larger_bucket_changes_no_loss_and_no_update():
+  (a, m_a), (b, m_b) = _updated(CONFIG), _updated(CONFIG, bucket=9)  # 4 + 1 + 2 words, and two more
   for name in m_a:
     np.testing.assert_allclose(m_a[name], m_b[name], rtol=1e-4, atol=1e-6, err_msg=name)
   for x, y in zip(
@@ -196,9 +200,7 @@ def test_padding_that_is_not_masked_does():
 def test_weighted_reals_equal_the_same_images_repeated():
   networks, _, state = _parts(CONFIG)
   batch = _batch(CONFIG)
-  run = jax.jit(
-    lambda x, w: networks.discriminator.apply({"params": state.discriminator.params}, x, w)
-  )
+  run = jax.jit(lambda x, w: _score(networks.discriminator, state.discriminator.params, x, w))
   once = run(batch.own, jnp.array([4.0, 1.0, 2.0]))
   repeated = run(batch.own[np.array([0, 0, 0, 0, 1, 2, 2])], jnp.ones(7))
   np.testing.assert_allclose(once[np.array([0, 0, 0, 0, 1, 2, 2])], repeated, atol=1e-4)
@@ -241,11 +243,13 @@ def test_a_fixed_batch_is_learnt():
     CONFIG, euclid_weight=20.0, generator_learning_rate=5e-3, share_gnn=True
   )
   networks, optimizers, state = _parts(config)
-  step = jax.jit(lambda s, b: steps.update(config, networks, optimizers, s, [b]))
+  updates = steps.Updates(config, networks, optimizers)
+  step = jax.jit(lambda s, b: steps.update(updates, s, [b]))
   # Flat colours: three noise images have more values than the last 8x8x4 map can carry.
   colours = np.random.default_rng(1).uniform(-0.8, 0.8, (3, 1, 1, 3))
   own = jnp.asarray(np.broadcast_to(colours, (3, 16, 16, 3)), jnp.float32)
-  batch, first = _batch(config).replace(own=own, reals=own), None
+  batch, first = _batch(config).replace(own=own), None
+  batch = batch.replace(reals=batch.reals.replace(images=own))
   for _ in range(120):
     state, metrics = step(state, batch)
     first = first or float(metrics["g/euclid"])
