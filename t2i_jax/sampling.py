@@ -12,6 +12,7 @@ import os
 from collections.abc import Iterator, Sequence
 
 import jax
+import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Float
 
@@ -97,9 +98,10 @@ class TrainedRun:
     """What `draw` gives the networks of each caption."""
     noise = np.concatenate([drawn for _, drawn in self._batches(len(ids), batch_size)])
     found = []
+    table, rows = jnp.asarray(table), jnp.asarray(ids)
     for i, count in enumerate(length.tolist()):
-      caption, position = np.zeros(count, np.int32), np.arange(count, dtype=np.int32)
-      vectors = batches.read(self.config, table, ids[i : i + 1], caption, position)
+      caption, position = jnp.zeros(count, jnp.int32), jnp.arange(count)
+      vectors = batches.read(self.config, table, rows[i : i + 1], caption, position)
       found.append(Read(np.asarray(vectors), noise[i]))
     return found
 

@@ -10,6 +10,7 @@ from PIL import Image
 
 from t2i_jax import config as config_lib
 from t2i_jax import sampling
+from t2i_jax.modes import sample
 from t2i_jax.text import word2vec
 from t2i_jax.training import checkpoints
 
@@ -52,7 +53,7 @@ def _open(workdir, seed=0):
 def test_many_captions_share_an_animation_of_the_first_ones(
   command, trained, tmp_path, monkeypatch
 ):
-  monkeypatch.setattr(sampling, "_MOST_MOVING", 2)
+  monkeypatch.setattr(sample, "_MOST_MOVING", 2)
   output = tmp_path / "out.png"
   words = [f"--captions={text}" for text in ("red petals", "a blue flower", "a flower with petals")]
   command("--mode=sample", f"--workdir={trained}", f"--output={output}", *words, tiny=False)
@@ -73,22 +74,27 @@ def test_drawn_in_batches_each_caption_comes_once(trained):
   np.testing.assert_array_equal(run.draw(ids, length, table, 2)[2:4], parts[1][1])
   # The same captions are read, with the same noise, by those who mix them.
   read = run.read(ids, length, table, 2)
-  assert len(read) == 5 and [words.shape for words in read] == [(4, 8 + 2)] * 5
-  np.testing.assert_array_equal(np.stack(read)[:, :, :8], table[ids[:, :4]])
-  assert len({tuple(words[0, 8:]) for words in read}) == 5
+  assert [one.vectors.shape for one in read] == [(4, 8)] * 5
+  np.testing.assert_array_equal(np.stack([one.vectors for one in read]), table[ids[:, :4]])
+  assert len({tuple(one.noise) for one in read}) == 5 and read[0].noise.shape == (2,)
 
 
 def test_a_mixture_by_hand():
   a = np.array([[0.0, 8.0], [4.0, 0.0], [8.0, 8.0]], np.float32)
   b = np.array([[2.0, 0.0]] * 2 + [[6.0, 4.0]] * 3, np.float32)
-  np.testing.assert_array_equal(sampling.mix(a, b, 0.0), a)
-  np.testing.assert_array_equal(sampling.mix(a, b, 1.0), b)
+  of_a, of_b = sampling.Read(a, np.float32([1.0])), sampling.Read(b, np.float32([-1.0]))
+  np.testing.assert_array_equal(sampling.mix(of_a, of_b, 0.0).vectors, a)
+  np.testing.assert_array_equal(sampling.mix(of_a, of_b, 1.0).vectors, b)
+  np.testing.assert_array_equal(sampling.mix(of_a, of_b, 0.25).noise, [0.5])
   # Four words; a at 0, 2/3, 4/3, 2 and b at 0, 4/3, 8/3, 4; half of each.
-  of_a = np.array([[0, 24], [8, 8], [16, 8], [24, 24]]) / 3
-  of_b = np.array([[6, 0], [10, 4], [18, 12], [18, 12]]) / 3
-  np.testing.assert_allclose(sampling.mix(a, b, 0.5), (of_a + of_b) / 2, rtol=1e-6)
+  at_a = np.array([[0, 24], [8, 8], [16, 8], [24, 24]]) / 3
+  at_b = np.array([[6, 0], [10, 4], [18, 12], [18, 12]]) / 3
+  half = sampling.mix(of_a, of_b, 0.5).vectors
+  np.testing.assert_allclose(half, (at_a + at_b) / 2, rtol=1e-6)
   # The one word of a caption is its last, which the GNN draws.
-  np.testing.assert_array_equal(sampling.mix(a, a[:1], 0.9), 0.1 * a[2:] + 0.9 * a[:1])
+  short = sampling.Read(a[:1], of_a.noise)
+  mixed = sampling.mix(of_a, short, 0.9).vectors
+  np.testing.assert_allclose(mixed, 0.1 * a[2:] + 0.9 * a[:1], rtol=1e-6)
 
 
 @pytest.mark.slow
@@ -104,7 +110,7 @@ def test_between_two_captions_lie_mixtures_and_at_the_ends_their_own_images(trai
   ids = np.random.default_rng(0).integers(2, len(table), (3, 20)).astype(np.int32)
   own = run.draw(ids, length, table)[np.arange(3), length - 1].astype(int)
   read = run.read(ids, length, table)
-  assert [len(words) for words in read] == length.tolist()
+  assert [len(one.vectors) for one in read] == length.tolist()
   between = sampling.interpolate(run, read, 4).astype(int)
   assert between.shape == (2, 4, 16, 16, 3)
   # The programs differ in batch size, so a value that ends in a half may be rounded otherwise.

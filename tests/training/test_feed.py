@@ -70,9 +70,7 @@ def _on_disk(source):
     (mesh.ALONE, BYTES - 1, "replicated"),
   ],
 )
-def test_images_are_replicated_where_they_fit_else_sharded(
-  monkeypatch, devices, limit, chosen
-):
+def test_images_are_replicated_where_they_fit_else_sharded(monkeypatch, devices, limit, chosen):
   monkeypatch.setattr(feed, "limit_bytes", lambda config: limit)
   assert feed.choose_placement(CONFIG, CORPUS, devices) == chosen
 
