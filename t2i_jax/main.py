@@ -60,11 +60,9 @@ def evaluate(config: config_lib.Config, given: frozenset[str]) -> dict[str, Any]
 
 
 def report(config: config_lib.Config, given: frozenset[str]) -> dict[str, Any]:
-  from t2i_jax.page import report as reporting
+  from t2i_jax.modes import report
 
-  output = config.output or os.path.join(config.workdir, "report.html")
-  data = {name: getattr(config, name) for name in ("data_dir", "raw_dir", "split") if name in given}
-  return reporting.make_report([config.workdir, *config.compare], output, data)
+  return report.run(config, given)
 
 
 def cluster(config: config_lib.Config, given: frozenset[str]) -> dict[str, Any]:
