@@ -31,7 +31,7 @@ _TRAINING = {  # name in metrics.jsonl: title, scale, note
   "g/adversarial": ("Generator: adversarial term", "linear", ""),
   "g/euclid": ("Generator: Euclidean term", "linear", "Before its weight"),
   "g/gradient_norm": ("Generator: gradient norm", "log", ""),
-  "g/diversity": ("Generator: diversity", "linear", "Of last words’ images; 1: as of real images"),
+  "g/diversity": ("Generator: diversity", "linear", "Last words’ images; 1: like real ones"),
 }
 _SCORES = {  # name in scores.jsonl: title, which values are better
   "frechet_classifier": ("Fréchet distance, classifier’s features", "lower"),

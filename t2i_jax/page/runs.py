@@ -49,6 +49,10 @@ class Run:
     """The flag's value, several joined; None for a flag that the run does not have."""
     return " · ".join(self.flags[name]) if name in self.flags else None
 
+  def shown(self, path: str) -> str:
+    """The path of a file of this run, as others find it: in the bucket if the run is in one."""
+    return path.replace(self.folder, self.workdir, 1)
+
   def command(self, mode: str, *words: str) -> str:
     """The command line that runs a mode on this run."""
     return command(f"--mode={mode}", f"--workdir={self.workdir}", *words)
