@@ -65,9 +65,8 @@ def test_what_cannot_be_reported_is_an_input_error(tmp_path):
 
 
 def test_markup_of_captions_flags_and_paths_is_text(two):
-  assert (
-    two.text.count(run_folders.MARKUP) >= 4
-  )  # Caption in a table and a command, resizing, environment.
+  # A caption in a table and in a command, resizing, environment.
+  assert two.text.count(run_folders.MARKUP) >= 4
   assert "a <i>b" in two.text
   assert len(two.all("script")) == 1 and not two.all("i")
   assert "<b>red" not in two.source
@@ -126,10 +125,9 @@ def test_many_strips_stay_within_the_budget_and_the_page_says_so(tmp_path, monke
   size = (tmp_path / "r.html").stat().st_size
   monkeypatch.setattr(report, "MAX_BYTES", size - 1)
   fewer = steps_shown()
-  assert (
-    len(fewer) == 8 and fewer[-1] == 30 and "fewer and coarser" in run_folders.Page(output).text
-  )
-  assert "8 of 30 strips" in run_folders.Page(output).text
+  text = run_folders.Page(output).text
+  assert len(fewer) == 8 and fewer[-1] == 30
+  assert "fewer and coarser" in text and "8 of 30 strips" in text
   assert (tmp_path / "r.html").stat().st_size < size
   monkeypatch.setattr(report, "MAX_BYTES", 1000)
   with pytest.raises(errors.InputError, match="1 runs do not fit"):

@@ -3,6 +3,7 @@
 from PIL import Image
 
 from t2i_jax.page import runs
+from t2i_jax.rundir import bucket
 from tests.fixtures import runs as run_folders
 
 
@@ -27,6 +28,16 @@ def test_step_reached_is_the_last_logged_or_saved(tmp_path):
   for name in ("60", "80.orbax-checkpoint-tmp"):
     (tmp_path / "a" / "checkpoints" / name).mkdir(parents=True)
   assert runs.read_all([path])[0].step == 60
+
+
+def test_a_run_in_a_bucket_is_named_by_its_address(tmp_path, monkeypatch):
+  path = run_folders.make_run(tmp_path / "t2i_jax_12", strips=(10,))
+  Image.new("RGB", (4, 4)).save(tmp_path / "t2i_jax_12" / "samples" / "captions.png")
+  monkeypatch.setattr(bucket, "remote", lambda folder: str(tmp_path / "bucket" / "run"))
+  (run,) = runs.read_all([path])
+  assert run.name == "run" and run.command("evaluate").endswith(f"--workdir={tmp_path}/bucket/run")
+  assert run.strips == [(10, f"{path}/samples/step_000010.png")]
+  assert run.shown(run.sheets[0]) == f"{tmp_path}/bucket/run/samples/captions.png"
 
 
 def test_pictures_beside_the_strips_are_sheets_only(tmp_path):
