@@ -92,12 +92,11 @@ def as_text(value: Any) -> str:
 
 
 def read_all(folders: Sequence[str]) -> list[Run]:
-  """The runs in these folders, each folder once.
+  """The runs in these folders, each run once.
 
   Raises InputError for a folder without run.flags, or with a file that is not JSON."""
-  folders = list(dict.fromkeys(os.path.normpath(folder) for folder in folders))
-  workdirs = [bucket.remote(folder) for folder in folders]
-  return [_read(*parts) for parts in zip(folders, workdirs, names(workdirs))]
+  folder_of = {bucket.remote(path): path for path in map(os.path.normpath, folders)}
+  return [_read(folder_of[path], path, name) for path, name in zip(folder_of, names([*folder_of]))]
 
 
 def names(paths: Sequence[str]) -> list[str]:
