@@ -1,10 +1,10 @@
 #!/usr/bin/env bash
-# Trains each flag file under each seed, scores the runs, and ends with one page, table and picture grid of them all.
+# Trains every flag file with every seed, scores the runs, and writes one report about all: page, tables and pictures.
 # usage: bash launch/ablate.sh A.flags B.flags ... -- --steps=N [--seeds=3] [--split=test] [--folder=runs/ablation] [flags]
-# A run's folder is FOLDER/A/seed<k>, k from 0. What is finished is skipped, what was cut off goes on; the first flag
-# file is what the others are held against. Any flags of training may follow "--" and override those of the files, also
-# --flagfile=launch/flags/toy.flags; --metrics and --inception_weights are for the scores. A value follows its "=".
-# Leaves FOLDER/report.html, .md, .json, .png. Status 1: a run failed, and is named at the end; 2: wrong use.
+# A run's folder is FOLDER/A/seed<k>, k from 0. Finished runs are skipped, interrupted ones continue. All are compared
+# with the first flag file. Flags of training after "--" override those of the files, as --flagfile=launch/flags/toy.flags
+# does; --metrics and --inception_weights are for the scores. Write --flag=value, with the "=".
+# Leaves FOLDER/report.html, .md, .json, .png. Exit status 1: a run failed and is named at the end; 2: wrong usage.
 set -euo pipefail
 usage() {
   sed -n '2,7s/^# //p' "${BASH_SOURCE[0]}" >&2
@@ -48,41 +48,42 @@ use_environment "${EXTRAS:-}"
 cd "$here"
 trap 'exit 130' INT TERM
 
-# Prints the flags that these words come to, whatever files they name.
+# Prints all flags of a command line with their values, those of its flag files included: meaning FLAGS
 meaning() {
   "$python" - "$@" <<'PY'
 import sys
-from t2i_jax import errors, flags
+from t2i_jax import errors
+from t2i_jax.config import flags
 try:
   config, _ = flags.parse(sys.argv)
 except errors.InputError as error:
-  sys.exit(f"t2i_jax: {error}")
+  sys.exit(f"t2i_jax: {errors.with_flags(error)}")
 print("\n".join(flags.as_flags(config)))
 PY
 }
 
-# Whether the scores of the newest checkpoint are there: is_scored WORKDIR SPLIT METRICS
+# Succeeds if the newest checkpoint has scores: is_scored WORKDIR SPLIT METRICS
 is_scored() {
   "$python" - "$@" <<'PY'
 import os, sys
-from t2i_jax.page import runs
+from t2i_jax.rundir import files, scores
 workdir, *wanted = sys.argv[1:]
-step = max(int(name) for name in os.listdir(os.path.join(workdir, "checkpoints")) if name.isdigit())
-found = [[line["step"], line["split"], line["metrics"]] for line in runs.read_scores(workdir)]
+step = max(int(name) for name in os.listdir(os.path.join(workdir, files.CHECKPOINTS)) if name.isdigit())
+found = [[line["step"], line["split"], line["metrics"]] for line in scores.read(workdir)]
 sys.exit([step, *wanted] not in found)
 PY
 }
 
-# What a run is asked for; its own flags last, so that nothing overrides them: ask FILE SEED
+# Sets run, words, asked and split of a run; its own flags are last, so that nothing overrides them: ask FILE SEED
 ask() {
   run="$folder/$(name "$1")/seed$2"
   words=("--flagfile=$1" ${all[@]+"${all[@]}"} --mode=train "--seed=$2" "--workdir=$run")
   asked="$(meaning "${words[@]}")" || return 1
   split="$(sed -n 's/^--split=//p' <<<"$asked")"
-  asked="$(grep -v '^--split=' <<<"$asked")" # To score another split is no reason to train.
+  asked="$(grep -v '^--split=' <<<"$asked")" # Scoring another split needs no new training.
 }
 
-# A wrong flag is told before hours of training.
+# Wrong flags end the script here, not after hours of training.
 meaning --mode=evaluate "--workdir=$folder" ${data[@]+"${data[@]}"} ${judged[@]+"${judged[@]}"} >/dev/null || exit 2
 for file in "${files[@]}"; do
   ask "$file" 0 || { echo "ablate: $file with these flags cannot be run" >&2; exit 2; }

@@ -60,11 +60,9 @@ def evaluate(config: config_lib.Config, given: frozenset[str]) -> dict[str, Any]
 
 
 def report(config: config_lib.Config, given: frozenset[str]) -> dict[str, Any]:
-  from t2i_jax.page import report as reporting
+  from t2i_jax.modes import report
 
-  output = config.output or os.path.join(config.workdir, "report.html")
-  data = {name: getattr(config, name) for name in ("data_dir", "raw_dir", "split") if name in given}
-  return reporting.make_report([config.workdir, *config.compare], output, data)
+  return report.run(config, given)
 
 
 def cluster(config: config_lib.Config, given: frozenset[str]) -> dict[str, Any]:
@@ -112,8 +110,14 @@ def prepare_jax() -> None:
   Later runs find what this one compiles (JAX_COMPILATION_CACHE_DIR set but empty: they do not). On
   a CPU a step runs in the thread that calls it, which is up to an eighth faster than behind it.
   """
-  os.environ.setdefault("JAX_COMPILATION_CACHE_DIR", storage.cache_folder())
+  os.environ.setdefault("JAX_COMPILATION_CACHE_DIR", _cache_folder())
   os.environ.setdefault("JAX_CPU_ENABLE_ASYNC_DISPATCH", "false")
+
+
+def _cache_folder() -> str:
+  """The folder of what this machine keeps and could make anew."""
+  cache = os.environ.get("XDG_CACHE_HOME") or os.path.expanduser("~/.cache")
+  return os.path.join(cache, "t2i_jax")
 
 
 def main(argv: Sequence[str]) -> int:

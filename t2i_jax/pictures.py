@@ -1,12 +1,11 @@
-"""Pictures to look at: strips with one image for every word read so far, the same words arriving
-one by one, rows from one caption to another, and networks side by side.
+"""Pictures of generated images: strips with one image for every word read so far, animations of
+words arriving one by one, interpolations between captions, and networks side by side.
 
-In: images as bytes [... h w 3] and the captions' words. Out: PIL images, or a PNG or GIF file.
+In: images u8[... h w 3] and the captions' words. Out: PIL images, or a PNG or GIF file.
 """
 
 from __future__ import annotations
 
-import contextlib
 import functools
 import math
 import os
@@ -18,15 +17,18 @@ import numpy as np
 from jaxtyping import UInt8
 from PIL import Image, ImageDraw, ImageFont
 
-_CELL, _LARGE_CELL = 64, 128  # smaller images are enlarged to at least so many pixels
+from t2i_jax.rundir import files
+
+# Lengths are in pixels.
+_CELL, _LARGE_CELL = 64, 128  # smaller images are enlarged to at least this width
 _GAP = 4
-_LINE, _BASELINE = 20, 14  # height of a line of words; below the baseline: descenders, then a frame
+_LINE, _BASELINE = 20, 14  # height of a line of text; descenders and a frame are below the baseline
 _FONT, _SMALLEST_FONT = 13, 9
 _FRAME_WIDTH = 2
-_TEXT = 192  # width of the captions beside their images
-_MOST_COLUMNS = 4  # of captions whose words arrive side by side
-_WORD_MS, _END_MS = 450, 3000  # how long an image stands after a word, and after the last one
-_SHADES = 8  # steps of a letter's rounded edge
+_TEXT = 192  # width of the captions next to their images
+_MOST_COLUMNS = 4  # captions side by side in an animation
+_WORD_MS, _END_MS = 450, 3000  # duration of a frame, and of the last one
+_SHADES = 8  # of a letter's smoothed edge
 _PALETTE_PIXELS = 40_000  # from which an animation's palette is chosen
 _PAPER, _INK, _FRAME = (255, 255, 255), (30, 30, 30), (0, 114, 178)
 
@@ -38,15 +40,15 @@ def strips(
   *,
   scale: int | None = None,
 ) -> Image.Image:
-  """A row a caption, a column a word with the word over its image; the last word's image is framed.
+  """One row per caption, one column per word: each word above its image, the last image framed.
 
-  The captions' own images, where given, stand in a column of their own after a gap. Slots after a
-  caption's last word stay empty. Images are enlarged `scale` times; by default the smallest whole
-  number that makes them 64 pixels wide.
+  The captions' real images, if given, form a last column after a gap. Slots after a caption's last
+  word stay empty. Images are enlarged `scale` times; by default the smallest integer that makes
+  them at least 64 pixels wide.
   """
   height, width, scale = _size(images, scale)
   columns = max(map(len, words), default=0)
-  own = 3 * _GAP + columns * (width + _GAP)  # Where the captions' own images stand.
+  own = 3 * _GAP + columns * (width + _GAP)  # left edge of the real images
   row_height = _LINE + height + 2 * _GAP
   right = own + width + _GAP if real is not None else own - 2 * _GAP
   sheet = Image.new("RGB", (right, len(words) * row_height + _GAP), _PAPER)
@@ -64,9 +66,10 @@ def strips(
 def arrivals(
   images: UInt8[np.ndarray, "b t h w 3"], words: Sequence[Sequence[str]]
 ) -> list[Image.Image]:
-  """Sheet t shows each caption's image after its first t + 1 words, and these words below it: the
-  newest on the frame's colour. A caption that has ended keeps its last image, framed; each has a
-  word at least.
+  """The frames of an animation: frame t shows each caption's image after its first t + 1 words,
+  with these words below it and the newest highlighted.
+
+  A caption that has ended keeps its last image, framed. Every caption needs at least one word.
   """
   height, width, scale = _size(images, None, _LARGE_CELL)
   columns = -(-len(words) // -(-len(words) // _MOST_COLUMNS))  # No row is much emptier than others.
@@ -93,8 +96,8 @@ def arrivals(
 def passages(
   images: UInt8[np.ndarray, "p k h w 3"], ends: Sequence[tuple[str, str]]
 ) -> Image.Image:
-  """A row a pair of captions: the first one's image on the left, framed and under its text, the
-  second one's on the right, and what lies between them."""
+  """One row per pair of captions: p pairs, k images from the first caption's (left) to the second
+  one's (right). These two are framed and have their captions above them."""
   height, width, scale = _size(images, None, _LARGE_CELL)
   pitch, count = width + _GAP, images.shape[1]
   half = count * pitch // 2 - 3 * _GAP
@@ -104,7 +107,7 @@ def passages(
   sheet, top = Image.new("RGB", size, _PAPER), _GAP
   for row, pair, text_height in zip(images, placed, heights):
     for text, side in zip(pair, (0, 1)):
-      # The right hand text ends where its image does, and both stand right above theirs.
+      # The right caption ends at the right edge of its image; both are just above their images.
       left = _GAP if side == 0 else size[0] - _GAP - max(x + w for _, _, x, w, _ in text)
       _write(sheet, text, left, top + text_height - _lines(text) * _LINE, None)
     top += text_height
@@ -122,8 +125,8 @@ def side_by_side(
   titles: Sequence[str],
   real: UInt8[np.ndarray, "r h w 3"],
 ) -> Image.Image:
-  """A row a caption with its text on the left, a column a title: different networks' images of it;
-  the caption's own image stands last, after a gap."""
+  """One row per caption, with its text on the left, and one column per title: the images of n
+  networks. The caption's real image is last, after a gap."""
   height, width, scale = _size(images, None, _LARGE_CELL)
   heads = [_wrap(title.split(), width) for title in (*titles, "real")]
   placed = [_wrap(text.split(), _TEXT) for text in texts]
@@ -143,7 +146,7 @@ def side_by_side(
 
 
 def grid(images: UInt8[np.ndarray, "r n h w 3"]) -> Image.Image:
-  """The images in rows and columns as they are given."""
+  """The images in r rows and n columns."""
   height, width, scale = _size(images, None)
   rows, columns = images.shape[:2]
   size = (columns * (width + _GAP) + _GAP, rows * (height + _GAP) + _GAP)
@@ -154,14 +157,14 @@ def grid(images: UInt8[np.ndarray, "r n h w 3"]) -> Image.Image:
 
 
 def _size(images_u8, scale: int | None, cell: int = _CELL) -> tuple[int, int, int]:
-  """Height and width of an enlarged image, and how many times it is enlarged."""
+  """Height and width of an enlarged image, and the factor."""
   height, width = images_u8.shape[-3:-1]
   scale = scale or max(1, -(-cell // width))
   return height * scale, width * scale, scale
 
 
 def _put(sheet, image_u8, title: str | None, left: int, top: int, scale: int) -> None:
-  """The image, enlarged pixel by pixel, under its centred title if it has one."""
+  """Pastes the image, enlarged pixel by pixel, below its centred title if it has one."""
   height, width, _ = _size(image_u8, scale)
   if title is not None:
     text, font = _fit(title, width)
@@ -174,14 +177,14 @@ def _put(sheet, image_u8, title: str | None, left: int, top: int, scale: int) ->
 
 
 def _frame(sheet, left: int, top: int, height: int, width: int) -> None:
-  """A thin line around the image; it stands in the gap and hides nothing."""
+  """Draws a thin line around the image, in the gap, so that it hides nothing."""
   d = _FRAME_WIDTH
   box = (left - d, top - d, left + width + d - 1, top + height + d - 1)
   ImageDraw.Draw(sheet).rectangle(box, outline=_FRAME, width=d)
 
 
 def _wrap(words: Sequence[str], width: int) -> list[tuple[str, int, int, int, Any]]:
-  """Where each word stands in lines at most `width` wide: (text, line, x, its width, font)."""
+  """The words in lines of at most `width`: (text, line, x, width of the text, font) of each."""
   placed, line, x = [], 0, 0
   space = round(_font(_FONT).getlength(" ")) + 2
   for word in words:
@@ -195,12 +198,12 @@ def _wrap(words: Sequence[str], width: int) -> list[tuple[str, int, int, int, An
 
 
 def _lines(*texts) -> int:
-  """How many lines the longest of these has, each placed by `_wrap`."""
+  """The number of lines of the longest text; each comes from `_wrap`."""
   return max(text[-1][1] for text in texts) + 1
 
 
 def _write(sheet, placed, left: int, top: int, newest: int | None) -> None:
-  """The words that `_wrap` placed; the newest, if there is one, in paper on the frame's colour."""
+  """Draws words from `_wrap`; the one at index `newest` is highlighted."""
   pen = ImageDraw.Draw(sheet)
   for i, (text, line, x, extent, font) in enumerate(placed):
     x, y = left + x, top + line * _LINE
@@ -216,9 +219,10 @@ def _font(size: int):
 
 @functools.cache
 def _fit(title: str, width: int):
-  """The title in a font that makes it at most `width` wide, if need be shortened: (text, font).
+  """(text, font): the title in the largest font in which it is at most `width` wide, shortened if
+  there is none.
 
-  Pillow's font has ASCII only: an accent is left out, a letter of another script becomes "?".
+  Pillow's font is ASCII only: accents are dropped, letters of other scripts become "?".
   """
   plain = (c for c in unicodedata.normalize("NFKD", title) if not unicodedata.combining(c))
   text = "".join(c if c.isascii() and c.isprintable() else "?" for c in plain)
@@ -231,26 +235,28 @@ def _fit(title: str, width: int):
 
 
 def write_png(path: str | os.PathLike, image: Image.Image | UInt8[np.ndarray, "h w 3"]) -> None:
-  """Writes the picture under a temporary name, then renames it; makes the folder."""
+  """Writes the picture, whole or not at all; creates the folder."""
   if isinstance(image, np.ndarray):
     image = Image.fromarray(image)
-  _save(path, image, format="PNG")
+  with files.atomic_path(path) as part:
+    image.save(part, format="PNG")
 
 
 def write_gif(path: str | os.PathLike, sheets: Sequence[Image.Image]) -> None:
-  """Writes the sheets as frames of an endless animation, the last one held longer; safe as
-  `write_png` is. All share the palette that suits them together, so no colour flickers."""
+  """Writes an endless animation, whole or not at all, whose last frame lasts longer; creates the
+  folder. All frames share one palette, so that no colour flickers."""
   palette = _palette(sheets)
-  # Without dithering: its dots would crawl, and make the file several times as large.
+  # Dithering would flicker and make the file several times as large.
   frames = [s.quantize(palette=palette, dither=Image.Dither.NONE) for s in sheets]
   times = [_WORD_MS] * (len(frames) - 1) + [_END_MS]
   first, *rest = frames
-  _save(path, first, format="GIF", save_all=True, append_images=rest, duration=times, loop=0)
+  with files.atomic_path(path) as part:
+    first.save(part, format="GIF", save_all=True, append_images=rest, duration=times, loop=0)
 
 
 def _palette(sheets: Sequence[Image.Image]) -> Image.Image:
-  """256 colours: paper, ink and frame with the shades between them as they are, the rest for what
-  the sheets show."""
+  """256 colours: paper, ink, frame and the shades between them exactly; the rest suits the sheets'
+  images."""
   shades = [
     tuple(round(a + (b - a) * i / _SHADES) for a, b in zip(_PAPER, colour))
     for colour in (_INK, _FRAME)
@@ -258,22 +264,10 @@ def _palette(sheets: Sequence[Image.Image]) -> Image.Image:
   ]
   fixed = [value for colour in dict.fromkeys(shades) for value in colour]
   free = 256 - len(fixed) // 3
-  # Some thousand pixels tell as much as all of them, in a hundredth of the time.
+  # A sample of the pixels gives as good a palette in a hundredth of the time.
   stride = math.ceil(math.sqrt(sum(s.width * s.height for s in sheets) / _PALETTE_PIXELS))
   shown = np.concatenate([np.asarray(s)[::stride, ::stride].reshape(1, -1, 3) for s in sheets], 1)
   found = Image.fromarray(shown).quantize(free, Image.Quantize.MAXCOVERAGE, kmeans=1)
   palette = Image.new("P", (1, 1))
   palette.putpalette(fixed + found.getpalette()[: 3 * free])
   return palette
-
-
-def _save(path: str | os.PathLike, image: Image.Image, **how) -> None:
-  os.makedirs(os.path.dirname(os.path.abspath(path)), exist_ok=True)
-  part = f"{path}.part"
-  try:
-    image.save(part, **how)
-    os.replace(part, path)
-  except BaseException:
-    with contextlib.suppress(OSError):
-      os.remove(part)
-    raise

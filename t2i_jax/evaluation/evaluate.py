@@ -27,9 +27,9 @@ from t2i_jax.data import datasets
 from t2i_jax.evaluation import ladder, scores
 from t2i_jax.evaluation import panel as judge_lib
 from t2i_jax.evaluation import word_by_word as words
-from t2i_jax.page import runs
 from t2i_jax.parallel import hosts
 from t2i_jax.rundir import records
+from t2i_jax.rundir import scores as scores_file
 from t2i_jax.training import checkpoints, loop
 
 log = logging.getLogger(__name__)
@@ -71,7 +71,7 @@ def _follow(config, given, run, judge, split, corpus) -> dict[str, Any]:
     wanted = (run.config.split, run.config.metrics)
     scored = [
       line
-      for line in runs.read_scores(config.workdir)
+      for line in scores_file.read(config.workdir)
       if (line["split"], line["metrics"]) == wanted
     ]
     done = {line["step"] for line in scored}
@@ -159,8 +159,7 @@ def _evaluate(
     return line
   for name, sheet in sheets.items():
     pictures.write_png(os.path.join(run.config.workdir, line["pictures"][name]), sheet)
-  with open(os.path.join(run.config.workdir, runs.SCORES), "a", encoding="utf8") as file:
-    file.write(json.dumps(line) + "\n")
+  scores_file.append(run.config.workdir, line)
   return line
 
 

@@ -1,7 +1,7 @@
-"""Runs that differ only by their seed as one experiment, and experiments held against the first:
-each score's mean and spread over seeds.
+"""Runs that differ only in their seed as one experiment, and experiments compared with the first:
+the mean and spread of each score over seeds.
 
-In: runs as the report reads them. Out: plain numbers for the page, Markdown and JSON.
+In: runs, as the report reads them. Out: plain numbers for the page, Markdown and JSON.
 """
 
 from __future__ import annotations
@@ -20,21 +20,20 @@ from t2i_jax.page import contents
 from t2i_jax.page import runs as runs_lib
 
 RULES = {
-  "welch": "Where both have several seeds, a difference is beyond the noise if its 95 % interval "
-  "(Welch's t on the values of the seeds) leaves zero out.",
-  "intervals": "Where one has a single seed, it is if the scores' own 95 % intervals do not "
-  "overlap: these know the noise of captions and images, not that of training with another seed.",
+  "welch": "If both experiments have several seeds, a difference is beyond the noise if its 95 % "
+  "interval (Welch's t over the seeds' values) excludes zero.",
+  "intervals": "If one has a single seed, it is beyond the noise if the scores' own 95 % intervals "
+  "do not overlap: these cover the noise of captions and images, not that of another seed.",
 }
-CAUTION = "Of twenty comparisons without any true difference about one is beyond the noise."
-# Free to change as a run goes on, but with twice the steps, say, it is not another seed of it.
-_COUNTS = ("steps", "epochs", "sampling_statistics", "stop_at_collapse")
-_OWN = ("mode", "workdir", "seed")
+CAUTION = "Of twenty comparisons without a true difference, about one is beyond the noise."
+_ROLES = ("shape", "schedule")  # of the flags that make a run the experiment it is
+_OWN = ("mode", "workdir", "seed")  # differ between the runs of one experiment
 
 
 @dataclasses.dataclass(frozen=True)
 class Experiment:
-  """`runs`: by seed the number of the run, the smallest seed first. `flags`: by name those in which
-  the experiments differ."""
+  """`flags`: those in which experiments differ. `runs`: {seed: index of the run}, smallest seed
+  first."""
 
   name: str
   flags: dict[str, str]
@@ -42,12 +41,12 @@ class Experiment:
 
 
 def experiments(runs: Sequence[runs_lib.Run]) -> list[Experiment]:
-  """Runs whose flags are the same but for the seed and what is free to change, as one experiment
-  each; the first run's comes first.
+  """Groups the runs whose flags of the roles shape and schedule are the same but for the seed; the
+  first run's experiment comes first.
 
-  A second run of the same seed starts another experiment: it says nothing about other seeds.
-  Experiments have their folders' names (FOLDER/<name>/seed<k>) where each has one of its own, else
-  the flags in which they differ."""
+  A second run with the same seed starts another experiment: it says nothing about other seeds.
+  Experiments are named by their folders (FOLDER/<name>/seed<k>) if these differ, else by the flags
+  in which they differ."""
   shapes = [_shape(run) for run in runs]
   groups: list[tuple[dict[str, str], dict[int, int]]] = []
   for i, (run, shape) in enumerate(zip(runs, shapes)):
@@ -67,38 +66,45 @@ def experiments(runs: Sequence[runs_lib.Run]) -> list[Experiment]:
 
 
 def _shape(run: runs_lib.Run) -> dict[str, str]:
-  """The flags that make a run what it is. One that the run is too old to have did nothing; one that
-  this version does not have counts."""
+  """The flags that make a run what it is. One that is newer than the run has its default; one that
+  this version does not know counts."""
   known = {field.name: field for field, _ in config_lib.fields()}
-  free = {name for name, field in known.items() if field.metadata["free"]} - {*_COUNTS}
+  ignored = {name for name, field in known.items() if _role(field) not in _ROLES} | {*_OWN}
   default = {name: runs_lib.as_text(field.default) for name, field in known.items()}
   every = default | {name: run.flag(name) for name in run.flags}
-  return {name: text for name, text in every.items() if name not in free and name not in _OWN}
+  return {name: text for name, text in every.items() if name not in ignored}
 
 
-def _names(groups: Sequence[Sequence[runs_lib.Run]], flags) -> list[str]:
+def _role(field: dataclasses.Field) -> str:
+  """The flag's role, or what stands for it as long as fields have none."""
+  counts = field.name in ("steps", "epochs", "sampling_statistics", "stop_at_collapse")
+  free = field.metadata.get("free", False) and not counts
+  return field.metadata.get("role", "use" if free else "shape")
+
+
+def _names(groups: Sequence[Sequence[runs_lib.Run]], flags: Sequence[dict[str, str]]) -> list[str]:
   folders = []
   for group in groups:
     paths = [re.sub(r"[/\\]seed\d+$", "", run.workdir) for run in group]
     folders.append(paths[0] if len(set(paths)) == 1 else "")
   if all(folders) and len(set(folders)) == len(folders):
     return runs_lib.names(folders)
-  # The first has all flags that differ anywhere; of the others it is enough what they changed.
+  # The first is named by all flags that differ anywhere, the others by what they changed.
   changed = [
     {n: v for n, v in found.items() if not i or v != flags[0].get(n)}
     for i, found in enumerate(flags)
   ]
-  told = [" ".join(f"{name}={value}" for name, value in found.items()) for found in changed]
-  clear = all(told) and len(set(told)) == len(told)
-  return told if clear else [group[0].name for group in groups]
+  joined = [" ".join(f"{name}={value}" for name, value in found.items()) for found in changed]
+  are_distinct = all(joined) and len(set(joined)) == len(joined)
+  return joined if are_distinct else [group[0].name for group in groups]
 
 
 def table(
   groups: Sequence[Experiment], splits: Sequence[Mapping[str, Any]]
 ) -> list[dict[str, Any]]:
-  """For each split (as `contents.scores` gives them): a row a score, with a cell for each
-  experiment: values by seed, their mean and spread (standard deviation with n - 1; None of one),
-  and but for the first, as `difference` tells, how it differs from the first."""
+  """For each split (from `contents.scores`) one row per score, with one cell per experiment:
+  `values` by seed, their `mean` and `spread` (standard deviation with n - 1; None for one value),
+  and for all but the first what `difference` says of it and the first."""
   found = []
   for split in splits:
     rows = []
@@ -136,9 +142,9 @@ def _summary(column: Mapping[int, Mapping[str, Any]]) -> dict[str, Any]:
 def difference(
   first: Sequence[Mapping[str, Any]], other: Sequence[Mapping[str, Any]]
 ) -> dict[str, Any]:
-  """Of the other's mean over seeds to the first's: `difference`, its 95 % interval `low` to `high`
-  where both have several seeds, whether it is `beyond_noise`, and by which of RULES; None where
-  that cannot be said.
+  """The `difference` of the other's mean over seeds to the first's, its 95 % interval from `low` to
+  `high` if both have several seeds, whether it is `beyond_noise`, and by which of RULES; None for
+  what is unknown.
 
   Welch 1947, The generalization of 'Student's' problem, https://doi.org/10.2307/2332510."""
   unknown = dict.fromkeys(("difference", "low", "high", "beyond_noise", "rule"))
@@ -153,14 +159,14 @@ def difference(
     }  # fmt: skip
   if not all(_is_known(score[end]) for score in (*first, *other) for end in ("low", "high")):
     return found
-  # Of several seeds, from the lowest end of their intervals to the highest.
+  # Several seeds: from the lowest end of their intervals to the highest.
   ends = [(min(s["low"] for s in side), max(s["high"] for s in side)) for side in (first, other)]
   apart = ends[0][1] < ends[1][0] or ends[1][1] < ends[0][0]
   return {**found, "beyond_noise": apart, "rule": "intervals"}
 
 
 def _welch(a: np.ndarray, b: np.ndarray) -> tuple[float, float]:
-  """The 95 % interval of mean(b) - mean(a); without any spread it is the difference alone."""
+  """The 95 % interval of mean(b) - mean(a); without any spread, the difference itself."""
   between = float(b.mean() - a.mean())
   squares = [float(x.var(ddof=1)) / len(x) for x in (a, b)]
   if not sum(squares):
@@ -173,7 +179,7 @@ def _welch(a: np.ndarray, b: np.ndarray) -> tuple[float, float]:
 def as_json(
   runs: Sequence[runs_lib.Run], groups: Sequence[Experiment], splits: Sequence[Mapping[str, Any]]
 ) -> dict[str, Any]:
-  """All of `table`, with the experiments' runs and the rules in words."""
+  """All that `table` gives, with the experiments' runs and the rules in words."""
   return {
     "experiments": [
       {"name": g.name, "flags": g.flags, "runs": {s: runs[i].workdir for s, i in g.runs.items()}}
@@ -199,8 +205,8 @@ def as_json(
 
 
 def as_markdown(groups: Sequence[Experiment], splits: Sequence[Mapping[str, Any]]) -> str:
-  """A table a split: a row a score, a column an experiment: mean ± spread over seeds (difference to
-  the first, bold where it is beyond the noise)."""
+  """One table per split, one row per score, one column per experiment: mean ± spread over seeds
+  (difference to the first, bold if it is beyond the noise)."""
   names = [_plain(group.name) for group in groups]
   lines = [_row("experiment", "flags that differ", "seeds"), "|---|---|---|"]
   for group, name in zip(groups, names):
@@ -222,7 +228,7 @@ def _row(*words: str) -> str:
 
 
 def _plain(word: str) -> str:
-  """Shown as it is, whatever it holds."""
+  """The word with Markdown's characters escaped, on one line."""
   return re.sub(r"([\\`*_|<>\[\]&])", r"\\\1", " ".join(word.split()))
 
 
@@ -231,6 +237,6 @@ def _cell(cell: Mapping[str, Any]) -> str:
   if cell["spread"] is not None:
     text += f" ± {contents.number(cell['spread'])}"
   if cell.get("difference") is not None:
-    told = contents.signed(cell["difference"])
-    text += f" (**{told}**)" if cell["beyond_noise"] else f" ({told})"
+    difference = contents.signed(cell["difference"])
+    text += f" (**{difference}**)" if cell["beyond_noise"] else f" ({difference})"
   return text

@@ -1,8 +1,7 @@
-"""Curves as SVG for a page that is light or dark: text stays text, colours are the page's CSS
-variables, ids are the plot's own.
+"""Curves as SVG for a light or dark page: text stays text, colours are the page's CSS variables,
+and ids are unique to the plot.
 
-In: lines of numbers, each with the place of its run among the runs that the page compares. Out:
-markup to put into HTML as it is.
+In: lines of numbers, each with the index of its run. Out: markup to put into HTML as it is.
 """
 
 from __future__ import annotations
@@ -22,20 +21,18 @@ from jaxtyping import Float
 from matplotlib import figure as mpl_figure
 from matplotlib import ticker
 
-# Runs differ in colour and in line style: a colour alone is lost in print and on some eyes.
+# Runs differ in colour and in line style, since not every print or eye tells colours apart.
 COLOURS = 6
 _DASHES = ("", "7 3", "2 2", "8 2 2 2")
 
-_SIZE = 4.2, 2.8  # Inches, of 72 units in the SVG.
+_SIZE = 4.2, 2.8  # inches, of 72 units in the SVG
 _FONT = 10.5
-_COLUMNS = (
-  160  # A raw curve is its extremes in so many columns: what a plot of this width can show.
-)
-_SMOOTHING = 0.015  # Standard deviation, as a share of the range of steps.
+_COLUMNS = 160  # of a plot; a raw curve shows its extremes in each
+_SMOOTHING = 0.015  # standard deviation, as a share of the range of steps
 _SHOWN_PERCENT = 99
 _MOST_TICKS = 5
 
-# Matplotlib knows colours only. These stand for the page's variables until the SVG is written.
+# Matplotlib knows no CSS variables. These colours stand for them until the SVG is written.
 _INK, _GRID, _LEVEL = "#010101", "#010102", "#010103"
 _VARIABLES = {_INK: "--ink-2", _GRID: "--line", _LEVEL: "--ink-2"} | {
   f"#0101{16 + i:02x}": f"--run-{i}" for i in range(COLOURS)
@@ -62,8 +59,8 @@ _XLINK = "{http://www.w3.org/1999/xlink}href"
 
 @dataclasses.dataclass(frozen=True, eq=False)
 class Line:
-  """A run's numbers y at x, in the order of x; NaN where there is none. `run`: its place among the
-  page's runs. `low` and `high`: the ends of the intervals around y."""
+  """The values y at increasing x; NaN if unknown. `run`: the index of the run, which decides colour
+  and line style. `low` and `high`: the ends of the intervals around y."""
 
   run: int
   x: Float[np.ndarray, "n"]
@@ -75,15 +72,15 @@ class Line:
 def smooth(
   x: Float[np.ndarray, "n"], y: Float[np.ndarray, "n"], at: Float[np.ndarray, "m"], width: float
 ) -> Float[np.ndarray, "m"]:
-  """Means of y with Gaussian weights of standard deviation `width` around each of `at`; NaN has no
-  weight (Nadaraya 1964, https://doi.org/10.1137/1109020)."""
+  """Means of y with Gaussian weights of standard deviation `width` around each of `at`; NaN is left
+  out (Nadaraya 1964, https://doi.org/10.1137/1109020)."""
   known = np.isfinite(y)
   x, y = x[known], y[known]
   if not len(x):
     return np.full(len(at), math.nan)
   found = []
   for point in at:
-    # Relative to the nearest x: where all weights would underflow, that one is left.
+    # Relative to the nearest x, whose weight is 1: the sum cannot underflow.
     square = ((x - point) / max(width, 1e-9)) ** 2
     weight = np.exp(-0.5 * (square - square.min()))
     found.append(weight @ y / weight.sum())
@@ -93,8 +90,8 @@ def smooth(
 def extremes(
   x: Float[np.ndarray, "n"], y: Float[np.ndarray, "n"], columns: int = _COLUMNS
 ) -> tuple[Float[np.ndarray, "m"], Float[np.ndarray, "m"]]:
-  """The same curve, as far as a plot can show it, with at most 2 points a column: the lowest and
-  the highest of each. Peaks stay, which thinning out would lose; NaN is left out."""
+  """The curve with at most 2 points per column, its lowest and highest: unlike thinning out, this
+  keeps peaks. NaN is left out."""
   known = np.isfinite(y)
   x, y = x[known], y[known]
   if len(x) <= 2 * columns:
@@ -108,10 +105,10 @@ def extremes(
 def training_curves(
   lines: Sequence[Line], name: str, label: str, scale: str = "linear"
 ) -> markupsafe.Markup:
-  """Each run's smoothed curve over steps, with the raw one faint behind it.
+  """Each run's smoothed curve over steps, with the raw curve faint behind it.
 
-  `name`: begins the ids in the SVG. `label`: what it shows, for those who cannot see it. `scale`:
-  linear, log (linear where a value is not above 0) or probability. The vertical range shows the
+  `name`: prefix of the ids in the SVG. `label`: the plot in words, for screen readers. `scale`:
+  linear, log (linear if a value is not positive) or probability. The vertical range covers the
   smoothed curves and 99 % of the raw values.
   """
   left = min(line.x[0] for line in lines)
@@ -141,14 +138,14 @@ def training_curves(
 def score_curves(
   lines: Sequence[Line], name: str, label: str, x_label: str, levels: Sequence[float] = ()
 ) -> markupsafe.Markup:
-  """Points with their intervals, joined; a dotted line at each of `levels`, such as what real
-  images score. `name` and `label` as of training_curves."""
+  """Joined points with their intervals, and a dotted line at each of `levels`, such as the score of
+  real images. `name` and `label` as in `training_curves`."""
   with matplotlib.rc_context(_STYLE):
     figure, axes = _axes(x_label)
     spacing = 0.008 * (max(line.x[-1] for line in lines) - min(line.x[0] for line in lines))
     for place, line in enumerate(lines):
       colour, dash = _look(line.run)
-      # A little apart, so that intervals of two runs at one step do not cover each other.
+      # Shifted a little, so that intervals of two runs at one step do not overlap.
       x = line.x + spacing * (place - (len(lines) - 1) / 2)
       axes.plot(x, line.y, color=colour, linestyle=dash, marker="o", markersize=3.5, zorder=3)
       if line.low is not None and line.high is not None:
@@ -158,7 +155,7 @@ def score_curves(
     axes.margins(y=0.08)
     places = np.unique(np.concatenate([line.x for line in lines]))
     room = (places[-1] - places[0]) / _MOST_TICKS
-    # At the steps themselves, where their numbers have room beside each other.
+    # Ticks at the steps themselves if their numbers have room.
     fits = np.all(np.diff(places) >= room)
     locator = ticker.FixedLocator(places) if fits else ticker.MaxNLocator(_MOST_TICKS, integer=True)
     axes.xaxis.set_major_locator(locator)
@@ -167,7 +164,7 @@ def score_curves(
 
 
 def swatch(run: int) -> markupsafe.Markup:
-  """A short piece of the run's line, for a legend in the page's text."""
+  """A short piece of the run's line, for a legend."""
   return markupsafe.Markup(
     '<svg class="swatch" viewBox="0 0 34 8" aria-hidden="true"><path d="M1 4H33" '
     'style="fill:none;stroke:var(--run-{});stroke-width:2.5;stroke-dasharray:{}"/></svg>'
@@ -175,12 +172,12 @@ def swatch(run: int) -> markupsafe.Markup:
 
 
 def _dash(run: int) -> str:
-  # Runs whose colour is the same have another style: 24 combinations.
+  # Runs of the same colour have different styles: 24 combinations.
   return _DASHES[(run + run // COLOURS) % len(_DASHES)]
 
 
 def _look(run: int) -> tuple[str, Any]:
-  """Colour and line style, as Matplotlib takes them; its dashes are in line widths."""
+  """Colour and line style for Matplotlib, whose dashes are in line widths."""
   dash = tuple(float(part) / 2 for part in _dash(run).split())
   return f"#0101{16 + run % COLOURS:02x}", (0, dash) if dash else "-"
 
@@ -224,7 +221,7 @@ def _to_markup(figure: mpl_figure.Figure, name: str, label: str) -> markupsafe.M
         parent.remove(child)
   referred = {id for e in root.iter() for value in e.attrib.values() for id in _references(value)}
   for element in root.iter():
-    # HTML knows SVG without namespaces, which are addresses; a page without any is easy to check.
+    # HTML needs no namespaces in SVG. Without these addresses it is easy to check for others.
     element.tag = element.tag.partition("}")[2]
     if _XLINK in element.attrib:
       element.set("href", element.attrib.pop(_XLINK))
@@ -241,12 +238,12 @@ def _to_markup(figure: mpl_figure.Figure, name: str, label: str) -> markupsafe.M
 
 
 def _references(value: str) -> list[str]:
-  """The ids that an attribute names."""
+  """The ids that an attribute refers to."""
   return re.findall(r"url\(#([^)]+)\)", value) + re.findall(r"^#(\w{7,})$", value)
 
 
 def _adapt(value: str, name: str) -> str:
-  """An attribute with the page's colours and font, this plot's ids, and hundredths of a unit."""
+  """An attribute with the page's colours and font, this plot's ids, and 2 decimals."""
   for referred in _references(value):
     value = value.replace(f"#{referred}", f"#{name}-{referred}")
   for colour, variable in _VARIABLES.items():

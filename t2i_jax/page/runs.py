@@ -1,12 +1,11 @@
-"""What a run's folder holds, read for the report: nothing of it is needed but run.flags.
+"""What a run's folder holds, read for the report. Only run.flags has to be there.
 
-In: the folder, as training and evaluation leave it. Out: `Run`.
+In: the folder, as training, evaluation and sampling leave it. Out: `Run`.
 """
 
 from __future__ import annotations
 
 import dataclasses
-import json
 import os
 import re
 import shlex
@@ -15,19 +14,27 @@ from typing import Any
 
 from t2i_jax import config as config_lib
 from t2i_jax import errors
+from t2i_jax.rundir import bucket, files, scores
 from t2i_jax.rundir import metrics as metrics_lib
 
-SCORES = "scores.jsonl"
 _MOST_SHEETS = 3
+_STRIP = re.compile(r"step_(\d+)\.png")
 
 
 @dataclasses.dataclass(frozen=True)
 class Run:
-  """`name`: what tells it from the other runs. `flags`: each flag's values, as run.flags has them.
-  `step`: the last that is logged or saved. `strips`: (step, path) of the same captions through
-  training. `sheets`: other pictures in samples/, the newest last."""
+  """One run.
+
+  `workdir`: its folder, or its address in a bucket; `folder`: where its files are read from.
+  `name`: the shortest end of `workdir` that no other run has.
+  `flags`: the values of each flag in run.flags.
+  `step`: the last step that is logged or saved.
+  `strips`: (step, path) of the pictures of the same captions through training.
+  `sheets`: paths of up to 3 other pictures in samples/, newest last.
+  """
 
   workdir: str
+  folder: str
   name: str
   flags: dict[str, list[str]]
   step: int
@@ -39,20 +46,24 @@ class Run:
   sheets: list[str]
 
   def flag(self, name: str) -> str | None:
-    """Its value, or None for one that the run did not have; of several values all."""
+    """The flag's value, several joined; None for a flag that the run does not have."""
     return " · ".join(self.flags[name]) if name in self.flags else None
 
+  def shown(self, path: str) -> str:
+    """The path of a file of this run, as others find it: in the bucket if the run is in one."""
+    return path.replace(self.folder, self.workdir, 1)
+
   def command(self, mode: str, *words: str) -> str:
-    """The command line that does this with the run."""
+    """The command line that runs a mode on this run."""
     return command(f"--mode={mode}", f"--workdir={self.workdir}", *words)
 
   def command_again(self, workdir: str | None = None) -> str:
-    """The command line that repeats the run in another folder, or goes on with it in its own."""
-    flags = f"--flagfile={os.path.join(self.workdir, 'run.flags')}"
+    """The command line that repeats the run in another folder, or continues it in its own."""
+    flags = f"--flagfile={os.path.join(self.workdir, files.FLAGS)}"
     return command(flags, f"--workdir={workdir or self.workdir}")
 
   def command_alone(self) -> str:
-    """The command line that repeats the run and needs nothing of its folder."""
+    """The command line that repeats the run without any file of its folder."""
     default = {field.name: as_text(field.default) for field, _ in config_lib.fields()}
     changed = [
       f"--{name}={value}"
@@ -63,32 +74,33 @@ class Run:
     return command("--mode=train", *changed, f"--workdir={self.workdir}")
 
   def newest_scores(self) -> dict[str, dict[str, Any]]:
-    """By split, the line of the largest step, and of several the last."""
+    """For each split, the last line of the largest step."""
     lines = sorted(self.scores, key=lambda line: line["step"])
     return {line["split"]: line for line in lines}
 
 
 def command(*words: str) -> str:
-  """For a shell, whatever the words hold."""
+  """A command line with every word quoted as a shell needs it."""
   return shlex.join(["python", "-m", "t2i_jax.main", *words])
 
 
 def as_text(value: Any) -> str:
-  """A flag's value as run.flags has it; several joined."""
+  """A flag's value as run.flags has it; several values joined."""
   if isinstance(value, tuple):
     return " · ".join(map(as_text, value))
   return str(value).lower() if isinstance(value, bool) else str(value)
 
 
-def read_all(workdirs: Sequence[str]) -> list[Run]:
-  """Each folder once. Raises InputError for one without run.flags, or with a file that is no
-  JSON."""
-  paths = list(dict.fromkeys(os.path.normpath(workdir) for workdir in workdirs))
-  return [_read(path, name) for path, name in zip(paths, names(paths))]
+def read_all(folders: Sequence[str]) -> list[Run]:
+  """The runs in these folders, each run once.
+
+  Raises InputError for a folder without run.flags, or with a file that is not JSON."""
+  folder_of = {bucket.remote(path): path for path in map(os.path.normpath, folders)}
+  return [_read(folder_of[path], path, name) for path, name in zip(folder_of, names([*folder_of]))]
 
 
 def names(paths: Sequence[str]) -> list[str]:
-  """The shortest ends of the paths that tell them apart."""
+  """The shortest ends of the paths that differ from each other."""
   parts = [path.split(os.sep) for path in paths]
   found = list(paths)
   for depth in range(max(map(len, parts), default=0), 0, -1):
@@ -98,45 +110,54 @@ def names(paths: Sequence[str]) -> list[str]:
   return found
 
 
-def _read(workdir: str, name: str) -> Run:
-  def at(file: str) -> str:
-    return os.path.join(workdir, file)
+def _read(folder: str, workdir: str, name: str) -> Run:
+  def at(*names: str) -> str:
+    return os.path.join(folder, *names)
 
-  if not os.path.isfile(at("run.flags")):
+  if not os.path.isfile(at(files.FLAGS)):
     raise errors.InputError(
-      f"--workdir={workdir}: there is no run in it (no run.flags); train first: "
+      f"`workdir={workdir}`: there is no run in it (no {files.FLAGS}); train first: "
       f"{command('--mode=train', '--steps=400', f'--workdir={workdir}')}"
     )
-  metrics = metrics_lib.read(workdir) if os.path.exists(at("metrics.jsonl")) else []
-  scores = read_scores(workdir)
-  # A checkpoint that is being written has a longer name than its step.
-  saved = [int(name) for name in _list(at("checkpoints")) if name.isdigit()]
-  samples = _list(at("samples"))
-  strips = [(int(m[1]), m[0]) for file in samples if (m := re.fullmatch(r"step_(\d+)\.png", file))]
-  in_scores = {
-    os.path.normpath(path) for line in scores for path in line.get("pictures", {}).values()
-  }
-  sheets = [
-    at(f"samples/{file}")
-    for file in samples
-    if file.endswith(".png")
-    and not re.fullmatch(r"step_\d+\.png", file)
-    and os.path.normpath(f"samples/{file}") not in in_scores
-    # Beside a sheet, sampling leaves each last word's image.
-    and re.sub(r"_\d\d\.png$", ".png", file) not in {*samples} - {file}
-  ]
+  metrics = metrics_lib.read(folder) if os.path.exists(at(files.METRICS)) else []
+  lines = scores.read(folder)
+  samples = _list(at(files.SAMPLES))
+  strips = [(int(match[1]), match[0]) for match in map(_STRIP.fullmatch, samples) if match]
   return Run(
     workdir=workdir,
+    folder=folder,
     name=name,
-    flags=_read_flags(at("run.flags")),
-    step=max([0, *saved, *(line["step"] for line in metrics[-1:])]),
+    flags=_read_flags(at(files.FLAGS)),
+    step=max([0, *_saved_steps(folder), *(line["step"] for line in metrics[-1:])]),
     metrics=metrics,
-    scores=scores,
-    data=_read_json(at("data.json")),
-    environment=_read_json(at("environment.json")),
-    strips=sorted((step, at(f"samples/{file}")) for step, file in strips),
-    sheets=sorted(sheets, key=os.path.getmtime)[-_MOST_SHEETS:],
+    scores=lines,
+    data=files.read_json(at(files.DATA)) or {},
+    environment=files.read_json(at(files.ENVIRONMENT)) or {},
+    strips=sorted((step, at(files.SAMPLES, strip)) for step, strip in strips),
+    sheets=_sheets(folder, samples, lines),
   )
+
+
+def _saved_steps(folder: str) -> list[int]:
+  saved = bucket.checkpoints(folder)
+  # A checkpoint that is still being written has a longer name than its step.
+  names = [path.name for path in saved.iterdir()] if saved.is_dir() else []
+  return [int(name) for name in names if name.isdigit()]
+
+
+def _sheets(folder: str, samples: Sequence[str], lines: Sequence[dict[str, Any]]) -> list[str]:
+  """The newest pictures that are no strips, not shown with the scores, and not the single images
+  that sampling writes beside a sheet (sheet_01.png)."""
+  scored = {os.path.normpath(path) for line in lines for path in line.get("pictures", {}).values()}
+  found = [
+    os.path.join(folder, files.SAMPLES, name)
+    for name in samples
+    if name.endswith(".png")
+    and not _STRIP.fullmatch(name)
+    and os.path.join(files.SAMPLES, name) not in scored
+    and re.sub(r"_\d\d\.png$", ".png", name) not in {*samples} - {name}
+  ]
+  return sorted(found, key=os.path.getmtime)[-_MOST_SHEETS:]
 
 
 def _list(folder: str) -> list[str]:
@@ -144,7 +165,7 @@ def _list(folder: str) -> list[str]:
 
 
 def _read_flags(path: str) -> dict[str, list[str]]:
-  """Also of a run that an older or newer version made: its flags need not be this version's."""
+  """The flags in the file; those of another version need not be known to this one."""
   flags: dict[str, list[str]] = {}
   with open(path, encoding="utf8", errors="replace") as file:
     for line in file.read().split("\n"):
@@ -152,28 +173,3 @@ def _read_flags(path: str) -> dict[str, list[str]]:
         name, _, value = line[2:].partition("=")
         flags.setdefault(name, []).append(value)
   return flags
-
-
-def _read_json(path: str) -> dict[str, Any]:
-  if not os.path.isfile(path):
-    return {}
-  with open(path, encoding="utf8", errors="replace") as file:
-    return _parse(file.read(), path)
-
-
-def read_scores(workdir: str | os.PathLike) -> list[dict[str, Any]]:
-  """The lines of scores.jsonl, without a last one that was not written to its end; none where the
-  run was not evaluated. Raises InputError for a line that is no JSON."""
-  path = os.path.join(workdir, SCORES)
-  if not os.path.isfile(path):
-    return []
-  with open(path, encoding="utf8", errors="replace") as file:
-    lines = file.read().split("\n")[:-1]
-  return [_parse(line, f"{path}, line {number}") for number, line in enumerate(lines, 1)]
-
-
-def _parse(text: str, where: str) -> dict[str, Any]:
-  try:
-    return json.loads(text)
-  except json.JSONDecodeError as error:
-    raise errors.InputError(f"{where}: is no JSON ({error}); take it out to go on") from None

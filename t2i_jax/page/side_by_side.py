@@ -1,4 +1,7 @@
-"""The same captions drawn by several experiments, side by side with the real images."""
+"""The same captions drawn by several experiments, side by side with the real images.
+
+In: runs and experiments, as the report reads them. Out: a picture.
+"""
 
 from __future__ import annotations
 
@@ -9,83 +12,101 @@ import numpy as np
 from PIL import Image
 
 from t2i_jax import config as config_lib
-from t2i_jax import errors, pictures
+from t2i_jax import errors, pictures, sampling
+from t2i_jax.data import corpus as corpus_lib
+from t2i_jax.data import datasets
 from t2i_jax.page import ablation
 from t2i_jax.page import runs as runs_lib
+from t2i_jax.text import captions, word2vec
 
 _CAPTIONS = 8
+# Settings on which a run's images and captions depend.
+_DATA = ("dataset", "data_dir", "raw_dir", "image_size", "crop", "synthetic_images")
 
 
 def draw_grid(
-  runs: Sequence[runs_lib.Run], groups: Sequence[ablation.Experiment], given: Mapping[str, str]
+  runs: Sequence[runs_lib.Run], groups: Sequence[ablation.Experiment], data: Mapping[str, str]
 ) -> tuple[Image.Image, dict[str, Any]]:
-  """The last word's image of a caption for each of 8 images spread over the split, as the first
-  seed of each experiment draws it, the images themselves last; and what it shows, in words.
+  """For 8 images spread over a split, the last word's image of one of their captions: a column for
+  each experiment, by its first seed, and one for the real images. Also what the picture shows, in
+  words.
 
-  `given`: the command line's data_dir, raw_dir and split. The split is else the first that all
-  these runs were scored on, or `test`. Raises InputError where it cannot be drawn: a run without a
-  checkpoint, data that is not there, runs on different data."""
-  # A page of a single run, or without checkpoints, needs no JAX.
-  from t2i_jax import sampling
-  from t2i_jax.data import corpus as pipeline
-  from t2i_jax.text import captions as captions_lib
-  from t2i_jax.text import word2vec
+  `data`: the `data_dir`, `raw_dir` and `split` to use instead of the runs'. The split is else the
+  first that all these runs were scored on, or `test`.
 
+  Raises InputError for a run without a checkpoint, data that is not there, and runs on different
+  data."""
   first = [runs[next(iter(group.runs.values()))] for group in groups]
-  scored = [list(run.newest_scores()) for run in first]
-  split = next((s for s in scored[0] if all(s in other for other in scored)), "test")
-  used = {"split": split, **given}
-  opened = []
-  for run in first:
-    config = config_lib.Config(mode="report", workdir=run.workdir, **used)
-    try:
-      opened.append(sampling.open_run(config, frozenset(used)))
-    except errors.InputError:
-      raise
-    except ValueError as error:  # Orbax's, on parameters of other names.
-      raise errors.InputError(
-        f"the checkpoint of {run.workdir} is of another version of the networks "
-        f"({str(error).splitlines()[0]})"
-      ) from error
+  used = {"split": _shared_split(first), **data}
+  trained = [_open(run, used) for run in first]
+  split = used["split"]
+  examples = _shared_examples([run.config for run in trained], split)
+  images, texts = _choose(examples, trained)
+  if not texts:
+    raise errors.InputError(f"no caption of {split} can be read by all runs")
+  names = [group.name for group in groups]
+  columns = [_draw(run, texts) for run in trained]
+  sheet = pictures.side_by_side(np.stack(columns, 1), texts, names, examples.images_u8[images])
+  return sheet, {"columns": [*names, "real"], "captions": texts, "split": split}
+
+
+def _shared_split(runs: Sequence[runs_lib.Run]) -> str:
+  scored = [list(run.newest_scores()) for run in runs]
+  return next((split for split in scored[0] if all(split in s for s in scored)), "test")
+
+
+def _open(run: runs_lib.Run, used: Mapping[str, str]) -> sampling.TrainedRun:
+  config = config_lib.Config(mode="report", workdir=run.folder, **used)
+  try:
+    return sampling.open_run(config, frozenset(used))
+  except errors.InputError:
+    raise
+  except ValueError as error:  # Orbax's, for parameters of other names.
+    raise errors.InputError(
+      f"the checkpoint of {run.workdir} is of another version of the networks "
+      f"({str(error).splitlines()[0]})"
+    ) from error
+
+
+def _shared_examples(configs: Sequence[config_lib.Config], split: str) -> datasets.Examples:
+  """The split's images and captions, which have to be the same for all runs."""
   loaded = {}
-  for run in opened:
-    c = run.config
-    key = (c.dataset, c.data_dir, c.raw_dir, c.image_size, c.crop, c.synthetic_images)
+  for config in configs:
+    key = tuple(getattr(config, name) for name in _DATA)
     if key not in loaded:
-      loaded[key] = pipeline.load_examples(c, c.split)
+      loaded[key] = corpus_lib.load_examples(config, split)
   examples, *others = loaded.values()
   for other in others:
     if other.captions != examples.captions or not np.array_equal(
       other.images_u8, examples.images_u8
     ):
-      raise errors.InputError(f"the runs' data differ in the images or captions of {c.split}")
+      raise errors.InputError(f"the runs' data differ in the images or captions of {split}")
+  return examples
 
+
+def _choose(
+  examples: datasets.Examples, trained: Sequence[sampling.TrainedRun]
+) -> tuple[list[int], list[str]]:
+  """Rows of up to 8 evenly spread images, and for each a caption that all runs can read."""
+  most = min(run.config.max_words for run in trained)
+  known = [run.vectors.vocabulary() for run in trained]
   count = len(examples.images_u8)
-  chosen = []
+  images, texts = [], []
   for image in np.linspace(0, count - 1, min(_CAPTIONS, count)).round().astype(int):
-    texts = [examples.captions[i] for i in np.flatnonzero(examples.caption_image == image)]
-    if caption := _readable(texts, opened, captions_lib.clean):
-      chosen.append((image, caption))
-  if not chosen:
-    raise errors.InputError(f"no caption of {c.split} can be read by all runs")
-  texts = [text for _, text in chosen]
-  sentences = [captions_lib.clean(text) for text in texts]
-  columns = []
-  for run in opened:
-    found = sampling.look_up(sentences, texts, run, run.vectors)
-    images = run.draw(found.ids, found.length, word2vec.table(run.vectors, run.config.oov))
-    columns.append(images[np.arange(len(images)), found.length - 1])
-  names = [group.name for group in groups]
-  real = examples.images_u8[[image for image, _ in chosen]]
-  sheet = pictures.side_by_side(np.stack(columns, 1), texts, names, real)
-  return sheet, {"columns": [*names, "real"], "captions": texts, "split": c.split}
+    own = [examples.captions[i] for i in np.flatnonzero(examples.caption_image == image)]
+    readable = [
+      text for text in own if all(any(w in words for w in captions.clean(text)) for words in known)
+    ]
+    if readable:
+      images.append(int(image))
+      # The first caption that no run has to cut off, if there is one.
+      texts.append(min(readable, key=lambda text: len(captions.clean(text)) > most))
+  return images, texts
 
 
-def _readable(texts: Sequence[str], opened, clean) -> str | None:
-  """The first caption of which every run knows a word; better one that none has to cut off."""
-  most = min(run.config.max_words for run in opened)
-  known = [run.vectors.vocabulary() for run in opened]
-  readable = [
-    text for text in texts if all(any(w in words for w in clean(text)) for words in known)
-  ]
-  return min(readable, key=lambda text: len(clean(text)) > most, default=None)
+def _draw(run: sampling.TrainedRun, texts: Sequence[str]) -> np.ndarray:
+  """u8[n h w 3]: the last word's image of each caption."""
+  sentences = [captions.clean(text) for text in texts]
+  found = sampling.look_up(sentences, texts, run, run.vectors)
+  images = run.draw(found.ids, found.length, word2vec.table(run.vectors, run.config.oov))
+  return images[np.arange(len(images)), found.length - 1]

@@ -1,8 +1,10 @@
 """A run's folder in a bucket (gs://bucket/run, s3://bucket/run).
 
-Orbax writes checkpoints there by itself. Everything else is small: it is worked on in a local
-folder, which is made from the bucket when a mode begins and copied back whenever a checkpoint is
-saved and at the end.
+Orbax writes checkpoints there itself. All other files are small: a process works on copies of them
+in a temporary folder of its own, made when its mode begins, and copies what it has changed back to
+the bucket when a checkpoint is saved and at the end. So one process may train a run while another
+scores it. A file that both change is as the last one left it, so each file of a run is written by
+one mode only.
 """
 
 from __future__ import annotations
@@ -11,119 +13,162 @@ import contextlib
 import dataclasses
 import os
 import pathlib
-import re
 import shutil
+import tempfile
 from collections.abc import Iterator
 from typing import TYPE_CHECKING
 
-from etils import epath
-
 from t2i_jax import errors
+from t2i_jax.rundir import files
 
 if TYPE_CHECKING:
+  from etils import epath
+
   from t2i_jax import config as config_lib
-
-_CHECKPOINTS = "checkpoints"
-_NAME = ".bucket"  # in the local folder: which folder it stands for
-
-# What was copied to the bucket: path -> size and time.
-_copied: dict[pathlib.Path, tuple[int, int]] = {}
-
-
-def cache_folder() -> str:
-  """Where this machine keeps what can be made anew."""
-  cache = os.environ.get("XDG_CACHE_HOME") or os.path.expanduser("~/.cache")
-  return os.path.join(cache, "t2i_jax")
 
 
 def is_bucket(path: str) -> bool:
-  """Whether it is an address rather than a path of this machine."""
+  """Whether this is the address of a bucket rather than a path of this machine."""
   return "://" in path
 
 
 @contextlib.contextmanager
 def opened(config: config_lib.Config, index: int = 0) -> Iterator[config_lib.Config]:
-  """The Config with local folders in place of --workdir and --compare in buckets; `index` is the
-  process's, and the first copies back.
+  """The Config with local copies in place of buckets in `workdir` and `compare`.
 
-  Raises InputError where the bucket cannot be reached."""
-  if not any(map(is_bucket, (config.workdir, *config.compare))):
-    yield config
-    return
-  workdir = _local(config.workdir, index)
-  compare = tuple(_local(path, index) for path in config.compare)
+  Only process 0 (`index`) copies `workdir` back. The local copies are removed at the end, but one
+  that cannot be copied back is kept, and the OSError names it. An InputError of the body names the
+  bucket instead of the copy. Raises InputError if a bucket cannot be read."""
+  settings = dict.fromkeys(config.compare, "compare") | {config.workdir: "workdir"}
+  folders = {path: path for path in settings}
+  with contextlib.ExitStack() as stack:
+    for path, setting in settings.items():
+      if is_bucket(path):
+        push_back = setting == "workdir" and index == 0
+        folders[path] = stack.enter_context(_copied(path.rstrip("/"), setting, push_back))
+    yield dataclasses.replace(
+      config,
+      workdir=folders[config.workdir],
+      compare=tuple(folders[path] for path in config.compare),
+    )
+
+
+@contextlib.contextmanager
+def _copied(address: str, setting: str, push_back: bool) -> Iterator[str]:
+  """A local copy of the folder at this address."""
+  folder = os.path.normpath(tempfile.mkdtemp(prefix="t2i_jax_"))
+  copy = _copies[folder] = _Copy(address, pathlib.Path(folder))
   try:
-    yield dataclasses.replace(config, workdir=workdir, compare=compare)
+    _first_pull(copy, setting)
+    yield folder
+  except errors.InputError as error:
+    raise errors.InputError(str(error).replace(folder, address)) from error
   finally:
-    if index == 0:
-      push(workdir)
+    try:
+      if push_back:
+        _last_push(copy)
+      shutil.rmtree(folder, ignore_errors=True)
+    finally:
+      del _copies[folder]
+
+
+def _first_pull(copy: _Copy, setting: str) -> None:
+  try:
+    copy.pull()
+  except ImportError as error:
+    raise errors.InputError(
+      f"`{setting}={copy.address}`: {error}; install what reads it: "
+      "pip install gcsfs (for gs://) or s3fs (for s3://)"
+    ) from None
+  except Exception as error:  # Each store has errors of its own.
+    raise errors.InputError(f"`{setting}={copy.address}`: cannot be read ({error})") from None
+
+
+def _last_push(copy: _Copy) -> None:
+  try:
+    copy.push()
+  except Exception as error:  # Each store has errors of its own.
+    raise OSError(
+      f"{copy.address}: cannot be written ({error}); what is missing there is in {copy.folder}"
+    ) from error
 
 
 def remote(workdir: str | os.PathLike) -> str:
-  """The folder in a bucket that a local one stands for; else the folder itself."""
-  try:
-    return pathlib.Path(workdir, _NAME).read_text(encoding="utf8")
-  except OSError:
-    return os.fspath(workdir)
+  """The address of the bucket that a local folder is a copy of; other folders unchanged."""
+  copy = _find(workdir)
+  return copy.address if copy else os.fspath(workdir)
 
 
 def checkpoints(workdir: str | os.PathLike) -> epath.Path:
-  """Where a run's checkpoints are."""
+  """The folder of a run's checkpoints, in the bucket if the run is in one."""
   folder = remote(workdir)
-  return epath.Path(folder if is_bucket(folder) else os.path.abspath(folder)) / _CHECKPOINTS
+  return _path(folder if is_bucket(folder) else os.path.abspath(folder)) / files.CHECKPOINTS
 
 
 def push(workdir: str | os.PathLike) -> None:
-  """Copies what has changed to the bucket, where the folder stands for one in a bucket."""
-  folder, target = pathlib.Path(workdir), epath.Path(remote(workdir))
-  if os.fspath(target) == os.fspath(workdir):
-    return
-  for path in sorted(folder.rglob("*")):
-    if not path.is_file() or path.name == _NAME or path.suffix == ".part":
-      continue
-    state = path.stat().st_size, path.stat().st_mtime_ns
-    if _copied.get(path) != state:
-      there = target / path.relative_to(folder).as_posix()
-      there.parent.mkdir(parents=True, exist_ok=True)
-      there.write_bytes(path.read_bytes())
-      _copied[path] = state
+  """Copies to the bucket what this process has changed; no-op for a folder of this machine."""
+  if copy := _find(workdir):
+    copy.push()
 
 
 def pull(workdir: str | os.PathLike) -> None:
-  """Copies all files but checkpoints from the bucket, where the folder stands for one there."""
-  source = epath.Path(remote(workdir))
-  if os.fspath(source) != os.fspath(workdir) and source.is_dir():
-    _pull(source, pathlib.Path(workdir))
+  """Copies from the bucket all but checkpoints and what this process has changed since its last
+  push; no-op for a folder of this machine."""
+  if copy := _find(workdir):
+    copy.pull()
 
 
-def _pull(source: epath.Path, folder: pathlib.Path) -> None:
-  folder.mkdir(parents=True, exist_ok=True)
-  for path in source.iterdir():
-    if path.name == _CHECKPOINTS:
-      continue
-    if path.is_dir():
-      _pull(path, folder / path.name)
-    else:
-      here = folder / path.name
-      here.write_bytes(path.read_bytes())
-      _copied[here] = here.stat().st_size, here.stat().st_mtime_ns
+@dataclasses.dataclass(frozen=True)
+class _Copy:
+  """A local copy. `same`: of each file that is the same in the bucket, its size and time here."""
+
+  address: str
+  folder: pathlib.Path
+  same: dict[pathlib.Path, tuple[int, int]] = dataclasses.field(default_factory=dict)
+
+  def push(self) -> None:
+    for path in sorted(self.folder.rglob("*")):
+      if not path.is_file() or path.name.endswith(files.PART) or not self._is_changed(path):
+        continue
+      state = _state(path)
+      there = _path(self.address) / path.relative_to(self.folder).as_posix()
+      there.parent.mkdir(parents=True, exist_ok=True)
+      there.write_bytes(path.read_bytes())
+      self.same[path] = state
+
+  def pull(self) -> None:
+    source = _path(self.address)
+    if source.is_dir():
+      self._pull(source, self.folder)
+
+  def _pull(self, source: epath.Path, folder: pathlib.Path) -> None:
+    folder.mkdir(exist_ok=True)
+    for there in source.iterdir():
+      here = folder / there.name
+      if there.name == files.CHECKPOINTS:
+        continue
+      if there.is_dir():
+        self._pull(there, here)
+      elif not self._is_changed(here):
+        here.write_bytes(there.read_bytes())
+        self.same[here] = _state(here)
+
+  def _is_changed(self, path: pathlib.Path) -> bool:
+    return path.exists() and self.same.get(path) != _state(path)
 
 
-def _local(workdir: str, index: int) -> str:
-  """The local folder for one in a bucket, with its files, the bucket's own whatever was here."""
-  if not is_bucket(workdir):
-    return workdir
-  name = re.sub(r"\W+", "_", workdir)
-  folder = pathlib.Path(cache_folder(), "workdirs", f"{name}.{index}")
-  shutil.rmtree(folder, ignore_errors=True)
-  folder.mkdir(parents=True)
-  (folder / _NAME).write_text(workdir.rstrip("/"), encoding="utf8")
-  try:
-    pull(folder)
-  except ImportError as error:
-    raise errors.InputError(
-      f"--workdir={workdir}: {error}; install what reads it: pip install gcsfs (for gs://) or s3fs"
-    ) from None
-  except Exception as error:  # each store has errors of its own
-    raise errors.InputError(f"--workdir={workdir}: cannot be read ({error})") from None
-  return os.fspath(folder)
+_copies: dict[str, _Copy] = {}  # of this process, by folder
+
+
+def _find(workdir: str | os.PathLike) -> _Copy | None:
+  return _copies.get(os.path.normpath(workdir))
+
+
+def _state(path: pathlib.Path) -> tuple[int, int]:
+  return path.stat().st_size, path.stat().st_mtime_ns
+
+
+def _path(address: str) -> epath.Path:
+  from etils import epath  # Takes longer to import than all else that --help needs.
+
+  return epath.Path(address)

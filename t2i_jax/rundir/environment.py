@@ -1,17 +1,16 @@
-"""What a run was computed with: environment.json in its workdir, an entry for each time it was
-started."""
+"""environment.json: versions and devices that a run was computed with, one entry per start."""
 
 from __future__ import annotations
 
 import importlib.metadata
-import json
 import os
 import platform
 from typing import Any
 
 import jax
 
-_FILE = "environment.json"
+from t2i_jax.rundir import files
+
 _PACKAGES = ("t2i_jax", "jax", "jaxlib", "flax", "optax", "orbax-checkpoint", "numpy", "gensim")
 
 
@@ -31,14 +30,10 @@ def describe() -> dict[str, Any]:
 
 
 def write(workdir: str | os.PathLike, first_step: int) -> None:
-  """Adds an entry for the run as it starts from `first_step`; entries of later steps, left by a run
-  that was cut off, are taken out."""
-  path = os.path.join(workdir, _FILE)
-  entries = {}
-  if os.path.exists(path):
-    with open(path, encoding="utf8") as file:
-      entries = json.load(file)
+  """Adds the entry of a run that starts from `first_step`.
+
+  Entries from this step on are replaced: they belong to a run that was cut off."""
+  path = os.path.join(workdir, files.ENVIRONMENT)
+  entries = files.read_json(path) or {}
   entries = {name: value for name, value in entries.items() if int(name.split()[-1]) < first_step}
-  with open(path + ".part", "w", encoding="utf8") as file:
-    json.dump({**entries, f"from step {first_step}": describe()}, file, indent=2)
-  os.replace(path + ".part", path)
+  files.write_json(path, {**entries, f"from step {first_step}": describe()}, indent=2)

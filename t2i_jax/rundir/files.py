@@ -1,46 +1,50 @@
-"""The names of a run's files, and how files are written: under a temporary name, then renamed, so
-that a reader finds the old content or the new one whole, whatever interrupts the writer."""
+"""The names of a run's files, and how files are written.
+
+A file is written under a temporary name and then renamed: a reader finds the old content or the
+new, whole, whatever interrupts the writer. Files of JSON lines grow by one line at a time.
+"""
 
 from __future__ import annotations
 
 import contextlib
 import json
 import os
+import secrets
 import stat
 from collections.abc import Iterator
-from typing import IO, Any
+from typing import IO, Any, BinaryIO
 
 from t2i_jax import errors
 
-CHECKPOINTS = "checkpoints"  # folder: Orbax's, a folder a step
+CHECKPOINTS = "checkpoints"  # folder: Orbax's, one folder per step
 SAMPLES = "samples"  # folder: pictures
 TENSORBOARD = "tensorboard"  # folder: the metrics as TensorBoard events
-FLAGS = "run.flags"  # repeats the run
-METRICS = "metrics.jsonl"  # of training, a line every `log_every` steps
-SCORES = "scores.jsonl"  # of evaluation, a line a scored checkpoint
-WORD_VECTORS = "word_vectors.bin"  # word2vec's binary format
-ENVIRONMENT = "environment.json"  # versions and devices, at each start
-DATA = "data.json"  # counts and checksums of the data that the run is trained on
+FLAGS = "run.flags"  # the flags that repeat the run
+METRICS = "metrics.jsonl"  # of training, one line every `log_every` steps
+SCORES = "scores.jsonl"  # of evaluation, one line per scored checkpoint
+WORD_VECTORS = "word_vectors.bin"  # in word2vec's binary format
+ENVIRONMENT = "environment.json"  # versions and devices at each start
+DATA = "data.json"  # counts and checksums of the training data
 SUBSET = "subset.txt"  # names of the images of a `subset`
-WINDOWS = "window.json"  # per checkpoint, metrics that no line has yet
+WINDOWS = "window.json"  # per checkpoint, the metrics that no line contains yet
 COLLAPSED = "collapsed.json"  # the step at which `stop_at_collapse` ended the run
 PAGE = "report.html"
 
-PART = ".part"  # end of a temporary name; such files are nobody's data
+PART = ".part"  # ending of a file that is still being written
 
 
 @contextlib.contextmanager
 def atomic_path(path: str | os.PathLike) -> Iterator[str]:
-  """A temporary name beside `path`, to write a file to; it replaces `path` at the end.
+  """A temporary path beside `path` for the body to write to; it replaces `path` at the end.
 
-  For writers that take a path. Makes the folder. If the body fails the temporary file is removed
-  and `path` is what it was."""
-  folder = os.path.dirname(os.path.abspath(path))
-  os.makedirs(folder, exist_ok=True)
-  part = f"{os.fspath(path)}.{os.getpid()}{PART}"
+  For writers that take a path; `atomic_write` gives an open file. Creates the folder. If the body
+  raises, the temporary file is removed and `path` keeps its content.
+  """
+  os.makedirs(os.path.dirname(os.path.abspath(path)), exist_ok=True)
+  part = f"{os.fspath(path)}.{secrets.token_hex(4)}{PART}"  # Other writers use other names.
   try:
-    with open(part, "wb") as file:
-      mode = stat.S_IMODE(os.fstat(file.fileno()).st_mode)  # some writers make files private
+    with open(part, "xb") as file:
+      mode = stat.S_IMODE(os.fstat(file.fileno()).st_mode)  # Some writers create private files.
     yield part
     os.chmod(part, mode)
     with open(part, "rb") as file:
@@ -54,7 +58,7 @@ def atomic_path(path: str | os.PathLike) -> Iterator[str]:
 
 @contextlib.contextmanager
 def atomic_write(path: str | os.PathLike, mode: str = "w", **how: Any) -> Iterator[IO]:
-  """As `open` for writing (text in UTF-8), but `path` changes only once all is written."""
+  """Like `open` for writing (text in UTF-8), but `path` changes only after the body has ended."""
   if "b" not in mode:
     how = {"encoding": "utf8", **how}
   with atomic_path(path) as part, open(part, mode, **how) as file:
@@ -68,7 +72,7 @@ def write_json(path: str | os.PathLike, record: Any, indent: int | None = None) 
 
 
 def read_json(path: str | os.PathLike) -> Any:
-  """The record in the file; None where there is no file.
+  """The record in the file, or None if there is no such file.
 
   Raises InputError for a file that is not JSON."""
   if not os.path.isfile(path):
@@ -78,14 +82,28 @@ def read_json(path: str | os.PathLike) -> Any:
 
 
 def append_json_line(path: str | os.PathLike, record: Any) -> None:
-  """Adds a line to a file of JSON lines."""
-  with open(path, "a", encoding="utf8") as file:
-    file.write(json.dumps(record) + "\n")
+  """Adds a line to a file of JSON lines in one write; creates file and folder.
+
+  A half-written last line, left by a writer that was killed, is removed."""
+  line = json.dumps(record).encode() + b"\n"
+  os.makedirs(os.path.dirname(os.path.abspath(path)), exist_ok=True)
+  with open(path, "ab+", buffering=0) as file:
+    _remove_half_line(file)
+    file.write(line)
+
+
+def _remove_half_line(file: BinaryIO) -> None:
+  size = file.seek(0, os.SEEK_END)
+  if size:
+    file.seek(size - 1)
+    if file.read(1) != b"\n":
+      file.seek(0)
+      file.truncate(file.read().rfind(b"\n") + 1)
 
 
 def read_json_lines(path: str | os.PathLike) -> list[Any]:
-  """The records of a file of JSON lines, without a last line that was not written to its end; none
-  where there is no file.
+  """The records of a file of JSON lines, without a half-written last line; [] if there is no such
+  file.
 
   Raises InputError for a line that is not JSON."""
   if not os.path.isfile(path):

@@ -1,4 +1,5 @@
-"""What a run measures, a line a step: metrics.jsonl, and the same as TensorBoard events."""
+"""metrics.jsonl: the metrics of training, a line every few steps, and the same as TensorBoard
+events."""
 
 from __future__ import annotations
 
@@ -13,59 +14,50 @@ import tensorboardX
 from PIL import Image
 
 from t2i_jax import errors
-
-_FILE = "metrics.jsonl"
+from t2i_jax.rundir import files
 
 
 class MetricWriter:
-  """Appends to folder/metrics.jsonl and folder/tensorboard; a context manager.
+  """Appends to metrics.jsonl and tensorboard/ of a run's folder; a context manager.
 
-  A run that continues after `first_step` has each step once: later lines, left by a run that was
-  cut off after its last checkpoint, are taken out, and so is a half-written one. TensorBoard is
-  told to hide its events from first_step + 1 on.
+  A run that continues from `first_step` has each step once: later lines and a half-written one,
+  left by a run that was cut off after its last checkpoint, are removed, and TensorBoard is told to
+  hide its events from first_step + 1 on.
   """
 
   def __init__(self, folder: str | os.PathLike, first_step: int):
-    path = os.path.join(folder, _FILE)
-    if os.path.exists(path):
-      kept = [line for line in read(folder) if line["step"] <= first_step]
-      with open(path + ".part", "w", encoding="utf8") as file:
-        file.writelines(json.dumps(line) + "\n" for line in kept)
-      os.replace(path + ".part", path)
-    # Makes the folder. Purges also at first_step 0: a run cut off before its first checkpoint has
-    # left events too.
+    self._path = os.path.join(folder, files.METRICS)
+    kept = [line for line in files.read_json_lines(self._path) if line["step"] <= first_step]
+    with files.atomic_write(self._path) as file:
+      file.writelines(json.dumps(line) + "\n" for line in kept)
+    # Purges also at step 0: a run cut off before its first checkpoint has left events too.
     self._events = tensorboardX.SummaryWriter(
-      os.path.join(folder, "tensorboard"), purge_step=first_step + 1
+      os.path.join(folder, files.TENSORBOARD), purge_step=first_step + 1
     )
-    self._file = open(path, "a", encoding="utf8")  # noqa: SIM115 (closed by __exit__)
 
   def __enter__(self) -> MetricWriter:
     return self
 
   def __exit__(self, *_) -> None:
-    self._file.close()
     self._events.close()
 
   def write(self, step: int, values: Mapping[str, Any]) -> None:
-    """One line; values are numbers or arrays of one. What is not finite becomes null in the line,
-    since JSON has no word for it, and stays what it is for TensorBoard."""
+    """Adds one line; values are numbers or arrays of one element.
+
+    NaN and infinity are null in the line, since JSON lacks them, and unchanged in TensorBoard."""
     values = {name: float(value) for name, value in values.items()}
     line = {name: value if math.isfinite(value) else None for name, value in values.items()}
-    self._file.write(json.dumps({"step": step, **line}) + "\n")
-    self._file.flush()
+    files.append_json_line(self._path, {"step": step, **line})
     for name, value in values.items():
       self._events.add_scalar(name, value, step)
 
-  def write_picture(self, step: int, name: str, picture: Image.Image | str | os.PathLike) -> None:
-    """A PIL image or the path of an image file, for TensorBoard."""
-    if not isinstance(picture, Image.Image):
-      with Image.open(picture) as file:
-        picture = file.convert("RGB")
+  def write_picture(self, step: int, name: str, picture: Image.Image) -> None:
+    """Adds a picture to TensorBoard."""
     self._events.add_image(name, np.asarray(picture.convert("RGB")), step, dataformats="HWC")
 
 
 class NoWriter:
-  """Stands for a MetricWriter in a process that writes nothing."""
+  """Takes the place of a MetricWriter in a process that writes nothing."""
 
   def __init__(self, folder: str | os.PathLike, first_step: int):
     pass
@@ -81,21 +73,11 @@ class NoWriter:
 
 
 def read(folder: str | os.PathLike) -> list[dict[str, Any]]:
-  """The lines of folder/metrics.jsonl, without a last one that was not written to its end.
+  """The lines of metrics.jsonl, without a half-written last one.
 
-  Raises InputError when there is no such file, or a line in it is no JSON.
+  Raises InputError if there is no such file, or for a line that is not JSON.
   """
-  path = os.path.join(folder, _FILE)
+  path = os.path.join(folder, files.METRICS)
   if not os.path.isfile(path):
-    raise errors.InputError(f"{path}: there is no such file; give the --workdir of a run")
-  with open(path, encoding="utf8", errors="replace") as file:
-    lines = file.read().split("\n")
-  found = []
-  for number, line in enumerate(lines[:-1], 1):
-    try:
-      found.append(json.loads(line))
-    except json.JSONDecodeError:
-      raise errors.InputError(
-        f"{path}: line {number} is no JSON; remove it to go on with the others"
-      ) from None
-  return found
+    raise errors.InputError(f"{path}: there is no such file; give the `workdir` of a run")
+  return files.read_json_lines(path)

@@ -9,7 +9,7 @@ from PIL import Image
 from t2i_jax.evaluation import ladder, scores
 from t2i_jax.evaluation import panel as judge
 from t2i_jax.judges import features
-from t2i_jax.page import runs
+from t2i_jax.rundir import scores as scores_file
 
 NAMES = {
   "frechet_classifier", "frechet_random", "kernel_classifier", "density", "coverage",
@@ -71,12 +71,12 @@ def test_all_scores_of_a_run_and_following_it(command, trained, monkeypatch, dat
   assert line["by_word"]["frechet_classifier"]
   for path in line["pictures"].values():
     assert Image.open(trained / path).size[0] > 16
-  stored = runs.read_scores(trained)
+  stored = scores_file.read(trained)
   assert stored[-1] == line
   # Followed again, there is nothing left to score.
   command("--mode=evaluate", f"--workdir={trained}", "--split=train", "--follow", tiny=False)
   assert command.status == 0 and command.json == line
-  assert runs.read_scores(trained) == stored
+  assert scores_file.read(trained) == stored
   # The same checkpoint drawn and scored anew gives the same numbers.
   command("--mode=evaluate", f"--workdir={trained}", "--split=train", tiny=False)
   assert {n: command.json[n] for n in NAMES} == {n: line[n] for n in NAMES}

@@ -1,7 +1,6 @@
-"""Experiments over seeds: which runs belong together, the table's statistics against SciPy, when a
-difference is beyond the noise, and the pictures of the same captions."""
+"""Experiments over seeds: which runs belong together, the table's statistics against SciPy, and
+when a difference is beyond the noise."""
 
-import dataclasses
 import json
 import logging
 import os
@@ -10,17 +9,15 @@ import re
 import numpy as np
 import pytest
 import scipy.stats
-from PIL import Image
 
-from t2i_jax import errors, sampling
-from t2i_jax.page import ablation, contents, report, runs, side_by_side
-from tests.page import test_report
+from t2i_jax.page import ablation, contents, report, runs
+from tests.fixtures import runs as run_folders
 
 
 def _runs(folder, **flags_of):
   """Runs at folder/<name with __ as a slash>, each with these flags."""
   paths = [
-    test_report.make_run(folder / name.replace("__", "/"), flags)
+    run_folders.make_run(folder / name.replace("__", "/"), flags)
     for name, flags in flags_of.items()
   ]
   return runs.read_all(paths)
@@ -76,10 +73,10 @@ def _score(value, low=None, high=None):
 def test_means_spreads_and_differences_are_those_of_scipy(tmp_path):
   a, b = [1.0, 2.0, 4.0], [5.0, 5.5]
   paths = [
-    test_report.make_run(
+    run_folders.make_run(
       tmp_path / name / f"seed{seed}",
       [f"--seed={seed}", f"--l2={l2}"],
-      scores=[test_report.score_line(value=value)],
+      scores=[run_folders.score_line(value=value)],
     )
     for name, l2, values in (("a", 0, a), ("b", 1, b))
     for seed, value in enumerate(values)
@@ -127,10 +124,10 @@ def test_of_a_single_seed_the_scores_own_intervals_decide():
 def _two(folder, markup="b"):
   """Experiments "a" of two seeds and `markup` of one, scored but without checkpoints."""
   return [
-    test_report.make_run(
+    run_folders.make_run(
       folder / name / f"seed{seed}",
       [f"--seed={seed}", f"--train_split={name}"],
-      scores=[test_report.score_line(value=value)],
+      scores=[run_folders.score_line(value=value)],
     )
     for name, seed, value in (("a", 0, 12.0), ("a", 1, 13.0), (markup, 0, 30.0))
   ]
@@ -140,7 +137,7 @@ def test_the_table_stands_in_the_page_and_beside_it(tmp_path, caplog):
   paths = _two(tmp_path)
   output = tmp_path / "out" / "r.html"
   caplog.set_level(logging.WARNING, "t2i_jax")
-  line = report.make_report(paths, str(output))
+  line = report.write(paths, str(output))
   assert {key: line[key] for key in ("markdown", "json", "side_by_side")} == {
     "markdown": f"{tmp_path}/out/r.md", "json": f"{tmp_path}/out/r.json", "side_by_side": None
   }  # fmt: skip
@@ -155,18 +152,16 @@ def test_the_table_stands_in_the_page_and_beside_it(tmp_path, caplog):
     "| frechet\\_classifier | lower | 12.50 ± 0.7071 | 30.00 (**+17.50**) |\n"
     in (output.parent / "r.md").read_text()
   )
-  text = " ".join(test_report.Page(output).text.split())
+  text = " ".join(run_folders.Page(output).text.split())
   row = "12.50 0.7071 2 lower b 30.00 – 1 +17.50 – yes, by scores’ intervals"
   assert row in text and "SeedsRuns a --train_split=a 0, 1" in text
-  assert (
-    "a/seed0: there is no checkpoint" in caplog.text and "They are not drawn: --workdir" in text
-  )
+  assert "a/seed0: there is no checkpoint" in caplog.text and "No picture: --workdir" in text
 
 
 def test_names_of_experiments_are_text_in_the_page_and_in_markdown(tmp_path):
   name = "<i>x|y`_*"
-  report.make_report(_two(tmp_path, name), str(tmp_path / "r.html"))
-  page = test_report.Page(tmp_path / "r.html")
+  report.write(_two(tmp_path, name), str(tmp_path / "r.html"))
+  page = run_folders.Page(tmp_path / "r.html")
   assert not page.all("i") and name in page.text
   table = [line for line in (tmp_path / "r.md").read_text().split("\n") if line[:1] == "|"]
   assert all(len(re.findall(r"(?<!\\)\|", line)) in (4, 5) for line in table)
@@ -174,63 +169,6 @@ def test_names_of_experiments_are_text_in_the_page_and_in_markdown(tmp_path):
 
 
 def test_one_run_alone_has_neither_table_nor_files_beside_the_page(tmp_path):
-  line = report.make_report(_two(tmp_path)[:1], str(tmp_path / "out" / "r.html"))
+  line = report.write(_two(tmp_path)[:1], str(tmp_path / "out" / "r.html"))
   assert set(line) == {"report", "runs", "bytes"} and os.listdir(tmp_path / "out") == ["r.html"]
-  assert "Experiments" not in test_report.Page(tmp_path / "out" / "r.html").text
-
-
-@pytest.fixture
-def second(trained, tmp_path):
-  """The tiny run again, as if it had another peephole."""
-  copy = tmp_path / "second"
-  copy.mkdir()
-  for name in ("checkpoints", "word_vectors.bin", "metrics.jsonl"):
-    (copy / name).symlink_to(trained / name)
-  flags = (trained / "run.flags").read_text()
-  (copy / "run.flags").write_text(flags.replace("--peephole=full", "--peephole=none"))
-  return copy
-
-
-def test_each_experiments_image_of_the_same_captions_stands_beside_the_real_one(
-  trained, second, tmp_path, command
-):
-  output = tmp_path / "out" / "r.html"
-  words = [f"--workdir={trained}", f"--compare={second}", f"--output={output}", "--split=train"]
-  command("--mode=report", *words, tiny=False)
-  assert command.status == 0, command.err
-  assert command.json["side_by_side"] == f"{tmp_path}/out/r.png"
-  record = json.loads((output.parent / "r.json").read_text())["pictures"]
-  assert record["columns"] == [trained.name, "second", "real"]
-  assert record["split"] == "train" and len(set(record["captions"])) == 8
-  text = " ".join(test_report.Page(output).text.split())
-  assert all(caption in text for caption in record["captions"])
-  # 16 pixels, eight times as large: both runs have the same weights and noise, the flower is real.
-  with Image.open(output.parent / "r.png") as file:
-    pixels = np.asarray(file.convert("RGB"))
-  rows = np.flatnonzero((pixels[:, -5] != 255).any(-1))
-  columns = [pixels[rows[0] : rows[0] + 128, left : left + 128] for left in (208, 340, 480)]
-  np.testing.assert_array_equal(columns[0], columns[1])
-  assert (columns[1] != columns[2]).mean() > 0.5
-  captions = [f"--captions={caption}" for caption in record["captions"]]
-  picture = f"--output={tmp_path}/alone.png"
-  command("--mode=sample", f"--workdir={trained}", *captions, picture, tiny=False)
-  with Image.open(tmp_path / "alone_01.png") as file:  # The first one's last word.
-    np.testing.assert_array_equal(columns[0][::8, ::8], np.asarray(file))
-  np.testing.assert_array_equal(columns[0], columns[0][::8, ::8].repeat(8, 0).repeat(8, 1))
-
-
-def test_runs_on_other_data_are_not_put_side_by_side(trained, second, monkeypatch):
-  found = runs.read_all([str(trained), str(second)])
-  groups = ablation.experiments(found)
-  open_run = sampling.open_run
-
-  def other_data(config, given):
-    run = open_run(config, given)
-    if config.workdir != str(second):
-      return run
-    config = dataclasses.replace(run.config, synthetic_images=31)
-    return dataclasses.replace(run, config=config)
-
-  monkeypatch.setattr(sampling, "open_run", other_data)
-  with pytest.raises(errors.InputError, match="data differ"):
-    side_by_side.draw_grid(found, groups, {"split": "train"})
+  assert "Experiments" not in run_folders.Page(tmp_path / "out" / "r.html").text

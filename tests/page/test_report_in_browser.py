@@ -10,7 +10,7 @@ from PIL import Image
 
 from t2i_jax.page import report, side_by_side
 from tests.fixtures import browser as browser_lib
-from tests.page import test_report
+from tests.fixtures import runs as run_folders
 
 pytestmark = pytest.mark.slow
 
@@ -37,12 +37,12 @@ def page(tmp_path_factory):
   """Of two runs with everything there is to show, and markup wherever words can stand."""
   folder = tmp_path_factory.mktemp("page")
   path = folder / "report.html"
-  markup = test_report.MARKUP
+  markup = run_folders.MARKUP
   shown = {"columns": [markup, "real"], "captions": [markup], "split": markup}
   with pytest.MonkeyPatch.context() as patch:
     drawn = (Image.new("RGB", (900, 300)), shown)  # These runs have no checkpoints.
     patch.setattr(side_by_side, "draw_grid", lambda *_: drawn)
-    report.make_report(test_report.make_two(folder), str(path))
+    report.write(run_folders.make_two(folder), str(path))
   return path
 
 
@@ -64,7 +64,7 @@ def _without_policy(page):
 def test_markup_is_seen_as_text_and_does_not_run(browser, page):
   browser.open(_without_policy(page))
   assert browser.evaluate("typeof window.hacked") == "undefined"
-  assert browser.evaluate(f"document.body.innerText.includes({json.dumps(test_report.MARKUP)})")
+  assert browser.evaluate(f"document.body.innerText.includes({json.dumps(run_folders.MARKUP)})")
   assert browser.evaluate('document.querySelectorAll("td b, code b, script").length') == (
     # The page's own: its one script, and the scores, which are bold.
     1 + browser.evaluate('document.querySelectorAll(".scores td.number > b").length')

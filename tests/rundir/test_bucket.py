@@ -4,6 +4,8 @@ import dataclasses
 import json
 import os
 import pathlib
+import sys
+import tempfile
 
 import fsspec
 import pytest
@@ -12,17 +14,22 @@ from fsspec.implementations import memory
 
 from t2i_jax import config as config_lib
 from t2i_jax import errors
-from t2i_jax.rundir import bucket as storage
+from t2i_jax.rundir import bucket, metrics, scores
 
-CONFIG = config_lib.Config(mode="report", workdir="gs://bucket/runs/a", compare=("here/b",))
+RUN = "gs://bucket/runs/a"
+CONFIG = config_lib.Config(mode="report", workdir=RUN, compare=("here/b",))
 
 
 @pytest.fixture(autouse=True)
-def cache(tmp_path, monkeypatch):
-  monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
+def temporary(tmp_path, monkeypatch):
+  """The system's temporary folder."""
+  folder = tmp_path / "tmp"
+  folder.mkdir()
+  monkeypatch.setattr(tempfile, "tempdir", str(folder))
+  return folder
 
 
-class Bucket(memory.MemoryFileSystem):
+class Store(memory.MemoryFileSystem):
   """A file system in memory that answers for gs://."""
 
   store, pseudo_dirs = {}, [""]
@@ -33,86 +40,156 @@ class Bucket(memory.MemoryFileSystem):
 
 
 @pytest.fixture
-def bucket():
-  fsspec.register_implementation("gcs", Bucket, clobber=True)
-  Bucket.store.clear()
-  Bucket.pseudo_dirs[:] = [""]
-  (epath.Path("gs://bucket/runs/a") / "samples").mkdir(parents=True)
-  epath.Path("gs://bucket/runs/a/metrics.jsonl").write_text("one\n")
-  epath.Path("gs://bucket/runs/a/samples/s.png").write_bytes(b"\x01\x02")
-  epath.Path("gs://bucket/runs/a/checkpoints/5").mkdir(parents=True)
-  epath.Path("gs://bucket/runs/a/checkpoints/5/large").write_bytes(b"0" * 9)
-  return Bucket.store
+def store():
+  fsspec.register_implementation("gcs", Store, clobber=True)
+  Store.store.clear()
+  Store.pseudo_dirs[:] = [""]
+  (epath.Path(RUN) / "samples").mkdir(parents=True)
+  (epath.Path(RUN) / "metrics.jsonl").write_text('{"step": 1}\n')
+  (epath.Path(RUN) / "samples" / "s.png").write_bytes(b"\x01\x02")
+  (epath.Path(RUN) / "checkpoints" / "5").mkdir(parents=True)
+  (epath.Path(RUN) / "checkpoints" / "5" / "large").write_bytes(b"0" * 9)
+  return Store.store
 
 
-def test_a_bucket_s_files_are_worked_on_here_and_copied_back_but_not_its_checkpoints(bucket):
-  with storage.opened(CONFIG) as config:
+def _in_bucket(name):
+  return (epath.Path(RUN) / name).read_text()
+
+
+def test_files_are_worked_on_here_and_copied_back_but_not_checkpoints(store, temporary):
+  with bucket.opened(CONFIG) as config:
     folder = pathlib.Path(config.workdir)
     assert config == dataclasses.replace(CONFIG, workdir=str(folder))
-    assert (folder / "metrics.jsonl").read_text() == "one\n"
+    assert folder.parent == temporary
+    assert (folder / "metrics.jsonl").read_text() == '{"step": 1}\n'
     assert (folder / "samples" / "s.png").read_bytes() == b"\x01\x02"
     assert not (folder / "checkpoints").exists()
-    assert storage.remote(folder) == "gs://bucket/runs/a"
-    assert os.fspath(storage.checkpoints(folder)) == "gs://bucket/runs/a/checkpoints"
-    before = dict(bucket)
+    assert bucket.remote(folder) == RUN
+    assert os.fspath(bucket.checkpoints(folder)) == f"{RUN}/checkpoints"
+    before = dict(store)
     (folder / "metrics.jsonl").write_text("one\ntwo\n")
     (folder / "new").mkdir()
     (folder / "new" / "file").write_text("3")
     (folder / "half.part").write_text("4")
-    storage.push(folder)
-    assert epath.Path("gs://bucket/runs/a/metrics.jsonl").read_text() == "one\ntwo\n"
+    bucket.push(folder)
+    assert _in_bucket("metrics.jsonl") == "one\ntwo\n"
     (folder / "late").write_text("5")
-  assert epath.Path("gs://bucket/runs/a/new/file").read_text() == "3"
-  assert epath.Path("gs://bucket/runs/a/late").read_text() == "5"
-  names = {path.name for path in epath.Path("gs://bucket/runs/a").iterdir()}
+  assert _in_bucket("new/file") == "3"
+  assert _in_bucket("late") == "5"
+  names = {path.name for path in epath.Path(RUN).iterdir()}
   assert names == {"metrics.jsonl", "samples", "checkpoints", "new", "late"}
   # What has not changed is not written again.
   kept = "/bucket/runs/a/samples/s.png"
-  assert bucket[kept] is before[kept]
+  assert store[kept] is before[kept]
+  assert not list(temporary.iterdir())
 
 
-def test_what_an_older_run_left_here_does_not_count(bucket):
-  with storage.opened(CONFIG) as config:
-    pathlib.Path(config.workdir, "metrics.jsonl").write_text("mine")
-    pathlib.Path(config.workdir, "gone").write_text("mine")
-  epath.Path("gs://bucket/runs/a/metrics.jsonl").write_text("newer")
-  epath.Path("gs://bucket/runs/a/gone").unlink()
-  with storage.opened(CONFIG) as config:
-    assert pathlib.Path(config.workdir, "metrics.jsonl").read_text() == "newer"
-    assert not pathlib.Path(config.workdir, "gone").exists()
+def test_a_folder_of_this_machine_is_used_itself(tmp_path):
+  config = dataclasses.replace(CONFIG, workdir=str(tmp_path / "a"))
+  with bucket.opened(config) as opened:
+    assert opened == config
+    assert bucket.remote(config.workdir) == config.workdir
+    assert os.fspath(bucket.checkpoints(config.workdir)) == str(tmp_path / "a" / "checkpoints")
+    bucket.push(config.workdir)
+    bucket.pull(config.workdir)
+  assert not (tmp_path / "a").exists()
 
 
-def test_only_the_first_process_copies_back_each_from_a_folder_of_its_own(bucket):
-  with storage.opened(CONFIG) as first, storage.opened(CONFIG, 1) as second:
+def test_one_trains_while_another_scores(store):
+  with bucket.opened(CONFIG) as trainer, metrics.MetricWriter(trainer.workdir, 1) as writer:
+    writer.write(2, {"d/loss": 0.5})
+    with bucket.opened(CONFIG) as scorer:
+      assert scorer.workdir != trainer.workdir
+      scores.append(scorer.workdir, {"step": 1})
+      bucket.push(scorer.workdir)
+      scores.append(scorer.workdir, {"step": 2})
+      writer.write(3, {"d/loss": 0.5})
+      bucket.push(trainer.workdir)
+      writer.write(4, {"d/loss": 0.5})
+      # What the trainer has pushed meanwhile can be had, and own changes stay.
+      bucket.pull(scorer.workdir)
+      assert [line["step"] for line in metrics.read(scorer.workdir)] == [1, 2, 3]
+      assert scores.read(scorer.workdir) == [{"step": 1}, {"step": 2}]
+    writer.write(5, {"d/loss": 0.5})
+  steps = [json.loads(line)["step"] for line in _in_bucket("metrics.jsonl").splitlines()]
+  assert steps == [1, 2, 3, 4, 5]
+  assert _in_bucket("scores.jsonl") == '{"step": 1}\n{"step": 2}\n'
+
+
+def test_names_that_differ_in_punctuation_do_not_share_a_copy(store, temporary):
+  runs = ("gs://b/run-1", "gs://b/run_1", "gs://b/run/1")
+  for run in runs:
+    epath.Path(run).mkdir(parents=True)
+    (epath.Path(run) / "name").write_text(run)
+  config = dataclasses.replace(CONFIG, workdir=runs[0], compare=(*runs[1:], runs[0] + "/"))
+  with bucket.opened(config) as opened:
+    folders = [opened.workdir, *opened.compare]
+    assert [bucket.remote(folder) for folder in folders] == [*runs, runs[0]]
+    assert [pathlib.Path(f, "name").read_text() for f in folders] == [*runs, runs[0]]
+    assert len(set(folders[:3])) == 3
+    for folder in folders[:3]:
+      pathlib.Path(folder, "mine").write_text("1")
+  # Only the run that the mode works on is written to.
+  assert [(epath.Path(run) / "mine").exists() for run in runs] == [True, False, False]
+  assert not list(temporary.iterdir())
+
+
+def test_only_the_first_process_copies_back_each_from_a_folder_of_its_own(store):
+  with bucket.opened(CONFIG) as first, bucket.opened(CONFIG, 1) as second:
     assert first.workdir != second.workdir
     pathlib.Path(second.workdir, "mine").write_text("1")
-  assert not epath.Path("gs://bucket/runs/a/mine").exists()
+  assert not (epath.Path(RUN) / "mine").exists()
 
 
-def test_a_store_that_cannot_be_read_is_told_with_what_would(monkeypatch):
-  def missing(path):
-    raise ImportError("Please install gcsfs")
+def test_what_cannot_be_copied_back_is_kept_and_named(store, temporary, monkeypatch):
+  def fail(*_, **__):
+    raise PermissionError("read only")
 
-  monkeypatch.setattr(storage, "pull", missing)
-  with (
-    pytest.raises(errors.InputError, match=r"gs://bucket/runs/a.*pip install gcsfs"),
-    storage.opened(CONFIG),
-  ):
+  with pytest.raises(OSError, match="read only") as error, bucket.opened(CONFIG) as config:
+    pathlib.Path(config.workdir, "samples", "new").write_text("1")
+    monkeypatch.setattr(Store, "_open", fail)
+  (kept,) = temporary.iterdir()
+  assert str(error.value).startswith(RUN) and str(error.value).endswith(str(kept))
+  assert (kept / "samples" / "new").read_text() == "1"
+
+
+def test_errors_name_the_bucket_and_what_was_done_before_them_is_copied_back(store, temporary):
+  with pytest.raises(errors.InputError) as error, bucket.opened(CONFIG) as config:
+    pathlib.Path(config.workdir, "late").write_text("5")
+    raise errors.InputError(f"`workdir={config.workdir}`: no checkpoint")
+  assert str(error.value) == f"`workdir={RUN}`: no checkpoint"
+  assert _in_bucket("late") == "5"
+  assert not list(temporary.iterdir())
+
+
+@pytest.mark.parametrize("setting", ["workdir", "compare"])
+def test_a_store_without_its_package_is_told_with_what_to_install(temporary, monkeypatch, setting):
+  monkeypatch.setitem(sys.modules, "s3fs", None)
+  change = {"workdir": "s3://b/a"} if setting == "workdir" else {"compare": ("s3://b/a",)}
+  config = dataclasses.replace(CONFIG, **{"workdir": "here/a", **change})
+  match = rf"`{setting}=s3://b/a`: .*pip install gcsfs .* or s3fs"
+  with pytest.raises(errors.InputError, match=match), bucket.opened(config):
     pass
+  assert not list(temporary.iterdir())
 
 
 @pytest.mark.slow
 def test_a_run_in_a_bucket_goes_on_and_is_drawn_from(command, tmp_path, monkeypatch):
   # A folder plays the bucket, so that Orbax can write there as well.
-  bucket = tmp_path / "bucket" / "a"
-  monkeypatch.setattr(storage, "is_bucket", lambda path: path == str(bucket))
-  assert command("--mode=train", f"--workdir={bucket}", "--steps=2").status == 0
-  assert command.json["workdir"] == str(bucket)
-  assert command.json["checkpoint"] == str(bucket / "checkpoints" / "2")
-  assert f"--workdir={bucket}" in (bucket / "run.flags").read_text().splitlines()
-  assert command("--mode=train", f"--workdir={bucket}", "--steps=3").status == 0
-  lines = [json.loads(line) for line in (bucket / "metrics.jsonl").read_text().splitlines()]
+  run = tmp_path / "bucket" / "a"
+  monkeypatch.setattr(bucket, "is_bucket", lambda path: path == str(run))
+  assert command("--mode=train", f"--workdir={run}", "--steps=2").status == 0
+  assert command.json["workdir"] == str(run)
+  assert command.json["checkpoint"] == str(run / "checkpoints" / "2")
+  assert f"--workdir={run}" in (run / "run.flags").read_text().splitlines()
+  assert command("--mode=train", f"--workdir={run}", "--steps=3").status == 0
+  lines = [json.loads(line) for line in (run / "metrics.jsonl").read_text().splitlines()]
   assert [line["step"] for line in lines] == [1, 2, 3]
-  sampled = command("--mode=sample", f"--workdir={bucket}", "--captions=red petals", tiny=False)
-  assert sampled.json["images"][0] == str(bucket / "samples" / "captions.png")
-  assert (bucket / "samples" / "captions.png").exists()
+  sampled = command("--mode=sample", f"--workdir={run}", "--captions=red petals", tiny=False)
+  assert sampled.json["images"][0] == str(run / "samples" / "captions.png")
+  assert (run / "samples" / "captions.png").exists()
+  command("--mode=report", f"--workdir={run}", tiny=False)
+  assert command.json["report"] == str(run / "report.html")
+  assert command.json["runs"] == [str(run)]
+  page = (run / "report.html").read_text()
+  assert f"--workdir={run}" in page and "t2i_jax_" not in page

@@ -1,0 +1,56 @@
+"""What the report's tables say: which flags differ, which scores belong together."""
+
+from t2i_jax.page import contents, runs
+from tests.fixtures import runs as run_folders
+
+
+def test_only_flags_that_differ_are_told_apart(tmp_path):
+  a = run_folders.make_run(tmp_path / "a", ["--base_channels=16", "--seed=0", "--share_gnn=true"])
+  b = run_folders.make_run(tmp_path / "b", ["--base_channels=64", "--from_the_future=1"])
+  rows = {row["name"]: row for row in contents.compare_flags(runs.read_all([a, b]))}
+  # b has no --seed, but 0 is its default.
+  assert {n for n, row in rows.items() if row["differs"]} == {"base_channels", "from_the_future"}
+  assert rows["seed"]["values"] == ["0", None]
+  alone = contents.compare_flags(runs.read_all([a]))
+  assert {row["name"] for row in alone if row["differs"]} == {"dataset", "base_channels"}
+
+
+def test_scores_of_a_line_stand_with_their_levels():
+  found = contents.scores_of({
+    "step": 3, "images": 5, "resizing": "none", "by_word": {"x": [1]},
+    "r_precision": {"value": 0.2, "low": 0.1, "high": 0.3, "real": 0.6, "candidates": 100},
+    "r_precision_real": {"value": 0.6}, "r_precision_shuffled": {"value": 0.01},
+    "plain_accuracy": 0.5, "plain_accuracy_real": 0.9,
+  })  # fmt: skip
+  assert found == {
+    "r_precision": {"value": 0.2, "low": 0.1, "high": 0.3, "real": 0.6, "shuffled": 0.01,
+                    "also": {"candidates": 100}},
+    "plain_accuracy": {"value": 0.5, "low": None, "high": None, "real": 0.9, "shuffled": None,
+                       "also": {}},
+  }  # fmt: skip
+
+
+def test_the_newest_line_of_a_split_is_shown(tmp_path):
+  wanted = [(40, "test", 1.0), (40, "test", 2.0), (20, "test", 3.0), (10, "unseen", 4.0)]
+  scores = [run_folders.score_line(*line) for line in wanted]
+  found = contents.scores(runs.read_all([run_folders.make_run(tmp_path / "a", scores=scores)]))
+  shown = {split["name"]: split["rows"][0]["entries"][0][1]["value"] for split in found}
+  assert shown == {"test": 2.0, "unseen": 4.0}
+  assert len(found[0]["over_steps"]) == 1 and not found[1]["over_steps"]
+
+
+def test_scores_of_other_features_or_counts_are_not_compared_in_silence(tmp_path):
+  other = {"features": {"classifier": {"fingerprint": "xyz"}}, "images": 8}
+  a = run_folders.make_run(tmp_path / "a", scores=[run_folders.score_line()])
+  b = run_folders.make_run(tmp_path / "b", scores=[run_folders.score_line(20)])
+  c = run_folders.make_run(tmp_path / "c", scores=[run_folders.score_line(**other)])
+  assert contents.scores(runs.read_all([a, b]))[0]["warning"] == []
+  found = contents.scores(runs.read_all([a, c]))[0]["warning"]
+  assert found == ["images", "classifier.fingerprint"]
+
+
+def test_last_values_are_means_over_the_last_steps(tmp_path):
+  run = runs.read_all([run_folders.make_run(tmp_path / "a", steps=41)])
+  # 5 % of steps 1 to 41 are those after 39: (43 + 44) / 2.
+  found = {plot["title"]: plot["values"] for plot in contents.training(run)}
+  assert found["Generator: gradient norm"] == [43.5]

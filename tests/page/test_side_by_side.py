@@ -1,0 +1,69 @@
+"""The same captions drawn by several runs: which images stand where, and when there are none."""
+
+import dataclasses
+import json
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from t2i_jax import errors, sampling
+from t2i_jax.page import ablation, runs, side_by_side
+from tests.fixtures import runs as run_folders
+
+
+@pytest.fixture
+def second(trained, tmp_path):
+  """The tiny run again, as if it had another peephole."""
+  copy = tmp_path / "second"
+  copy.mkdir()
+  for name in ("checkpoints", "word_vectors.bin", "metrics.jsonl"):
+    (copy / name).symlink_to(trained / name)
+  flags = (trained / "run.flags").read_text()
+  (copy / "run.flags").write_text(flags.replace("--peephole=full", "--peephole=none"))
+  return copy
+
+
+def test_each_experiments_image_of_the_same_captions_stands_beside_the_real_one(
+  trained, second, tmp_path, command
+):
+  output = tmp_path / "out" / "r.html"
+  words = [f"--workdir={trained}", f"--compare={second}", f"--output={output}", "--split=train"]
+  command("--mode=report", *words, tiny=False)
+  assert command.status == 0, command.err
+  assert command.json["side_by_side"] == f"{tmp_path}/out/r.png"
+  record = json.loads((output.parent / "r.json").read_text())["pictures"]
+  assert record["columns"] == [trained.name, "second", "real"]
+  assert record["split"] == "train" and len(set(record["captions"])) == 8
+  text = " ".join(run_folders.Page(output).text.split())
+  assert all(caption in text for caption in record["captions"])
+  # 16 pixels, eight times as large: both runs have the same weights and noise, the flower is real.
+  with Image.open(output.parent / "r.png") as file:
+    pixels = np.asarray(file.convert("RGB"))
+  rows = np.flatnonzero((pixels[:, -5] != 255).any(-1))
+  columns = [pixels[rows[0] : rows[0] + 128, left : left + 128] for left in (208, 340, 480)]
+  np.testing.assert_array_equal(columns[0], columns[1])
+  assert (columns[1] != columns[2]).mean() > 0.5
+  captions = [f"--captions={caption}" for caption in record["captions"]]
+  picture = f"--output={tmp_path}/alone.png"
+  command("--mode=sample", f"--workdir={trained}", *captions, picture, tiny=False)
+  with Image.open(tmp_path / "alone_01.png") as file:  # The first one's last word.
+    np.testing.assert_array_equal(columns[0][::8, ::8], np.asarray(file))
+  np.testing.assert_array_equal(columns[0], columns[0][::8, ::8].repeat(8, 0).repeat(8, 1))
+
+
+def test_runs_on_other_data_are_not_put_side_by_side(trained, second, monkeypatch):
+  found = runs.read_all([str(trained), str(second)])
+  groups = ablation.experiments(found)
+  open_run = sampling.open_run
+
+  def other_data(config, given):
+    run = open_run(config, given)
+    if config.workdir != str(second):
+      return run
+    config = dataclasses.replace(run.config, synthetic_images=31)
+    return dataclasses.replace(run, config=config)
+
+  monkeypatch.setattr(sampling, "open_run", other_data)
+  with pytest.raises(errors.InputError, match="data differ"):
+    side_by_side.draw_grid(found, groups, {"split": "train"})

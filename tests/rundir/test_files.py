@@ -1,0 +1,127 @@
+"""Files are old or new but never half; JSON lines survive a writer that was cut off."""
+
+import os
+import pathlib
+import stat
+import subprocess
+import sys
+
+import pytest
+
+from t2i_jax import errors
+from t2i_jax.rundir import files
+
+
+def _names(folder):
+  return sorted(path.name for path in folder.iterdir())
+
+
+def test_a_file_changes_only_after_all_is_written(tmp_path):
+  path = tmp_path / "a.json"
+  path.write_text("old")
+  with files.atomic_write(path) as file:
+    file.write("new é")
+    file.flush()
+    assert path.read_text() == "old"
+  assert path.read_text(encoding="utf8") == "new é"
+  assert _names(tmp_path) == ["a.json"]
+
+
+@pytest.mark.parametrize("error", [OSError("disk full"), KeyboardInterrupt()])
+def test_a_body_that_fails_leaves_the_old_content_and_nothing_beside_it(tmp_path, error):
+  path = tmp_path / "a.json"
+  path.write_text("old")
+  with pytest.raises(type(error)), files.atomic_write(path) as file:
+    file.write("half")
+    raise error
+  assert path.read_text() == "old" and _names(tmp_path) == ["a.json"]
+
+
+def test_a_writer_that_takes_a_path_fails_before_it_has_written(tmp_path):
+  with pytest.raises(OSError), files.atomic_path(tmp_path / "deep" / "er" / "a.bin") as part:
+    os.remove(part)
+    raise OSError("no space")
+  assert _names(tmp_path / "deep" / "er") == []
+
+
+def test_the_folder_is_made_and_bytes_stay_bytes(tmp_path):
+  with files.atomic_write(tmp_path / "deep" / "er" / "a.bin", "wb") as file:
+    file.write(b"\r\n\xff")
+  assert (tmp_path / "deep" / "er" / "a.bin").read_bytes() == b"\r\n\xff"
+
+
+@pytest.mark.parametrize(("umask", "mode"), [(0o022, 0o644), (0o077, 0o600), (0o002, 0o664)])
+def test_permissions_follow_the_umask_whatever_the_writer_made(tmp_path, umask, mode):
+  path = tmp_path / "a.bin"
+  before = os.umask(umask)
+  try:
+    with files.atomic_path(path) as part:
+      os.remove(part)
+      os.close(os.open(part, os.O_WRONLY | os.O_CREAT, 0o600))
+  finally:
+    os.umask(before)
+  assert stat.S_IMODE(path.stat().st_mode) == mode
+
+
+def test_two_writers_at_once_do_not_mix(tmp_path):
+  path = tmp_path / "a.txt"
+  with files.atomic_write(path) as first:
+    first.write("first " * 1000)
+    with files.atomic_write(path) as second:
+      second.write("second")
+    assert path.read_text() == "second"
+  assert path.read_text() == "first " * 1000
+  assert _names(tmp_path) == ["a.txt"]
+
+
+_WRITE_OFTEN = """
+import sys
+from t2i_jax.rundir import files
+for length in range(1, 60):
+  files.write_json(sys.argv[1], sys.argv[2] * 1000 * length)
+"""
+
+
+def test_a_reader_beside_two_processes_never_sees_half_a_file(tmp_path):
+  path = tmp_path / "a.json"
+  files.write_json(path, "a")
+  root = pathlib.Path(files.__file__).parents[2]
+  writers = [
+    subprocess.Popen([sys.executable, "-c", _WRITE_OFTEN, str(path), letter], cwd=root)
+    for letter in "ab"
+  ]
+  while any(writer.poll() is None for writer in writers):
+    assert len(set(files.read_json(path))) == 1  # Half a file is no JSON.
+  assert [writer.returncode for writer in writers] == [0, 0]
+  assert _names(tmp_path) == ["a.json"]
+
+
+def test_json_comes_back_and_what_is_not_json_is_named(tmp_path):
+  record = {"a": [1, 2.5, None, "é"]}
+  files.write_json(tmp_path / "a.json", record, indent=2)
+  assert files.read_json(tmp_path / "a.json") == record
+  assert (tmp_path / "a.json").read_text().startswith('{\n  "a"')
+  assert files.read_json(tmp_path / "none.json") is None
+  (tmp_path / "a.json").write_text('{"a": ')
+  with pytest.raises(errors.InputError, match=r"a\.json: not JSON"):
+    files.read_json(tmp_path / "a.json")
+
+
+def test_a_half_written_last_line_is_neither_read_nor_continued(tmp_path):
+  path = tmp_path / "new" / "a.jsonl"
+  assert files.read_json_lines(path) == []
+  files.append_json_line(path, {"step": 1})
+  with open(path, "a") as file:
+    file.write('{"step": 2, "d/lo')
+  assert files.read_json_lines(path) == [{"step": 1}]
+  files.append_json_line(path, {"step": 3})
+  assert path.read_text() == '{"step": 1}\n{"step": 3}\n'
+  path.write_text('{"st')
+  files.append_json_line(path, {"step": 4})
+  assert files.read_json_lines(path) == [{"step": 4}]
+
+
+def test_a_broken_line_is_named_by_its_number(tmp_path):
+  (tmp_path / "a.jsonl").write_text('{"step": 1}\n{"st\n{"step": 3}\n')
+  with pytest.raises(errors.InputError, match=r"a\.jsonl, line 2: not JSON"):
+    files.read_json_lines(tmp_path / "a.jsonl")
