@@ -1,9 +1,9 @@
 #!/usr/bin/env bash
-# Trains each flag file under each seed, scores the runs, and compares all of them in a page, a table and a picture grid.
+# Trains each flag file under each seed, scores the runs, and ends with one page, table and picture grid of them all.
 # usage: bash launch/ablate.sh A.flags B.flags ... -- --steps=N [--seeds=3] [--split=test] [--folder=runs/ablation] [flags]
-# A run's folder is FOLDER/A/seed<k>, k from 0. Finished runs are skipped, interrupted ones continue; differences are to
-# the first flag file. Training flags after "--" override those of the files (--flagfile=launch/flags/toy.flags, too);
-# --metrics and --inception_weights are for the scores. Write values with a "=".
+# A run's folder is FOLDER/A/seed<k>, k from 0. What is finished is skipped, what was cut off goes on; the first flag
+# file is what the others are held against. Any flags of training may follow "--" and override those of the files, also
+# --flagfile=launch/flags/toy.flags; --metrics and --inception_weights are for the scores. A value follows its "=".
 # Leaves FOLDER/report.html, .md, .json, .png. Status 1: a run failed, and is named at the end; 2: wrong use.
 set -euo pipefail
 usage() {
