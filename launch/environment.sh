@@ -1,7 +1,7 @@
 # shellcheck shell=bash
-# Sourced by the other scripts: an active environment is used, else .venv is made and used. Sets `python`.
+# Sourced by the other scripts: uses the active virtual environment, else creates .venv. Sets `python`.
 # usage: use_environment EXTRAS    (EXTRAS: "" or a list such as "test" or "cuda12,test")
-# INSTALL=no: what the environment holds is used as it is, without a network.
+# INSTALL=no: uses the environment as it is, without a network.
 use_environment() {
   local extras="$1"
   local constraints="$PWD/launch/constraints.txt"

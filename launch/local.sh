@@ -1,13 +1,13 @@
 #!/usr/bin/env bash
-# Runs t2i_jax on this machine and starts it again when it asks for it (status 75).
+# Runs t2i_jax on this machine and restarts it when it exits with status 75 (saved; run me again).
 # usage: bash launch/local.sh [--processes=N] [--grace=60] [--dry_run] -- --workdir=FOLDER [flags]
-# One process uses all accelerators by itself. --processes=N: N that talk over loopback, each with
-# its share of the GPUs that CUDA_VISIBLE_DEVICES or nvidia-smi names; without any just N processes,
-# to try several hosts on one. TERM or Ctrl-C: all save a checkpoint and end; Ctrl-C twice: at once.
-# When one ends badly the others are asked to end and, --grace seconds later, made to.
+# One process uses all accelerators. --processes=N: N processes over loopback, each with an equal
+# share of the GPUs that CUDA_VISIBLE_DEVICES or nvidia-smi lists; on a machine without GPUs, N CPU
+# processes, to try several hosts on one. SIGTERM or Ctrl-C: all save a checkpoint and exit; a second
+# Ctrl-C kills them. When one fails, the others are asked to exit and killed --grace seconds later.
 # EXTRAS=cuda12 (or cuda13, tpu) installs for an accelerator; INSTALL=no installs nothing.
-# Status: the worst of the processes', 75 (saved; the same command goes on) being better than any
-# other but 0. 2: wrong use.
+# Status: the worst of the processes' (75, saved and resumable, is better than any other but 0).
+# 2: wrong use.
 set -euo pipefail
 usage() {
   sed -n '2,10s/^# //p' "${BASH_SOURCE[0]}" >&2

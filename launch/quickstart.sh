@@ -1,5 +1,5 @@
 #!/usr/bin/env bash
-# Installs t2i_jax and runs its main job on the embedded dataset: trains, then scores unseen flowers.
+# Installs t2i_jax, trains on synthetic flowers, scores captions of unseen ones, makes the report.
 # usage: bash launch/quickstart.sh [flags, such as --steps=400 or --workdir=runs/mine]
 # EXTRAS=cuda12 (or cuda13, tpu) installs for an accelerator; PYTHON names the interpreter for .venv.
 set -euo pipefail

@@ -1,13 +1,13 @@
 #!/usr/bin/env bash
-# A job for GPU nodes under Slurm that saves when its time is up, queues again and goes on.
+# A Slurm job for GPU nodes that saves before its time is up, queues again and continues.
 # usage: bash launch/slurm.sh [--dry_run] [options of sbatch] -- --workdir=SHARED_FOLDER [flags]
 # as in: bash launch/slurm.sh --nodes=2 --gpus-per-node=8 --time=12:00:00 -- --workdir=/scratch/a
-# Installs here with EXTRAS=cuda12 (or cuda13, or nothing) where an environment is active, else into
-# .venv, which the nodes have to see; INSTALL=no installs nothing. A job for the same workdir waits
-# for the one before. Status 2: wrong use. That of the job: the program's.
+# Installs with EXTRAS=cuda12 (or cuda13, or empty) into the active environment, else into .venv,
+# which all nodes must see; INSTALL=no installs nothing. A job waits for an earlier one of the same
+# workdir. Status 2: wrong use; the job's status is the program's.
 #
-# One process a node drives all its GPUs: the data lies in memory and the program is compiled once a
-# node. One a GPU may be better where a node's processor, which feeds all, cannot keep up.
+# One process a node drives all its GPUs: the data is in memory, and the program compiled, once a
+# node. One process a GPU may be better where the node's CPU, which feeds all GPUs, cannot keep up.
 set -euo pipefail
 
 # The job. `--signal` reaches the processes themselves, two minutes before the time is up; a TERM to

@@ -1,5 +1,5 @@
 #!/usr/bin/env bash
-# Installs t2i_jax with what its tests need, then runs the linter and the tests.
+# Installs t2i_jax with its test dependencies, then runs linter, formatter check and tests.
 # usage: bash launch/test.sh [pytest arguments, such as -m "not slow"]
 set -euo pipefail
 cd "$(dirname "${BASH_SOURCE[0]}")/.."
@@ -8,5 +8,5 @@ use_environment test
 
 "$python" -m ruff check .
 "$python" -m ruff format --check .
-# Two at a time, a file in one process: it compiles once what its tests share.
+# Two processes; all tests of a file in the same one, so that it compiles once what they share.
 "$python" -m pytest -n 2 --dist loadfile "$@"

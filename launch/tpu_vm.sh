@@ -1,20 +1,20 @@
 #!/usr/bin/env bash
-# Trains on a Cloud TPU VM, one machine or a pod slice. Each subcommand may be repeated.
+# Trains on a Cloud TPU VM, one machine or a pod slice. Every subcommand can safely be repeated.
 # usage: bash launch/tpu_vm.sh SUBCOMMAND NAME [options] [-- flags of t2i_jax]
-#   create  asks for the VM and waits for it; one that was preempted is made anew
-#   setup   sends this commit to all workers and installs it there with a Python of its own
-#   run     starts `t2i_jax.main --multihost FLAGS` on all workers; ssh may end. --watch: creates
-#           and sets up first, stays, and starts it again on a new VM when this one is preempted
-#   status  the VM, the run on each worker, the last line of metrics.jsonl
-#   logs    of worker 0 or --worker=N; -f: as it grows
-#   fetch   --workdir=FOLDER or gs://...: all but the checkpoints into --output=runs/NAME
-#   stop    the run saves a checkpoint and ends; the VM stays, and costs
-#   delete  the VM and its request
+#   create  requests the VM and waits until it is ready; recreates one that was preempted
+#   setup   copies this commit to all workers and installs it there with a Python of its own
+#   run     starts `t2i_jax.main --multihost FLAGS` on all workers, independent of ssh. --watch:
+#           creates and sets up first, stays, and restarts on a new VM after preemption
+#   status  prints the VM's state, each worker's run and the last line of metrics.jsonl
+#   logs    prints the log of worker 0 or --worker=N; -f: follows it
+#   fetch   copies --workdir=FOLDER or gs://..., without checkpoints, into --output=runs/NAME
+#   stop    the run saves a checkpoint and exits; the VM stays, and is billed
+#   delete  deletes the VM and its request
 # options: --zone= --project= --type=v5litepod-8 --version= (or TPU_ZONE TPU_PROJECT TPU_TYPE
-#   TPU_VERSION; zone and project else gcloud's own), --spot, --queued (waits in Google's queue),
-#   --dirty (sends uncommitted changes, too), --poll=60 (seconds), --dry_run (prints all commands)
-# Several machines share no disk of their own: their --workdir is gs://... or on one you mounted.
-# Status: 2 wrong use; of --watch that of the run; else 1 for what failed.
+#   TPU_VERSION; default zone and project: gcloud's), --spot, --queued (waits in Google's queue),
+#   --dirty (also sends uncommitted changes), --poll=60 (seconds), --dry_run (prints all commands)
+# Several machines share no disk: their --workdir is gs://... or on a disk that you mounted on all.
+# Status: 2 wrong use; with --watch the run's; else 1 for a failure.
 set -euo pipefail
 here="$PWD" # Paths are the caller's.
 exec </dev/null # ssh would read the terminal.

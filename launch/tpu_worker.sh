@@ -1,8 +1,8 @@
 #!/usr/bin/env bash
-# What launch/tpu_vm.sh asks of each worker of a TPU VM, from the code that it has sent there.
+# The part of launch/tpu_vm.sh that runs on each worker of a TPU VM, from the code copied there.
 # usage: bash tpu_worker.sh install | start FLAGS | state | stop | log [-f] | metrics | pack WORKDIR
-# ~/t2i_jax/ holds a folder for each commit with its .venv, the link `current` to the newest, runs/
-# and data/ which all commits share, and run/: log, command, status and process of the run at work.
+# ~/t2i_jax/ holds a folder for each commit with its .venv; the link `current` to the newest; runs/
+# and data/, shared by all commits; and run/: log, command, status and process of the current run.
 set -euo pipefail
 cd -P "$(dirname "${BASH_SOURCE[0]}")/.."
 run="$PWD/../run"

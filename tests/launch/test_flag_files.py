@@ -1,5 +1,5 @@
-"""The report's experiments as flag files: each runs, and those that are compared differ in what
-they are about."""
+"""The thesis's experiments as flag files: each runs, and files that are compared differ only in the
+flags that the comparison is about."""
 
 import dataclasses
 import json
@@ -13,7 +13,7 @@ from t2i_jax.judges import features
 from t2i_jax.training import checkpoints
 
 ROOT = pathlib.Path(__file__).parents[2]
-FOLDER = ROOT / "launch/flags/report"
+FOLDER = ROOT / "launch/flags/thesis"
 FILES = sorted(path.stem for path in FOLDER.glob("e*.flags"))
 CLUSTERS = "e05_clusters_flickr30k"  # trains no network
 EXPERIMENTS = [name for name in FILES if name != CLUSTERS]
@@ -21,7 +21,7 @@ EXPERIMENTS = [name for name in FILES if name != CLUSTERS]
 
 @pytest.fixture(autouse=True)
 def in_the_project(monkeypatch):
-  monkeypatch.chdir(ROOT)  # the files name report.flags from here
+  monkeypatch.chdir(ROOT)  # the files name thesis.flags from here
 
 
 def _config(name, *words):
@@ -39,8 +39,8 @@ def test_the_first_lines_say_what_it_is_and_how_to_run_it(name):
   lines = (FOLDER / f"{name}.flags").read_text(encoding="utf8").splitlines()
   comments = [line for line in lines if line.startswith("#")]
   assert lines[: len(comments)] == comments and lines[0].startswith(f"# E{int(name[1:3])}. ")
-  assert any("The report saw: " in line for line in comments)
-  assert any(f"--flagfile=launch/flags/report/{name}.flags" in line for line in comments)
+  assert any("The thesis saw: " in line for line in comments)
+  assert any(f"--flagfile=launch/flags/thesis/{name}.flags" in line for line in comments)
   assert (_config(name).epochs > 0) == (name != CLUSTERS)
 
 

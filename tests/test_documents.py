@@ -1,0 +1,169 @@
+"""README, notes and docs/ name what exists: links, paths, flags, and the code that docs/adding.md
+changes; and the examples there are code."""
+
+import importlib.util
+import itertools
+import pathlib
+import re
+import sys
+import typing
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from t2i_jax import config as config_lib
+from t2i_jax.metrics import metric
+from t2i_jax.nets import words as words_lib
+
+ROOT = pathlib.Path(__file__).parents[1]
+DOCUMENTS = [ROOT / "README.md", ROOT / "BUILD_NOTES.md", *sorted((ROOT / "docs").glob("*.md"))]
+FLAG_FILES = sorted((ROOT / "launch/flags").rglob("*.flags"))
+ADDING = (ROOT / "docs/adding.md").read_text(encoding="utf8")
+
+_LINK = re.compile(r"\]\(([^)\s]+)\)")
+_PATH = re.compile(r"(?<![\w/.-])(?:t2i_jax|launch|docs|tests)/[\w./*-]*(?:\{[\w,]+\}[\w./*-]*)*")
+_FLAG = re.compile(r"(?<![\w-])--([a-z][a-z0-9_]*)(?:=([a-z0-9_]+)(?![\w./-]))?")
+_REMOVED = {"parameter_shards", "sweep", "reference"}  # BUILD_NOTES.md says why
+_FENCE = re.compile(r"^```(\w*)\n(.*?)^```", re.MULTILINE | re.DOTALL)
+
+
+def _by_name(path):
+  return str(path.relative_to(ROOT))
+
+
+def _anchors(document):
+  """The anchors that headings have on GitHub."""
+  text = _FENCE.sub("", document.read_text(encoding="utf8"))
+  headings = re.findall(r"^#+ (.*)$", text, re.MULTILINE)
+  return {re.sub(r"[^\w\- ]", "", heading.lower()).replace(" ", "-") for heading in headings}
+
+
+def _expanded(path):
+  """a{b,c}d -> abd, acd."""
+  parts = [part.split(",") for part in re.split(r"[{}]", path)]
+  return ["".join(words) for words in itertools.product(*parts)]
+
+
+def _examples(language):
+  return [body for kind, body in _FENCE.findall(ADDING) if kind == language]
+
+
+@pytest.mark.parametrize("document", DOCUMENTS, ids=_by_name)
+def test_every_link_leads_somewhere(document):
+  for link in _LINK.findall(document.read_text(encoding="utf8")):
+    if link.startswith("https://"):
+      continue
+    name, _, anchor = link.replace("\\", "").partition("#")
+    target = document.parent / name if name else document
+    assert target.exists(), link
+    assert not anchor or anchor in _anchors(target), link
+
+
+@pytest.mark.parametrize("document", [*DOCUMENTS, *FLAG_FILES], ids=_by_name)
+def test_every_path_exists(document):
+  text = document.read_text(encoding="utf8")
+  new = set(re.findall(r"\bas\s+`([^`]+)`:", text))  # the files that docs/adding.md adds
+  for path in _PATH.findall(text):
+    for name in _expanded(path.rstrip(".")):
+      assert name in new or any(ROOT.glob(name.rstrip("/"))), name
+
+
+@pytest.mark.parametrize("document", [*DOCUMENTS, *FLAG_FILES], ids=_by_name)
+def test_every_flag_exists_and_takes_its_value(document):
+  text = document.read_text(encoding="utf8")
+  kinds = {field.name: kind for field, kind in config_lib.fields()}
+  assert not _REMOVED & kinds.keys()
+  scripts = "\n".join(path.read_text(encoding="utf8") for path in (ROOT / "launch").glob("*.sh"))
+  others = {"flagfile", "help", "helpfull"} | {name for name, _ in _FLAG.findall(scripts)}
+  if document.name == "BUILD_NOTES.md":
+    others |= _REMOVED
+  added = set(re.findall(r"^\+?  (\w+): \w+ = knob\(", text, re.MULTILINE))
+  added |= {f"mode={name}" for name in re.findall(r'"""`--mode=(\w+)`', text)}
+  for name, value in _FLAG.findall(text):
+    negated = name.removeprefix("no")
+    is_known = name in kinds or kinds.get(negated) is bool or name in others | added
+    assert is_known, f"--{name}"
+    values = typing.get_args(kinds.get(name))
+    if typing.get_origin(kinds.get(name)) is typing.Literal and value:
+      assert value in values or f"{name}={value}" in added, f"--{name}={value}"
+
+
+def test_what_is_to_be_changed_is_there():
+  linked = {link.replace("\\", "") for link in _LINK.findall(ADDING) if link.endswith(".py")}
+  code = "\n".join((ROOT / "docs" / link).read_text(encoding="utf8") for link in linked)
+  lines = code.splitlines()
+  for diff in _examples("diff"):
+    for line in diff.splitlines():
+      if line[:1] in (" ", "-"):
+        start = line[1:].removesuffix("...")
+        assert any(found.startswith(start) for found in lines), line
+
+
+@pytest.fixture
+def example(tmp_path, monkeypatch):
+  """(first words of a docstring) -> the module of docs/adding.md that begins so."""
+
+  def load(start):
+    (source,) = [body for body in _examples("python") if body.startswith(f'"""{start}')]
+    path = tmp_path / "example.py"
+    path.write_text(source, encoding="utf8")
+    spec = importlib.util.spec_from_file_location(f"example_{len(source)}", path)
+    module = importlib.util.module_from_spec(spec)
+    monkeypatch.setitem(sys.modules, spec.name, module)
+    spec.loader.exec_module(module)
+    return module
+
+  return load
+
+
+def _words(count):
+  row = jnp.arange(count)
+  return words_lib.Words(
+    vectors=jnp.ones((count, 5)), noise=jnp.ones((count, 3)),
+    caption=row // 3, position=row % 3, weight=jnp.ones(count),
+  )  # fmt: skip
+
+
+@pytest.mark.parametrize("split", [1, 2, 3])
+def test_the_generator_to_add_makes_images(split, example):
+  kind = example("A residual generator").Generator
+  network = kind(image_size=16, start_size=4, base_channels=2, kernel_size=5, split=split)
+
+  def run(words):
+    variables = network.init(jax.random.key(0), words, True)
+    maps = network.apply(variables, words, False, method="lower")
+    return network.apply(variables, maps, words, False, method="upper")
+
+  assert jax.eval_shape(run, _words(6)).shape == (6, 16, 16, 3)
+
+
+def test_the_discriminator_to_add_reads_words(example):
+  network = example("A discriminator that reads").Discriminator(base_channels=2, kernel_size=3)
+  images, words = jnp.ones((6, 4, 4, 3)), _words(6)
+  variables = network.init(jax.random.key(0), images, words, None, True)
+
+  def logits(vectors):
+    return network.apply(variables, images, words.replace(vectors=vectors), words.weight, True)
+
+  assert logits(words.vectors).shape == (6,)
+  gradient = jax.grad(lambda vectors: logits(vectors).sum())(words.vectors)
+  assert (np.abs(gradient).sum(1) > 0).all()
+
+
+def test_the_score_to_add_falls_with_blur(example):
+  (score,) = example("How sharp images are").METRICS
+  sharp = np.random.default_rng(0).integers(0, 256, (4, 8, 8, 3), np.uint8)
+  grey = np.full_like(sharp, 99)
+  found = score.compute(metric.Inputs(images_u8=grey, own_u8=sharp))["sharpness"]
+  assert found["value"] == 0 < found["real"]
+
+
+def test_the_mode_and_dataset_to_add_are_code(tmp_path, example):
+  assert callable(example("`--mode=nearest`").run)
+  dataset = example("PNG images whose names").DATASET
+  (tmp_path / "red_heart.png").touch()  # no image is opened before it is needed
+  listing = dataset.read(tmp_path)
+  assert set(listing.splits) == set(dataset.splits)
+  assert listing.splits["test"][0].captions == ["red heart"]
