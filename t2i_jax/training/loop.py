@@ -1,5 +1,4 @@
-"""`--mode=train`: data, state, then step after step with a progress bar, metrics, strips and
-checkpoints.
+"""Trains a run: data, state, then step after step, with metrics, pictures and checkpoints.
 
 A run on the same workdir goes on from its last checkpoint exactly as if it had never stopped.
 """
@@ -58,33 +57,28 @@ def _train(config: config_lib.Config, notice: hosts.Notice) -> dict[str, Any]:
   devices = state_lib.find_devices(config)
   corpus = _load(config)
   capacity.check(config, corpus, devices)
-  total = total_steps(config, len(corpus.ids))
+  total, known_as = total_steps(config, len(corpus.ids)), bucket.remote(config.workdir)
   state = state_lib.make_state(config, optimizers, devices)
   with checkpoints.open_manager(config.workdir, config.keep_checkpoints) as manager:
     state = checkpoints.restore(manager, state) or state
     first = int(state.step)
     if first > total:
       raise errors.InputError(
-        f"`steps={total}`: the run in {config.workdir} is at step {first}; give more, "
-        "or another `workdir`"
+        f"`steps={total}`: the run in {known_as} is at step {first}; give more, or another "
+        "`workdir`"
       )
     if resume.is_stopped(config, first):
-      log.info("%s collapsed at step %d and was stopped there", config.workdir, first)
+      log.info("%s collapsed at step %d and was stopped there", known_as, first)
       total = first
     elif first:
-      log.info("going on from step %d of %s", first, config.workdir)
+      log.info("going on from step %d of %s", first, known_as)
     if hosts.is_first():
       records.write_flags(config)
       environment.write(config.workdir, first)
-    looks = resume.read_looks(config.workdir, first)
-    writer = metrics_lib.MetricWriter if hosts.is_first() else metrics_lib.NoWriter
-    with writer(config.workdir, first) as writer, hosts.failing_together():
-      state, last, speed = _run(
-        config, corpus, devices, optimizers, state, first, total, manager, writer, looks, notice
-      )
+    with hosts.failing_together():
+      state, last, speed = _run(config, corpus, devices, optimizers, state, total, manager, notice)
     step = int(state.step)
     checkpoints.save(manager, step, state, config)
-  stopped = resume.is_stopped(config, step)
   return {
     "workdir": config.workdir,
     "step": step,
@@ -93,8 +87,8 @@ def _train(config: config_lib.Config, notice: hosts.Notice) -> dict[str, Any]:
     "d_loss": last.get("d/loss"),
     "g_loss": last.get("g/loss"),
     "euclid": last.get("g/euclid"),
-    "checkpoint": os.path.join(bucket.remote(config.workdir), files.CHECKPOINTS, str(step)),
-    **({"collapsed": True} if stopped else {}),
+    "checkpoint": os.path.join(known_as, files.CHECKPOINTS, str(step)),
+    **({"collapsed": True} if resume.is_stopped(config, step) else {}),
   }
 
 
@@ -134,90 +128,117 @@ def _load(config: config_lib.Config) -> corpus_lib.Corpus:
   return corpus
 
 
-def _run(
-  config, corpus, devices, optimizers, state, first, total, manager, writer, looks, notice
-) -> tuple[state_lib.TrainState, dict[str, float], float | None]:
-  """The loop. Returns the state, the last metrics and captions a second without the first step's
-  compilation. With --stop_at_collapse it ends before `total` when the run collapses. Raises
-  Preempted.
+class _Window:
+  """Metrics since the last line of metrics.jsonl, whose means are the next line.
 
-  Metrics of a step are fetched after the next one is dispatched, so that the device never waits.
-  """
-  networks = model.build(config, devices.axes)
-  train_step = steps.make_train_step(config, networks, optimizers, devices)
-  show = _picture_writer(config, corpus, networks, devices, writer)
-  window, last, pending, began = records.read_window(config.workdir, first), {}, None, None
-  seen: dict[str, float] = {}
+  A step's metrics are fetched after the next step is dispatched, so that the device never waits."""
 
-  def fetch(beside: Mapping[str, float] | None = None):
-    """Takes in the metrics of the step before; writes them out when a line is due, or there is
-    something to stand beside them."""
-    nonlocal last, pending
-    (step, values), pending = pending, None
+  def __init__(self, config: config_lib.Config, writer, first: int, total: int):
+    self._config, self._writer, self._total = config, writer, total
+    self.values = records.read_window(config.workdir, first)  # one dict a step
+    self.means: dict[str, float] = {}  # over the window
+    self.shown: dict[str, float] = {}  # last line, for the progress bar
+    self._pending = None
+
+  def put(self, step: int, values: Mapping[str, jax.Array]) -> None:
+    """Takes in the step before; these metrics are fetched later."""
+    self.flush()
+    self._pending = step, values
+
+  def flush(self, beside: Mapping[str, float] | None = None) -> None:
+    """Fetches the pending metrics, and writes a line when one is due or there is more (`beside`) to
+    write."""
+    if self._pending is None:
+      return
+    (step, values), self._pending = self._pending, None
     values = {name: float(value) for name, value in jax.device_get(values).items()}
     if not all(math.isfinite(value) for value in values.values()):
       bad = [name for name, value in values.items() if not math.isfinite(value)]
       raise FloatingPointError(
         f"step {step}: {', '.join(bad)} not finite; the last checkpoint is from before"
       )
-    window.append(values)
-    last = {name: float(np.mean([v[name] for v in window])) for name in values}
-    if beside or step % config.log_every == 0 or step == total:
-      writer.write(step, {**last, **(beside or {})})
-      window.clear()
-      seen.update({**last, **(beside or {})})
-      bar.set_postfix({name: f"{seen[key]:.3g}" for key, name in _SHOWN.items() if key in seen})
+    self.values.append(values)
+    self.means = {name: float(np.mean([v[name] for v in self.values])) for name in values}
+    if beside or step % self._config.log_every == 0 or step == self._total:
+      line = {**self.means, **(beside or {})}
+      self._writer.write(step, line)
+      self.values.clear()
+      self.shown.update(line)
 
-  def save(step: int):
-    if pending is not None:
-      fetch()
-    checkpoints.save(manager, step, state, config)
-    if hosts.is_first():
-      records.write_window(config.workdir, step, window, config.keep_checkpoints)
-      bucket.push(config.workdir)
 
+def _run(
+  config, corpus, devices, optimizers, state, total, manager, notice
+) -> tuple[state_lib.TrainState, dict[str, float], float | None]:
+  """Trains to `total`, or with --stop_at_collapse until the run collapses. Returns the state, the
+  last metrics, and captions a second without the first step's compilation. Raises Preempted."""
+  first = int(state.step)
+  networks = model.build(config, devices.axes)
+  train_step = steps.make_train_step(config, networks, optimizers, devices)
+  looks = resume.read_looks(config.workdir, first)
   feed = feed_lib.feed(config, corpus, devices, state.rng, first, total)
   notice.is_working = True
-  with tqdm.tqdm(total=total * config.batch_size, initial=first * config.batch_size,
-                 unit="captions", disable=not hosts.is_first(),
-                 desc="train", mininterval=1.0) as bar:  # fmt: skip
+  began = None
+  make_writer = metrics_lib.MetricWriter if hosts.is_first() else metrics_lib.NoWriter
+  with (
+    make_writer(config.workdir, first) as writer,
+    tqdm.tqdm(
+      desc="train",
+      unit="captions",
+      initial=first * config.batch_size,
+      total=total * config.batch_size,
+      mininterval=1.0,
+      disable=not hosts.is_first(),
+    ) as bar,
+  ):
+    window = _Window(config, writer, first, total)
+    show = _picture_writer(config, corpus, networks, devices, writer)
     for step, (resident, chosen, bucket_size) in enumerate(feed, first + 1):
       with jax.transfer_guard("disallow"):  # what moves to the device, moves on purpose
         state, values = train_step(state, resident, chosen, bucket_size)
-      if pending is not None:
-        fetch()
-      pending = (step, values)
+      window.put(step, values)
       if began is None:
         jax.block_until_ready(values)
         began = time.monotonic()
       bar.update(config.batch_size)
       if step % config.sample_every == 0 or step == total:
         ratio = show(step, state)
-        fetch({"g/diversity": ratio})
+        window.flush({"g/diversity": ratio})
         if looks.add(ratio):
-          log.warning("step %d: %s", step, collapse.describe(ratio, last))
+          log.warning("step %d: %s", step, collapse.describe(ratio, window.means))
         if looks.has_collapsed and config.stop_at_collapse and step < total:
           if hosts.is_first():
             records.write_collapse(config.workdir, step)
           break
       is_told = step < total and notice.has_come(step)
       if is_told or step % config.checkpoint_every == 0:
-        save(step)
+        window.flush()
+        _save(config, manager, step, state, window)
+      bar.set_postfix(
+        {name: f"{window.shown[key]:.3g}" for key, name in _SHOWN.items() if key in window.shown},
+        refresh=False,
+      )
       if is_told:
         raise errors.Preempted(f"after step {step}")
-    if pending is not None:
-      fetch()
+    window.flush()
   seconds = time.monotonic() - began if began else 0.0
   done = (int(state.step) - first - 1) * _captions_a_step(config)
-  return state, last, round(done / seconds, 2) if done > 0 else None
+  return state, window.means, round(done / seconds, 2) if done > 0 else None
+
+
+def _save(config, manager, step: int, state: state_lib.TrainState, window: _Window) -> None:
+  checkpoints.save(manager, step, state, config)
+  if hosts.is_first():
+    records.write_window(config.workdir, step, window.values, config.keep_checkpoints)
+    bucket.push(config.workdir)
 
 
 def _picture_writer(
   config, corpus, networks, devices, writer
 ) -> Callable[[int, state_lib.TrainState], float]:
-  """(step, state) -> samples/step_NNNNNN.png, and how much last words' images differ
-  (`collapse.diversity_ratio`): always the same captions, spread over the split, with the same
-  noise."""
+  """A function (step, state) that writes samples/step_NNNNNN.png and returns how much last words'
+  images differ (`collapse.diversity_ratio`).
+
+  The captions are always the same, spread over the split, and so is their noise."""
   count = min(config.sample_captions, len(corpus.ids))
   shown = np.linspace(0, len(corpus.ids) - 1, count).astype(int)
   one_each = np.unique(corpus.image, return_index=True)[1]
@@ -225,7 +246,7 @@ def _picture_writer(
   compared = one_each[places]
   rows = np.concatenate([shown, compared])
   used = len(rows)
-  rows = np.resize(rows, used + -used % devices.count)  # which deal it out evenly
+  rows = np.resize(rows, used + -used % devices.count)  # Devices share them evenly.
   real, length = corpus.images_u8[corpus.image[rows]], corpus.length[rows]
   draw = steps.make_draw(config, networks, devices)
   noise = batches.draw_noise(jax.random.key(config.seed), len(rows), config.noise_dim)
