@@ -24,6 +24,7 @@ _FINGERPRINTED = 4000  # images; those of a large dataset stay on disk
 log = logging.getLogger(__name__)
 
 
+@typing.runtime_checkable  # annotations are checked when the tests run
 class Choices(typing.Protocol):
   """The settings of a run that decide which data it gets. `t2i_jax.config.Config` has them all."""
 
