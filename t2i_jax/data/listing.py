@@ -74,7 +74,7 @@ class Dataset:
   splits: names of the splits. `class_train` and `class_test` are made when they are loaded, by
     `Source.held_out_class`; the others are those of the listing. Every dataset also has `all`.
   options: names of the settings that `read` takes as keywords, a subset of `prepare.Settings`.
-  variant: **options -> the part of the prepared folder's name that tells their values.
+  variant: **options -> the part of the prepared folder's name that shows their values.
   published: the files that can be fetched; None if there are none.
   lacks_images: raw_dir -> whether it holds captions alone. Then `published` is fetched, and `files`
     and `read` get its folder as `images_dir`. None if `published` is the whole dataset.

@@ -1,7 +1,7 @@
 """Writes a dataset to disk, unless the same is there already.
 
 In: a dataset's name and `Settings`. Out: `data_dir/<dataset>/<configuration>/<version>`, and
-`Prepared`, which says what it holds and what was left out. The configuration's name tells the image
+`Prepared`, which says what it holds and what was left out. The configuration's name shows the image
 size, the dataset's options and a fingerprint of the raw files: "64px_crop_1f0e9c2a".
 """
 

@@ -1,5 +1,5 @@
 """--mode=word2vec: trains word vectors on --corpus and writes them to --output. With --dataset it
-also tells how well they cover the words of that dataset's captions."""
+also reports how well they cover the words of that dataset's captions."""
 
 from __future__ import annotations
 
