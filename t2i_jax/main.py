@@ -25,20 +25,9 @@ from t2i_jax.rundir import bucket as storage
 
 
 def prepare(config: config_lib.Config, given: frozenset[str]) -> dict[str, Any]:
-  from t2i_jax.data import corpus as pipeline
-  from t2i_jax.data import datasets
+  from t2i_jax.modes import prepare as mode
 
-  prepared = datasets.prepare(config.dataset, **pipeline.dataset_settings(config))
-  return {
-    "dataset": prepared.dataset,
-    "images": prepared.images,
-    "captions": prepared.captions,
-    "splits": prepared.splits,
-    "skipped": len(prepared.skipped),
-    "missing_images": prepared.missing_images,
-    "missing_captions": prepared.missing_captions,
-    "folder": prepared.folder,
-  }
+  return mode.run(config, given)
 
 
 def train(config: config_lib.Config, given: frozenset[str]) -> dict[str, Any]:
@@ -84,9 +73,9 @@ def params(config: config_lib.Config, given: frozenset[str]) -> dict[str, Any]:
 
 
 def word2vec(config: config_lib.Config, given: frozenset[str]) -> dict[str, Any]:
-  from t2i_jax.text import train_word2vec
+  from t2i_jax.modes import word2vec as mode
 
-  return train_word2vec.word2vec(config, given)
+  return mode.run(config, given)
 
 
 PREEMPTED = 75  # sysexits.h: EX_TEMPFAIL

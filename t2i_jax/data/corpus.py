@@ -1,14 +1,13 @@
-"""From a prepared split to what a step gathers from: images, padded caption ids, word vectors; and
-their order."""
-
-from __future__ import annotations
+"""From a prepared split to what a training step gathers from: images, ids of captions padded to one
+length, the table of word vectors; and the order in which captions are trained on."""
 
 import dataclasses
 import logging
 import os
+import typing
 import zlib
 from collections.abc import Callable
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import grain
 import numpy as np
@@ -17,20 +16,47 @@ from jaxtyping import Float, Int32
 
 from t2i_jax import errors
 from t2i_jax.data import datasets, stored, subsets
+from t2i_jax.rundir import files
 from t2i_jax.text import captions, word2vec
-
-if TYPE_CHECKING:
-  from t2i_jax import config as config_lib
 
 _FINGERPRINTED = 4000  # images; those of a large dataset stay on disk
 
 log = logging.getLogger(__name__)
 
 
+@typing.runtime_checkable  # annotations are checked when the tests run
+class Choices(typing.Protocol):
+  """The settings of a run that decide which data it gets. `t2i_jax.config.Config` has them all."""
+
+  dataset: str
+  data_dir: str
+  raw_dir: str
+  image_size: int
+  synthetic_images: int
+  crop: bool
+  allow_missing: bool
+  train_split: str
+  subset: str
+  subset_words: str
+  captions_per_image: int
+  fraction: float
+  seed: int
+  word_vectors: str
+  word2vec: str
+  embedding_dim: int
+  max_words: int
+  oov: captions.OutOfVocabulary
+  long_captions: captions.LongCaptions
+
+
 @dataclasses.dataclass(frozen=True)
 class Corpus:
-  """One split, ready to be gathered from. `sentences[i]` are the words of row i; `source` its raw
-  caption."""
+  """One split, as a training step gathers from it.
+
+  table: vectors of padding, unknown words and words (`word2vec.table`). ids: of caption i the first
+  length[i] are rows of `table`, the rest padding. image: index of its image. source: index of the
+  raw caption among `Examples.captions`. sentences: its words.
+  """
 
   images_u8: stored.Images
   table: Float[np.ndarray, "v e"]
@@ -41,38 +67,39 @@ class Corpus:
   sentences: list[list[str]]
 
   def image_sums(self) -> Float[np.ndarray, "n e"]:
-    """For each image the mean, over its captions, of the sum of the caption's vectors; 0 for an
-    image without captions."""
+    """For each image the sum of a caption's vectors, averaged over its captions; 0 for an image
+    without captions."""
     is_word = np.arange(self.ids.shape[1]) < self.length[:, None]
     word, image = self.ids[is_word], np.repeat(self.image, self.length)
     shape = (len(self.images_u8), len(self.table))
     counts = scipy.sparse.csr_array((np.ones(len(word), np.float32), (image, word)), shape=shape)
-    captions = np.bincount(self.image, minlength=len(self.images_u8))
-    return ((counts @ self.table) / np.maximum(captions, 1)[:, None]).astype(np.float32)
+    own = np.bincount(self.image, minlength=len(self.images_u8))
+    return ((counts @ self.table) / np.maximum(own, 1)[:, None]).astype(np.float32)
 
   def fingerprint(self) -> str:
-    """Changes when a caption, a word vector, or one of some thousand images all over the split
-    does; the same whether the images are in memory or not."""
+    """Checksums of at most 8,000 images spread over the split, of the captions' ids, and of the
+    table; the same whether the images are in memory or on disk."""
     images = self.images_u8[:: max(1, len(self.images_u8) // _FINGERPRINTED)]
     arrays = (images, self.ids, self.table)
     return "-".join(f"{zlib.crc32(np.ascontiguousarray(a)):08x}" for a in arrays)
 
 
 def load_examples(
-  config: config_lib.Config,
+  config: Choices,
   split: str,
   image_size: int | None = None,
   in_memory_below: int | None = None,
 ) -> datasets.Examples:
-  """The split as the flags name it, in --image_size or another size."""
+  """A split of the run's dataset. image_size: of the images, if not the run's own. in_memory_below:
+  images stay on disk if they are more bytes in all; None: they never do."""
   settings = {**dataset_settings(config), "in_memory_below": in_memory_below}
   if image_size:
     settings["image_size"] = image_size
   return datasets.load(config.dataset, split, **settings)
 
 
-def dataset_settings(config: config_lib.Config) -> dict[str, Any]:
-  """What the flags say of `datasets.Settings`."""
+def dataset_settings(config: Choices) -> dict[str, Any]:
+  """The run's `prepare.Settings`, by name."""
   return {
     "data_dir": config.data_dir,
     "raw_dir": config.raw_dir or None,
@@ -84,12 +111,12 @@ def dataset_settings(config: config_lib.Config) -> dict[str, Any]:
 
 
 def load_training_examples(
-  config: config_lib.Config, image_size: int | None = None, in_memory_below: int | None = None
+  config: Choices, image_size: int | None = None, in_memory_below: int | None = None
 ) -> datasets.Examples:
-  """The images of --train_split that --subset and --subset_words choose, with all their captions.
-  `in_memory_below`: images of more bytes in all stay on disk.
+  """The images that the run is trained on, with all their captions: those of `train_split` that
+  `subset` and `subset_words` choose. Further arguments as of `load_examples`.
 
-  Raises InputError when these choose too few."""
+  Raises InputError if these are too few."""
   examples = load_examples(config, config.train_split, image_size, in_memory_below)
   if not (config.subset or config.subset_words):
     return examples
@@ -99,17 +126,15 @@ def load_training_examples(
 
 
 def word_vectors_path(workdir: str | os.PathLike) -> str:
-  """Where a run keeps the vectors of its words, in word2vec's binary format."""
-  return os.path.join(workdir, "word_vectors.bin")
+  """The file with the vectors of a run's words, in word2vec's binary format."""
+  return os.path.join(workdir, files.WORD_VECTORS)
 
 
-def make_word_vectors(
-  config: config_lib.Config, examples: datasets.Examples
-) -> word2vec.WordVectors:
-  """Vectors for the words of these captions: from --word_vectors, or trained on the captions
-  themselves.
+def make_word_vectors(config: Choices, examples: datasets.Examples) -> word2vec.WordVectors:
+  """Vectors for the words of these captions: from the file `word_vectors`, or trained on the
+  captions if it is empty.
 
-  Raises InputError when the file's vectors are not --embedding_dim wide.
+  Raises InputError if the file's vectors do not have `embedding_dim` values.
   """
   sentences = [captions.clean(text) for text in examples.captions]
   if not config.word_vectors:
@@ -121,18 +146,16 @@ def make_word_vectors(
   if found.vectors.shape[1] != config.embedding_dim:
     width = found.vectors.shape[1]
     raise errors.InputError(
-      f"--embedding_dim={config.embedding_dim}: the vectors in {config.word_vectors} have {width} "
-      f"values; give --embedding_dim={width}"
+      f"`embedding_dim={config.embedding_dim}`: the vectors in {config.word_vectors} have {width} "
+      f"values; give `embedding_dim={width}`"
     )
   return found
 
 
-def training_captions(
-  config: config_lib.Config, examples: datasets.Examples
-) -> Int32[np.ndarray, "m"]:
-  """Which captions to train on: the first --captions_per_image of each image, and of those a
-  --fraction drawn by the seed. Of 81,890 flowers captions both 3 and 0.3 leave the report's 24,567.
-  """
+def training_captions(config: Choices, examples: datasets.Examples) -> Int32[np.ndarray, "m"]:
+  """Indices of the captions to train on: the first `captions_per_image` of each image, and a random
+  `fraction` of those. Of the 81,890 captions of flowers, both 3 captions an image and a fraction of
+  0.3 leave 24,567, as many as in the thesis."""
   rank = _rank_within_image(examples.caption_image)
   chosen = np.flatnonzero(rank < (config.captions_per_image or len(rank))).astype(np.int32)
   count = max(1, int(config.fraction * len(chosen) + 1e-6))
@@ -140,13 +163,13 @@ def training_captions(
 
 
 def make_corpus(
-  config: config_lib.Config,
+  config: Choices,
   examples: datasets.Examples,
   vectors: word2vec.WordVectors,
   chosen: Int32[np.ndarray, "m"] | None = None,
 ) -> Corpus:
-  """Looks the captions up, all or those chosen; says on standard error how many did not fit or were
-  not known."""
+  """The captions, or those whose indices are `chosen`, as rows of the vectors' table. Logs how many
+  were too long or had no known word."""
   if chosen is None:
     chosen = np.arange(len(examples.captions), dtype=np.int32)
   sentences = [captions.clean(examples.captions[i]) for i in chosen]
@@ -185,7 +208,7 @@ def make_corpus(
 
 
 def _rank_within_image(image: Int32[np.ndarray, "m"]) -> Int32[np.ndarray, "m"]:
-  """For each caption, how many of its image's captions stand before it."""
+  """For each caption, the number of captions of the same image before it."""
   seen: dict[int, int] = {}
   ranks = np.zeros(len(image), np.int32)
   for i, owner in enumerate(image.tolist()):
@@ -197,8 +220,8 @@ def _rank_within_image(image: Int32[np.ndarray, "m"]) -> Int32[np.ndarray, "m"]:
 def example_order(
   count: int, batch_size: int, updates: int, seed: int
 ) -> Callable[[int], Int32[np.ndarray, "k b"]]:
-  """step -> the captions of its k batches: each epoch a new order, a function of seed and step
-  alone."""
+  """A function: step -> captions of its k = `updates` batches. Every epoch has a new order. The
+  result depends only on seed and step, so that a run can be resumed."""
   rows = grain.MapDataset.range(count).seed(seed).shuffle().repeat().batch(batch_size * updates)
 
   def captions_of(step: int) -> Int32[np.ndarray, "k b"]:

@@ -1,4 +1,4 @@
-"""Any image file -> a square of 8-bit RGB, or the reason why not."""
+"""Any image file -> a square image of 8-bit RGB, or `UnusableImage` with the reason."""
 
 import io
 import os
@@ -15,11 +15,12 @@ from jaxtyping import UInt8
 SUFFIXES = (".jpg", ".jpeg", ".png", ".webp", ".bmp", ".gif", ".tif", ".tiff")
 MIN_SIDE = 8
 
-# A JPEG whose short side is over 16 times what is asked for is decoded at 1/2, 1/4 or 1/8 (never
-# below 8 times): memory falls by up to 64, and no pixel of the result moves by more than 1 or 2.
+# A JPEG whose short side is over 16 times the size wanted is decoded at 1/2, 1/4 or 1/8 of its
+# size, never below 8 times the size wanted. This needs up to 64 times less memory and changes no
+# value of the result by more than 2.
 _DRAFT_ABOVE = 16
 _DRAFT_DOWN_TO = 8
-# Larger images are decoded one at a time, so that memory does not grow with the number of threads.
+# Images of more pixels are decoded one at a time, so that memory does not grow with the threads.
 _LARGE_PIXELS = 1 << 24
 _one_large_image = threading.Lock()
 
@@ -27,26 +28,27 @@ _BROKEN = (OSError, SyntaxError, ValueError, EOFError, IndexError, struct.error,
 
 
 class UnusableImage(ValueError):
-  """The file holds no image that could be used; `reason` says why in a few words."""
+  """The file cannot be used as an image; `reason` says why in a few words."""
 
   def __init__(self, reason: str):
     super().__init__(reason)
     self.reason = reason
 
 
-# Width and height of an image as stored -> left, top, right, bottom of what is wanted of it.
+# Width and height of an image as stored -> left, top, right, bottom of the part to use.
 Crop = Callable[[int, int], tuple[int, int, int, int]]
 
 
 def fit(
   source: str | os.PathLike | io.IOBase, image_size: int, crop: Crop | None = None
 ) -> UInt8[np.ndarray, "h w 3"]:
-  """The centre square of the image, or of what `crop` takes of it, `image_size` pixels wide, in
-  [0, 255].
+  """The centre square of the image, or of the part that `crop` chooses, resized by LANCZOS to
+  `image_size` pixels, in [0, 255].
 
-  EXIF orientation is applied; grey, palette, CMYK and 16-bit become RGB; alpha is laid on white;
-  of an animation the first frame counts. The square is `(long - short) // 2` from the left or top,
-  the resize LANCZOS. A JPEG far larger than needed is decoded at reduced scale, unless cropped.
+  EXIF orientation is applied; grey, palette, CMYK and 16-bit images become RGB; transparent pixels
+  are laid on white; an animation gives its first frame. The square begins `(long - short) // 2`
+  pixels from the left or top. A JPEG far larger than needed is decoded at reduced scale, unless
+  cropped.
 
   Raises:
     UnusableImage: empty, truncated, no image, a side under 8 pixels, or more pixels than
@@ -84,7 +86,7 @@ def fit(
 def fit_pixels(
   image_u8: UInt8[np.ndarray, "h w 3"], image_size: int
 ) -> UInt8[np.ndarray, "h2 w2 3"]:
-  """As `fit`, of an image in memory."""
+  """As `fit`, for an image in memory."""
   return _square(PIL.Image.fromarray(image_u8), image_size)
 
 
@@ -96,7 +98,7 @@ def encode_png(image_u8: UInt8[np.ndarray, "h w c"]) -> bytes:
 
 
 def decode(data: bytes) -> UInt8[np.ndarray, "h w 3"]:
-  """The image that `encode_png` wrote."""
+  """The image that `encode_png` encoded."""
   with PIL.Image.open(io.BytesIO(data)) as image:
     return np.asarray(image.convert("RGB"))
 
@@ -113,7 +115,7 @@ def _square(image: PIL.Image.Image, image_size: int) -> UInt8[np.ndarray, "h w 3
 
 def _to_rgb(image: PIL.Image.Image) -> PIL.Image.Image:
   if image.mode == "F" or image.mode.startswith("I"):
-    # 16-bit grey, which Pillow would clip at 255 rather than scale; floats are taken as [0, 1].
+    # 16-bit grey, which Pillow would clip at 255 instead of scaling; floats are taken as [0, 1].
     values = np.asarray(image, np.float64)
     if image.mode == "F":
       full = 1.0 if values.max() <= 1 else 255.0

@@ -1,4 +1,5 @@
-"""What the raw folders share: their files' fingerprint, caption files, classes to hold out."""
+"""What several raw folders have in common: a fingerprint of their files, caption files, and lists
+of the classes that are held out."""
 
 import hashlib
 import os
@@ -10,28 +11,31 @@ import numpy as np
 
 from t2i_jax import errors
 
-# Lists of classes, or of files in folders of classes, a line each: Reed et al.'s, and StackGAN's
+# A class, or a file in the folder of its class, a line: the lists of Reed et al., and StackGAN's
 # for the same split.
 _TEST_LISTS = ("testclasses.txt", "stackgan_test_filenames.txt")
 _TRAIN_LISTS = ("trainvalclasses.txt", "stackgan_train_filenames.txt")
 _HELD_OUT_SEED = 0
 
+FINGERPRINT_LENGTH = 8
+
 
 def fingerprint(raw_dir: pathlib.Path, files: Iterable[pathlib.Path]) -> str:
-  """Eight letters that change when a file's name, size or time of change does."""
+  """`FINGERPRINT_LENGTH` hexadecimal digits, which change if the name, the size or the modification
+  time of a file does."""
   digest = hashlib.sha256()
   for file in sorted(files):
     stat = file.stat()
-    name = os.path.relpath(file, raw_dir).replace(os.sep, "/")  # A file may lie beside raw_dir.
+    name = os.path.relpath(file, raw_dir).replace(os.sep, "/")  # A file may be outside raw_dir.
     digest.update(os.fsencode(f"{name}\0{stat.st_size}\0{stat.st_mtime_ns}\n"))
-  return digest.hexdigest()[:8]
+  return digest.hexdigest()[:FINGERPRINT_LENGTH]
 
 
 def decode_text(data: bytes) -> str:
-  """UTF-8, with or without byte order mark.
+  """Decodes UTF-8, with or without a byte order mark.
 
   Raises:
-    UnicodeDecodeError: another encoding; UTF-16 without its mark shows by its zero bytes.
+    UnicodeDecodeError: another encoding. UTF-16 without a mark is recognised by its zero bytes.
   """
   if b"\0" in data:
     raise UnicodeDecodeError("utf-8", data, data.index(b"\0"), data.index(b"\0") + 1, "zero byte")
@@ -39,7 +43,7 @@ def decode_text(data: bytes) -> str:
 
 
 def read_captions(file: pathlib.Path) -> tuple[list[str], str | None]:
-  """The captions of a text file, a line each; or none and the reason why."""
+  """The captions of a text file, one a line, and None; or no captions and the reason."""
   try:
     text = decode_text(file.read_bytes())
   except (FileNotFoundError, NotADirectoryError):
@@ -53,7 +57,7 @@ def read_captions(file: pathlib.Path) -> tuple[list[str], str | None]:
 
 
 def class_lists(folders: Iterable[pathlib.Path]) -> list[pathlib.Path]:
-  """The files in these folders that `held_out_classes` may read."""
+  """The files in these folders that `held_out_classes` can read."""
   paths = [folder / name for folder in folders for name in (*_TEST_LISTS, *_TRAIN_LISTS)]
   return [path for path in paths if path.exists()]
 
@@ -61,13 +65,14 @@ def class_lists(folders: Iterable[pathlib.Path]) -> list[pathlib.Path]:
 def held_out_classes(
   lists: Sequence[pathlib.Path], classes: Iterable[int], share: float
 ) -> set[int]:
-  """The classes, counted from 1, of split `class_test`.
+  """The classes of the split `class_test`, counted from 1.
 
-  Those that the first test list among `lists` (of `class_lists`) names, else those that the first
-  training list does not name, else the first `share` of `default_rng(0).permutation(classes)`.
+  lists: from `class_lists`. The first test list names these classes; without one, they are those
+  that the first training list does not name; without any list, they are the first `share` of
+  `default_rng(0).permutation(classes)`.
 
   Raises:
-    InputError: a line of the list names no class.
+    InputError: a line of the list does not name a class.
   """
   classes = np.unique(list(classes))
   test = next((path for path in lists if path.name in _TEST_LISTS), None)

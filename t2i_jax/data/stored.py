@@ -1,4 +1,4 @@
-"""Images that stay on disk, in place of an array of them."""
+"""Images that stay on disk, indexed like an array of them."""
 
 from __future__ import annotations
 
@@ -12,10 +12,10 @@ from t2i_jax.data import images
 
 
 class StoredImages:
-  """Prepared images u8[n h w 3] of which only those asked for are read and decoded.
+  """Prepared images u8[n h w 3], read and decoded when they are indexed.
 
-  `sources` are random access sources of records with an encoded "image"; image i is record row[i]
-  of source part[i].
+  sources: random access to records, each with an encoded "image". Image i is record row[i] of
+  source part[i].
   """
 
   dtype = np.dtype(np.uint8)
@@ -34,7 +34,7 @@ class StoredImages:
     return self.shape[0]
 
   def __getitem__(self, chosen: Any) -> UInt8[np.ndarray, "*k h w 3"]:
-    """Those that NumPy's indexing of the first axis chooses."""
+    """The images that NumPy would choose on the first axis."""
     part, row = self._part[chosen], self._row[chosen]
     found = np.zeros((*np.shape(row), *self.shape[1:]), np.uint8)
     flat = found.reshape(-1, *self.shape[1:])
@@ -46,7 +46,7 @@ class StoredImages:
     return found
 
   def compress(self, chosen: np.ndarray, axis: int = 0) -> StoredImages:
-    """As of an array; nothing is read."""
+    """As `np.ndarray.compress`; reads nothing."""
     return StoredImages(self._sources, self._part[chosen], self._row[chosen], self.shape[1])
 
 

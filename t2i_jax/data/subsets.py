@@ -1,8 +1,8 @@
 """A part of a split: the images of one class of a labels file, those that a list names, or those
-whose captions have one of some words. Sections (3) "VGG16 on flickr30k" of the report: class 3 of
+with a caption that has one of some words. The thesis, sections (3) "VGG16 on flickr30k": class 3 of
 the mixture, and people and dogs.
 
-A labels file is a CSV with the header image,class, as `--mode=cluster` leaves it.
+A labels file is a CSV with the header image,class, as clustering writes it.
 """
 
 from __future__ import annotations
@@ -19,48 +19,45 @@ from jaxtyping import Bool, Int
 
 from t2i_jax import errors
 from t2i_jax.data import datasets
+from t2i_jax.rundir import files
 from t2i_jax.text import captions
 
 log = logging.getLogger(__name__)
 
-LEAST_IMAGES = 10  # of a subset that is trained on
+LEAST_IMAGES = 10  # that a subset must have to be trained on
 _HEADER = ["image", "class"]
 
 
 def write_labels(path: str | os.PathLike, names: list[str], classes: Int[np.ndarray, "n"]) -> None:
-  """Writes a labels file, under a temporary name that is then changed."""
-  part = f"{os.fspath(path)}.part"
-  with open(part, "w", encoding="utf8", newline="") as file:
+  """Writes a labels file, a line for each image."""
+  with files.atomic_write(path, newline="") as file:
     csv.writer(file).writerows([_HEADER, *zip(names, classes.tolist())])
-  os.replace(part, path)
 
 
 def write_names(path: str | os.PathLike, names: list[str]) -> None:
-  """Writes a list of images, as `choose` reads it; safe as `write_labels` is."""
-  part = f"{os.fspath(path)}.part"
-  with open(part, "w", encoding="utf8") as file:
+  """Writes a list of images that `choose` can read, a name a line."""
+  with files.atomic_write(path) as file:
     file.writelines(f"{name}\n" for name in names)
-  os.replace(part, path)
 
 
 def choose(examples: datasets.Examples, subset: str, words: str) -> Bool[np.ndarray, "n"]:
-  """Which images belong to `--subset` and `--subset_words`, each where it is not empty.
+  """Whether each image is in the subset; both conditions must hold, and an empty one always does.
 
-  subset: LABELS_FILE:CLASS, or a text file with an image's name a line, its folders left out or
-  not. words: separated by commas; an image belongs if one of its captions has one of them.
+  subset: LABELS_FILE:CLASS, or a text file with an image's name a line, with or without folders.
+  words: separated by commas; an image has one of them in at least one of its captions.
 
-  Raises InputError when a file cannot be read, has no such class, or too few images remain.
+  Raises InputError if a file cannot be read or has no such class, or if too few images remain.
   """
   chosen = np.ones(len(examples.names), bool)
   if subset:
     chosen &= _named(examples.names, subset)
   if words:
     chosen &= _with_words(examples, words)
-  flags = [f"--subset={subset}"] * bool(subset) + [f"--subset_words={words}"] * bool(words)
-  if flags and chosen.sum() < LEAST_IMAGES:
+  asked = [f"`subset={subset}`"] * bool(subset) + [f"`subset_words={words}`"] * bool(words)
+  if asked and chosen.sum() < LEAST_IMAGES:
     raise errors.InputError(
-      f"{' '.join(flags)}: {chosen.sum()} of the {len(chosen)} images are too few to train on; "
-      f"choose at least {LEAST_IMAGES}, perhaps of another --train_split"
+      f"{' '.join(asked)}: {chosen.sum()} of the {len(chosen)} images are too few to train on; "
+      f"choose at least {LEAST_IMAGES}, perhaps of another `train_split`"
     )
   return chosen
 
@@ -82,7 +79,7 @@ def restrict(examples: datasets.Examples, chosen: Bool[np.ndarray, "n"]) -> data
 
 
 def _named(names: list[str], subset: str) -> Bool[np.ndarray, "n"]:
-  """The images that the file, or its class, names."""
+  """The images that the file, or its class, names; True for each."""
   path, own_class = subset, None
   if not os.path.exists(path) and (match := re.fullmatch(r"(.+):(\d+)", subset)):
     path, own_class = match[1], int(match[2])
@@ -91,11 +88,11 @@ def _named(names: list[str], subset: str) -> Bool[np.ndarray, "n"]:
     listed = _of_class(lines, own_class, subset)
   elif lines and next(csv.reader(lines[:1])) == _HEADER:
     raise errors.InputError(
-      f"--subset={subset}: a labels file; give a class of it too, --subset={subset}:3"
+      f"`subset={subset}`: a labels file; give a class of it too, `subset={subset}:3`"
     )
   else:
     listed = {line.strip() for line in lines} - {""}
-  # A name without its folders will do where only one image has it.
+  # A name without its folders counts if only one image has it.
   shared = collections.Counter(name.rsplit("/", 1)[-1] for name in names)
   short = [name.rsplit("/", 1)[-1] for name in names]
   chosen = [n in listed or (s in listed and shared[s] == 1) for n, s in zip(names, short)]
@@ -109,7 +106,7 @@ def _lines(path: str, subset: str) -> list[str]:
       return file.read().splitlines()
   except (OSError, UnicodeDecodeError) as error:
     raise errors.InputError(
-      f"--subset={subset}: cannot be read ({error}); give LABELS_FILE:CLASS, or a text file with "
+      f"`subset={subset}`: cannot be read ({error}); give LABELS_FILE:CLASS, or a text file with "
       "an image's name a line"
     ) from None
 
@@ -118,27 +115,27 @@ def _of_class(lines: list[str], own_class: int, subset: str) -> set[str]:
   rows = list(csv.reader(lines))
   if not rows or rows[0] != _HEADER or not all(len(row) == 2 for row in rows):
     raise errors.InputError(
-      f"--subset={subset}: no labels file; it must begin with the line image,class"
+      f"`subset={subset}`: no labels file; it must begin with the line image,class"
     )
   classes = sorted({value for _, value in rows[1:]}, key=lambda v: (len(v), v))
   if str(own_class) not in classes:
     raise errors.InputError(
-      f"--subset={subset}: no image has that class; there are {', '.join(classes)}"
+      f"`subset={subset}`: no image has that class; there are {', '.join(classes)}"
     )
   return {name for name, value in rows[1:] if value == str(own_class)}
 
 
 def _with_words(examples: datasets.Examples, words: str) -> Bool[np.ndarray, "n"]:
-  """The images one of whose captions has one of the words."""
+  """The images with a caption that has one of the words; True for each."""
   wanted = [captions.clean(word) for word in words.split(",")]
   if any(len(word) != 1 for word in wanted):
     raise errors.InputError(
-      f"--subset_words={words}: single words separated by commas, such as person,dog"
+      f"`subset_words={words}`: single words separated by commas, such as person,dog"
     )
   having = {word: np.zeros(len(examples.names), bool) for (word,) in wanted}
   for caption, image in zip(examples.captions, examples.caption_image.tolist()):
     for word in having.keys() & set(captions.clean(caption)):
       having[word][image] = True
-  told = ", ".join(f"{word} {int(images.sum())}" for word, images in having.items())
-  log.info("images with a caption that has the word: %s", told)
+  counts = ", ".join(f"{word} {int(images.sum())}" for word, images in having.items())
+  log.info("images with a caption that has the word: %s", counts)
   return np.any(list(having.values()), axis=0)

@@ -1,7 +1,7 @@
-"""Captions: text -> words -> rows of the word vector table.
+"""Captions: text -> words -> ids, which are rows of the word vector table.
 
-In: raw captions and a vocabulary. Out: a `CaptionTable` of padded ids with true lengths (reading S2
-of the report: n x 25 words for each caption).
+In: raw captions and a vocabulary. Out: a `CaptionTable` of ids padded to `max_words`, with the
+captions' lengths (reading S2 of the thesis: 25 words for each caption).
 """
 
 import collections
@@ -27,16 +27,18 @@ MAX_WORDLESS_SHARE = 0.05
 
 # Letters and digits, joined inside a word by one hyphen or apostrophe: "5-petaled", "it's".
 _WORD = re.compile(r"[^\W_]+(?:[-'][^\W_]+)*")
-# Typographic hyphens and apostrophes, so that each word has one spelling.
+# Typographic hyphens and apostrophes become plain ones, so that each word has one spelling.
 _PLAIN = {"\u2010": "-", "\u2011": "-", "\u2019": "'", "\u02bc": "'"}
 
 
 @dataclasses.dataclass(frozen=True)
 class CaptionTable:
-  """The kept captions, a row each, in the order of the raw ones.
+  """The captions that were kept, a row each, in the order of the raw ones.
 
-  `image` is the image a row belongs to; `source` is the index of the raw caption whose words stand
-  in the row (a sibling's where a long caption was replaced). Counts are of raw captions.
+  image: index of the row's image. source: index of the raw caption whose words are in the row, a
+  sibling's if a long caption was replaced. dropped_no_known_word: indices of raw captions.
+  dropped_long, replaced_by_sibling, truncated: numbers of raw captions. unknown_words: how often
+  each word outside the vocabulary occurs.
   """
 
   ids: Int32[np.ndarray, "n t"]
@@ -53,11 +55,11 @@ class CaptionTable:
 def clean(text: str) -> list[str]:
   """The caption's words in lower case, without punctuation.
 
-  Digits stay, hyphenated words and contractions stay whole, an underscore separates. (The ancestor
-  code lost digits and glued "5-petaled" into "petaled".)
+  Digits are kept, hyphenated words and contractions stay whole, an underscore separates words. (The
+  ancestor code dropped digits and made "petaled" of "5-petaled".)
   """
   text = text.lower()
-  if not text.isascii():  # A corpus goes through here: str.translate would take half of the time.
+  if not text.isascii():  # A whole corpus is cleaned here, and str.translate is slow.
     for typographic, plain in _PLAIN.items():
       text = text.replace(typographic, plain)
     text = unicodedata.normalize("NFC", text)
@@ -73,12 +75,13 @@ def encode(
   oov: OutOfVocabulary,
   long_captions: LongCaptions,
 ) -> CaptionTable:
-  """Looks up the cleaned captions of images `image` and settles those that do not fit.
+  """Looks up cleaned captions; image[i] is the image of caption i.
 
-  oov: "drop" takes unknown words out; "zero" and "mean" put UNKNOWN_ID, whose vector is chosen
-  where the table is made. A caption without one known word is always dropped and listed.
-  long_captions (longer than max_words after that): "sibling" puts the next caption, cyclically, of
-  the same image that fits, or truncates where none does; "truncate"; "drop".
+  oov, for words outside the vocabulary: "drop" leaves them out; "zero" and "mean" give them
+  UNKNOWN_ID, whose vector `word2vec.table` chooses. A caption without any known word is always
+  dropped. long_captions, for captions of more than `max_words` after that: "sibling" takes the next
+  caption of the same image that fits, cyclically, or truncates if there is none; "truncate";
+  "drop".
 
   Raises:
     InputError: over 5 % of the captions have no known word.
@@ -93,7 +96,7 @@ def encode(
     some = ", ".join(repr(" ".join(captions[i])) for i in wordless[:3])
     raise errors.InputError(
       f"{len(wordless)} of {len(rows)} captions have no word in the vocabulary ({some}); "
-      "give --word_vectors in the captions' language, or leave it empty to train on the captions"
+      "give `word_vectors` in the captions' language, or leave it empty to train on the captions"
     )
   fits = [_has_known_word(row) and len(row) <= max_words for row in rows]
   siblings = collections.defaultdict(list)
@@ -116,7 +119,7 @@ def encode(
         replaced += 1
       elif _has_known_word(row[:max_words]):
         truncated += 1
-      else:  # Only unknown words are left of it.
+      else:  # Only unknown words would be left.
         dropped.add(i)
         continue
     kept.append(i)
@@ -142,7 +145,7 @@ def encode(
 
 
 def _look_up(captions, vocabulary, keep_unknown):
-  """The captions' ids, and how often each word outside the vocabulary stands in them."""
+  """The captions' ids, and how often each word outside the vocabulary occurs."""
   rows, unknown_words = [], collections.Counter()
   for words in captions:
     row = [vocabulary.get(word, UNKNOWN_ID) for word in words]
@@ -159,6 +162,6 @@ def _has_known_word(row: Sequence[int]) -> bool:
 
 
 def _next_that_fits(i: int, siblings: Sequence[int], fits: Sequence[bool]) -> int:
-  """The caption after `i` among its image's, cyclically, that fits; `i` itself if none does."""
+  """The next caption of the same image after `i` that fits, cyclically; `i` if there is none."""
   start = siblings.index(i) + 1
   return next((s for s in [*siblings[start:], *siblings[:start]] if fits[s]), i)

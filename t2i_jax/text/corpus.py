@@ -1,7 +1,8 @@
-"""A corpus of text: a file or a folder of them -> sentences, each the list of its words.
+"""A corpus of text: a file or a folder of files -> sentences, each a list of words.
 
-Files are text or Wikipedia dumps, plain or packed (.bz2, .xz, .gz), told from their content. They
-are streamed: what is held does not grow with the corpus. For reading S1 of the report.
+Files are text or Wikipedia dumps, plain or compressed (.bz2, .xz, .gz); their content tells which.
+They are read piece by piece, so that memory does not grow with the corpus. Reading S1 of the
+thesis.
 """
 
 from __future__ import annotations
@@ -28,34 +29,34 @@ from gensim.corpora import wikicorpus
 from t2i_jax import errors
 from t2i_jax.text import captions
 
-LONGEST = 10_000  # words; gensim's training passes over the rest of a longer sentence
+LONGEST = 10_000  # words; gensim ignores the rest of a longer sentence
 
 _OPENERS = ((b"BZh", bz2.open), (b"\xfd7zXZ\x00", lzma.open), (b"\x1f\x8b", gzip.open))
 _BROKEN = (OSError, EOFError, UnicodeError, lzma.LZMAError, zlib.error, ElementTree.ParseError)
 _DUMP, _PAGE, _PAGE_END, _DUMP_END = b"<mediawiki", b"<page>", b"</page>", b"</mediawiki>"
-_ARTICLES = ("0",)  # the namespace of articles in a dump
-_AT_ONCE = 1 << 18  # characters of a line, bytes of a dump
-_AHEAD = 2  # pieces of a dump in work or waiting, for each worker
-_BAR_EVERY = 1000  # sentences
+_ARTICLES = ("0",)  # namespace of articles in a dump
+_AT_ONCE = 1 << 18  # read at once: characters of a line, bytes of a dump
+_AHEAD = 2  # pieces of a dump per worker that are being read or waiting
+_BAR_EVERY = 1000  # sentences between two updates of the progress bar
 
 
 @dataclasses.dataclass(kw_only=True)
 class Corpus:
-  """Sentences of the file or the files below the folder `path`, the same at every iteration.
+  """The sentences of the file `path`, or of the files below that folder; every iteration gives the
+  same.
 
-  Text: a sentence is a line, and its words are `captions.clean`'s, so that a caption's words find
-  their vectors. This differs from gensim's tokeniser for Wikipedia, which reads dumps: gensim drops
-  words of one letter (so "a" is none) and of more than 15, digits, and what is behind an
-  underscore at a word's begin, and it splits "5-petaled" and "it's". Lines that begin or end a
-  `<doc>` are extraction marks and are skipped.
+  Text: a sentence is a line. `captions.clean` makes its words, so that a caption's words find their
+  vectors. Lines that begin or end a `<doc>` are marks of an extraction tool and are skipped.
 
-  A dump: a sentence is an article, as in gensim's WikiCorpus: no redirects, no pages beside the
-  articles, none under 50 words. `workers` processes read it, in the order of the file; with one
-  worker it is read in this process.
+  A Wikipedia dump: a sentence is an article, as in gensim's WikiCorpus: no redirects, only pages of
+  the articles' namespace, at least 50 words. gensim's tokeniser makes its words, which differ from
+  those of text: it drops words of one letter (such as "a") or more than 15, digits, and what
+  follows an underscore at the beginning of a word, and it splits "5-petaled" and "it's". `workers`
+  processes read it, in the order of the file; a single worker is this process.
 
-  Sentences of more than `LONGEST` words come in pieces.
+  Sentences of more than `LONGEST` words are split.
 
-  Raises InputError where there is no such file, and, while it is read, for files that are cut off,
+  Raises InputError if there is no such file; when iterated, also for files that are cut off,
   damaged or not in UTF-8.
   """
 
@@ -68,13 +69,13 @@ class Corpus:
     if not self.files:
       what = "the folder holds no files" if os.path.isdir(self.path) else "there is no such file"
       raise errors.InputError(
-        f"--corpus={self.path}: {what}; give a Wikipedia dump (.xml.bz2), a text file (plain, .xz, "
+        f"`corpus={self.path}`: {what}; give a Wikipedia dump (.xml.bz2), a text file (plain, .xz, "
         ".bz2 or .gz) or a folder of them"
       )
 
   @functools.cached_property
   def files(self) -> tuple[tuple[pathlib.Path, int], ...]:
-    """Path and size in bytes of each file, sorted by path; hidden ones are left out."""
+    """Path and size in bytes of each file, sorted by path, without hidden ones."""
     path = pathlib.Path(self.path).expanduser()
     below = [file.relative_to(path).parts for file in path.rglob("*")] if path.is_dir() else [()]
     shown = (parts for parts in sorted(below) if not any(part.startswith(".") for part in parts))
@@ -96,7 +97,7 @@ class Corpus:
               yield words
         except _BROKEN as error:
           raise errors.InputError(
-            f"--corpus={path}: cut off, damaged, or neither UTF-8 text nor a dump ({error}); get "
+            f"`corpus={path}`: cut off, damaged, or neither UTF-8 text nor a dump ({error}); get "
             "it again, or convert it to UTF-8"
           ) from None
         before += size
@@ -104,7 +105,7 @@ class Corpus:
 
 
 def _sentences(packed: io.BufferedIOBase, workers: int) -> Iterator[list[str]]:
-  """The sentences of one file, none empty and none too long."""
+  """The sentences of one file, none of them empty or too long."""
   begin = packed.read(max(len(magic) for magic, _ in _OPENERS))
   packed.seek(0)
   opener = next((opener for magic, opener in _OPENERS if begin.startswith(magic)), None)
@@ -119,7 +120,7 @@ def _sentences(packed: io.BufferedIOBase, workers: int) -> Iterator[list[str]]:
 
 
 def _lines(file: io.TextIOBase) -> Iterator[str]:
-  """The lines but for marks; one without an end, as in text8, is cut between words."""
+  """The lines except marks. A very long one, as in text8, is cut between words."""
   left = ""
   while piece := file.readline(_AT_ONCE):
     line, left = left + piece, ""
@@ -132,10 +133,10 @@ def _lines(file: io.TextIOBase) -> Iterator[str]:
 
 
 def _pieces(file: io.BufferedIOBase) -> Iterator[bytes]:
-  """Small dumps: the head of `file` with some of its pages.
+  """Cuts a dump into small dumps, each with the head of `file` and some of its pages.
 
-  gensim's reader keeps an empty element for every page it has read, which adds up in a dump of
-  twenty million; and pieces can be read by several processes.
+  Pieces can be read by several processes. Also, gensim's reader keeps an empty element for every
+  page that it has read, too much for a dump of twenty million pages.
   """
   head = buffer = b""
   while chunk := file.read(_AT_ONCE):
@@ -160,10 +161,10 @@ def _articles(pieces: Iterable[bytes], workers: int) -> Iterator[str]:
     for piece in pieces:
       yield from _read_piece(piece)
     return
-  # Not forked from this process: this runs beside the threads that train.
+  # Not forked from this process, in which other threads are training.
   methods = multiprocessing.get_all_start_methods()
   context = multiprocessing.get_context("forkserver" if "forkserver" in methods else "spawn")
-  context.set_forkserver_preload([__name__])  # else each process of each pass imports gensim
+  context.set_forkserver_preload([__name__])  # otherwise each process of each pass imports gensim
   with concurrent.futures.ProcessPoolExecutor(
     workers, context, initializer=_leave_interrupts
   ) as pool:
@@ -177,12 +178,12 @@ def _articles(pieces: Iterable[bytes], workers: int) -> Iterator[str]:
 
 
 def _leave_interrupts():
-  """Ctrl-C is for the process that started this one."""
+  """Leaves Ctrl-C to the process that started this one."""
   signal.signal(signal.SIGINT, signal.SIG_IGN)
 
 
 def _read_piece(piece: bytes) -> list[str]:
-  """What gensim's WikiCorpus makes of these pages."""
+  """The articles that gensim's WikiCorpus finds in these pages."""
   articles = []
   for title, text, page in wikicorpus.extract_pages(io.BytesIO(piece), _ARTICLES):
     if text and not title.startswith(tuple(f"{n}:" for n in wikicorpus.IGNORED_NAMESPACES)):

@@ -1,38 +1,32 @@
-"""What word vectors know of a dataset's captions: how many words have a vector, which have none,
-and what lies near some that have one."""
+"""How well word vectors cover the words of captions: the number of words that have a vector, the
+words that have none, and the nearest words to some that have one."""
 
 from __future__ import annotations
 
 import collections
+from collections.abc import Iterable
 from typing import Any
 
 import gensim.models
 
-from t2i_jax import config as config_lib
 from t2i_jax.text import captions
 
 _MISSING = 20  # words without a vector that are listed
-_ASKED, _NEAR = 8, 6  # words whose neighbours are listed, and how many
-# Whatever of these the captions and the vectors know; else the captions' most frequent words.
+_ASKED, _NEAR = 8, 6  # words whose neighbours are listed, and neighbours of each
+# The words that are asked for, if captions and vectors have them; otherwise the captions' most
+# frequent words.
 _TELLING = ("red", "purple", "petal", "flower", "rose", "stamen", "yellow", "leaf", "bird", "beak",
             "wing", "man", "dog", "water")  # fmt: skip
 
 
-def caption_words(config: config_lib.Config) -> collections.Counter[str]:
-  """How often each word stands in the captions of --dataset, all splits; prepares it where that is
-  not done. Raises InputError as `datasets.load` does."""
-  from t2i_jax.data import corpus as pipeline  # takes seconds, and vectors alone do not need it
-
-  examples = pipeline.load_examples(config, "all")
-  words = collections.Counter()
-  for caption in examples.captions:
-    words.update(captions.clean(caption))
-  return words
+def count_words(texts: Iterable[str]) -> collections.Counter[str]:
+  """How often each word occurs in these captions."""
+  return collections.Counter(word for text in texts for word in captions.clean(text))
 
 
 def cover(words: collections.Counter[str], keyed: gensim.models.KeyedVectors) -> dict[str, Any]:
-  """Kinds of words and words in all, those of them that have a vector, and the most frequent that
-  have none, with their counts."""
+  """Numbers of different words (types) and of words (tokens), of each those that have a vector, and
+  the most frequent words without one, with their counts."""
   known = {word: n for word, n in words.items() if word in keyed}
   missing = collections.Counter({word: n for word, n in words.items() if word not in keyed})
   return {
@@ -47,7 +41,7 @@ def cover(words: collections.Counter[str], keyed: gensim.models.KeyedVectors) ->
 def neighbours(
   words: collections.Counter[str], keyed: gensim.models.KeyedVectors
 ) -> dict[str, list[str]]:
-  """The words of greatest cosine similarity to some of the captions' words, nearest first."""
+  """For some of the captions' words, the words of greatest cosine similarity, nearest first."""
   frequent = [word for word, _ in words.most_common()]
   for asked in (_TELLING, frequent):
     known = [word for word in asked if word in words and word in keyed][:_ASKED]

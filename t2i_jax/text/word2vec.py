@@ -1,12 +1,11 @@
-"""Word vectors: trained on captions by gensim, or read from a word2vec file; the table that words
-are looked up in.
+"""Word vectors: trained on captions by gensim, or read from a word2vec file; and the table in which
+words are looked up.
 
-The report's section 3.1 (S1). Mikolov et al. 2013, https://arxiv.org/abs/1301.3781.
+The thesis, section 3.1 (S1). Mikolov et al. 2013, https://arxiv.org/abs/1301.3781.
 """
 
 from __future__ import annotations
 
-import contextlib
 import dataclasses
 import gzip
 import io
@@ -20,14 +19,16 @@ import numpy as np
 from jaxtyping import Float32
 
 from t2i_jax import errors
+from t2i_jax.rundir import files
 from t2i_jax.text import captions, compact
 
-# gensim moves vectors a little with every word it reads: a small corpus is read more often.
+# gensim moves the vectors a little with every word that it reads, so it reads a small corpus more
+# often.
 _WORDS_READ = 6_000_000
 _FEWEST_EPOCHS, _MOST_EPOCHS = 5, 50
 
 _GZIP = b"\x1f\x8b"
-_HEADER = 64  # bytes; a first line "<words> <dimension>" is shorter
+_HEADER = 64  # bytes; the first line "<words> <dimension>" is shorter
 _CHUNK = 1 << 20
 
 
@@ -39,15 +40,15 @@ class WordVectors:
   vectors: Float32[np.ndarray, "v e"]
 
   def vocabulary(self) -> dict[str, int]:
-    """The row of `table` that each word has."""
+    """Each word's row of `table`."""
     return {word: i + captions.FIRST_WORD_ID for i, word in enumerate(self.words)}
 
 
 def table(
   word_vectors: WordVectors, oov: Literal["drop", "zero", "mean"]
 ) -> Float32[np.ndarray, "rows e"]:
-  """Rows for padding (zeros), for unknown words (zeros, or with oov="mean" the mean vector), then
-  the words' own."""
+  """Rows for padding (zeros) and for unknown words (zeros; with oov="mean" the mean vector), then
+  one for each word."""
   vectors = word_vectors.vectors
   special = np.zeros((captions.FIRST_WORD_ID, vectors.shape[1]), np.float32)
   if oov == "mean":
@@ -65,14 +66,14 @@ def train(
   epochs: int | None = None,
   seed: int = 0,
 ) -> WordVectors:
-  """Vectors of every word that occurs `min_count` times; one worker, so that the seed gives the
-  same bits again.
+  """Vectors of every word that occurs at least `min_count` times. Uses one thread, so that the same
+  seed gives the same bits.
 
-  By default there are as many epochs as read about six million words, at least 5 and at most 50.
-  The vectors are scaled by one number so that the root mean square of all values is 1: those of a
-  small corpus are tiny, and the network expects values of the order of 1.
+  epochs: by default as many as read about six million words, at least 5 and at most 50. The vectors
+  are scaled by one number to a root mean square of 1 over all values: those of a small corpus are
+  tiny, and the network expects values around 1.
 
-  Raises InputError when no word occurs so often.
+  Raises InputError if no word occurs so often.
   """
   count = sum(map(len, sentences))
   if not count:
@@ -83,7 +84,7 @@ def train(
     window=window,
     min_count=min_count,
     workers=1,
-    seed=seed + 1,  # --seed=0 is gensim's own default, 1
+    seed=seed + 1,  # seed 0 is gensim's own default, 1
     epochs=epochs or min(_MOST_EPOCHS, max(_FEWEST_EPOCHS, _WORDS_READ // count)),
   )
   model.build_vocab(sentences)
@@ -95,18 +96,18 @@ def train(
 
 
 def load(path: str | os.PathLike, *, only: Collection[str] | None = None) -> WordVectors:
-  """Reads a word2vec text or binary file, plain or gzipped, or the `compact` form, whatever its
-  name; with `only`, just those words, and no other vector is held. Of a word that stands twice, the
-  first.
+  """Reads a word2vec file, text or binary, plain or gzipped, or the `compact` form. The content
+  tells which; the name does not matter. only: the words wanted; no other vector is kept. If a word
+  occurs twice, its first vector counts.
 
-  gensim's reader is not used: it repeats the one value of a text row that is too short, and reads
-  text as binary noise without complaint.
+  gensim's reader is not used, since it accepts broken files: it repeats the one value of a text row
+  that is too short, and reads text as binary noise.
 
-  Raises InputError when the file is missing, is no word2vec file, has rows that do not fit its
-  first line, or holds values that are not finite.
+  Raises InputError if the file is missing or no word2vec file, if its rows do not fit its first
+  line, or if values are not finite.
   """
   if not os.path.isfile(path):
-    raise errors.InputError(f"--word_vectors={path}: there is no such file")
+    raise errors.InputError(f"`word_vectors={path}`: there is no such file")
   wanted = None if only is None else frozenset(only)
   try:
     read = compact.load if compact.is_compact(path) else _load_word2vec
@@ -115,9 +116,9 @@ def load(path: str | os.PathLike, *, only: Collection[str] | None = None) -> Wor
       raise ValueError("a value is not finite")
   except (ValueError, OSError, EOFError, zlib.error) as error:
     raise errors.InputError(
-      f"--word_vectors={path}: not a word2vec file ({error}); expected a first line "
+      f"`word_vectors={path}`: not a word2vec file ({error}); expected a first line "
       "'<words> <dimension>', then each word with its values, as text or binary, plain or gzipped; "
-      "or the .safetensors file that --mode=word2vec writes"
+      "or the .safetensors file that `mode=word2vec` writes"
     ) from None
   return WordVectors(words, vectors)
 
@@ -126,7 +127,7 @@ def _load_word2vec(
   path: str | os.PathLike, wanted: frozenset[str] | None
 ) -> tuple[tuple[str, ...], np.ndarray]:
   rows: dict[str, int] = {}
-  data = bytearray()  # Grows with what is kept, not with what the first line promises.
+  data = bytearray()  # Grows with what is kept, whatever number the first line gives.
   with _open(path) as file:
     count, dimension = _read_header(file)
     for word, row in _read_rows(file, count, dimension):
@@ -153,8 +154,8 @@ def _read_header(file: io.BufferedIOBase) -> tuple[int, int]:
 def _read_rows(
   file: io.BufferedIOBase, count: int, dimension: int
 ) -> Iterator[tuple[str, np.ndarray | list[bytes]]]:
-  """Each word and its values, not yet numbers in a text file. ValueError if they are not `count`
-  rows of `dimension` values."""
+  """Each word and its values, which are still text in a text file. Raises ValueError unless there
+  are `count` rows of `dimension` values."""
   begin = file.readline(_CHUNK)
   read = _read_text if _is_text(begin) else _read_binary
   done = 0
@@ -166,7 +167,7 @@ def _read_rows(
 
 
 def _is_text(line: bytes) -> bool:
-  """Whether what follows the first word is numbers in letters."""
+  """Whether the first word is followed by numbers written as text."""
   try:
     return len([float(value) for value in line.split()[1:]]) > 0
   except ValueError:
@@ -196,7 +197,7 @@ def _read_binary(file, buffer: bytes, count: int, dimension: int):
         return
       buffer, at = buffer[at:] + more, 0
       end = buffer.find(b" ")
-    word = buffer[at:end].lstrip(b"\n")  # Some writers put a line's end after each vector.
+    word = buffer[at:end].lstrip(b"\n")  # Some writers put a newline after each vector.
     yield word.decode("utf8"), np.frombuffer(buffer, "<f4", dimension, end + 1)
     at = end + 1 + size
   if (buffer[at:] + file.read(1)).strip():
@@ -204,22 +205,16 @@ def _read_binary(file, buffer: bytes, count: int, dimension: int):
 
 
 def save(path: str | os.PathLike, word_vectors: WordVectors) -> None:
-  """Writes word2vec's binary format, which other tools read."""
+  """Writes word2vec's binary format, which other tools can read."""
   keyed = gensim.models.KeyedVectors(word_vectors.vectors.shape[1])
   keyed.add_vectors(list(word_vectors.words), word_vectors.vectors)
-  # gensim sorts by count, and warns where there is none: zeros keep the order.
+  # gensim sorts by count and warns if there is none; counts of zero keep the order.
   keyed.allocate_vecattrs(["count"], [np.int64])
   save_keyed(path, keyed)
 
 
 def save_keyed(path: str | os.PathLike, keyed: gensim.models.KeyedVectors) -> None:
-  """Writes gensim's vectors in word2vec's binary format, the most frequent words first; what was
-  there stays if that fails."""
-  part = f"{path}.part"
-  try:
+  """Writes gensim's vectors in word2vec's binary format, the most frequent words first; if that
+  fails, what was there stays."""
+  with files.atomic_path(path) as part:
     keyed.save_word2vec_format(part, binary=True)
-    os.replace(part, path)
-  except BaseException:
-    with contextlib.suppress(OSError):
-      os.remove(part)
-    raise

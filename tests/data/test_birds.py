@@ -8,7 +8,7 @@ import PIL.Image
 import pytest
 
 from t2i_jax import errors
-from t2i_jax.data import datasets, images
+from t2i_jax.data import datasets, images, prepare
 from t2i_jax.data.sets import birds
 
 REAL = pathlib.Path(__file__).parents[2] / "../shared/data/CUB_200_2011"
@@ -156,15 +156,15 @@ def test_missing_images_need_the_flag_and_are_counted(tmp_path):
   for number in (2, 3):
     (root / f"images/{path_of(number)}.jpg").unlink()
   (root / f"text_c10/{path_of(3)}.txt").unlink()
-  with pytest.raises(errors.InputError, match=r"2 images .* 10 captions .*--allow_missing"):
-    datasets.prepare("birds", **settings(tmp_path, root))
+  with pytest.raises(errors.InputError, match=r"2 images .* 10 captions .*`allow_missing`"):
+    prepare.prepare("birds", **settings(tmp_path, root))
   assert not (tmp_path / "prepared").exists()
-  prepared = datasets.prepare("birds", **settings(tmp_path, root, allow_missing=True))
+  prepared = prepare.prepare("birds", **settings(tmp_path, root, allow_missing=True))
   assert (prepared.images, prepared.captions, prepared.skipped) == (3, 30, [])
   assert (prepared.missing_images, prepared.missing_captions) == (2, 10)
   # What is on disk by now is no more whole than the files are.
   for raw_dir in (root, None):
-    with pytest.raises(errors.InputError, match=r"2 images .*--allow_missing"):
+    with pytest.raises(errors.InputError, match=r"2 images .*`allow_missing`"):
       load(tmp_path, raw_dir, "train")
     assert len(load(tmp_path, raw_dir, "train", allow_missing=True).names) == 2
 
@@ -188,7 +188,7 @@ def test_an_image_without_captions_is_skipped(tmp_path):
     ("images.txt", "7 a b\n", "image 7 has 2 values instead of 1"),
     ("images.txt", "x a\n", "images.txt: expected lines"),
     ("bounding_boxes.txt", "".join(f"{k} 1 2 3 x\n" for k in IMAGES), "image 7 of images.txt"),
-    ("bounding_boxes.txt", None, "bounding_boxes.txt: no such file, which --crop needs"),
+    ("bounding_boxes.txt", None, "bounding_boxes.txt: no such file, which `crop` needs"),
     ("images.txt", None, r"no images\.txt; expected CUB_200_2011/"),
     ("text_c10", None, r"no text_c10; expected CUB_200_2011/.*reedscot"),
   ],

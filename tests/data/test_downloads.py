@@ -6,11 +6,11 @@ import shutil
 import pytest
 
 from t2i_jax import errors
-from t2i_jax.data import downloads
+from t2i_jax.data import downloads, listing
 from t2i_jax.data.sets import birds, cifar10, flowers
 
 LAYOUT = "jpg/ of somewhere"
-PUBLISHED = downloads.Published("oxford_flowers102", ("102flowers.tgz", "setid.mat"))
+PUBLISHED = listing.Published("oxford_flowers102", ("102flowers.tgz", "setid.mat"))
 FILES = {"jpg/image_00001.jpg": b"a" * 3000, "jpg/image_00002.jpg": b"b"}
 
 
@@ -36,7 +36,7 @@ def refused(tmp_path):
   with pytest.raises(errors.InputError) as raised:
     fetch(tmp_path)
   said = str(raised.value)
-  assert "\n" not in said and f"--raw_dir, the folder that holds {LAYOUT}" in said
+  assert "\n" not in said and f"`raw_dir`, the folder that holds {LAYOUT}" in said
   left = [path for path in (tmp_path / "downloads").rglob("*") if "tmp" in path.name]
   assert not left and not (tmp_path / "downloads/extracted/oxford_flowers102").exists()
   return said
@@ -104,8 +104,8 @@ def test_an_archive_writes_nothing_outside_the_folder(tmp_path, served):
   ],
 )
 def test_the_installed_tfds_knows_the_published_files(dataset, host, bytes_of_first):
-  found = downloads.addresses(dataset.PUBLISHED)
-  assert [info.filename for info in found.values()] == list(dataset.PUBLISHED.files)
+  found = downloads.addresses(dataset.DATASET.published)
+  assert [info.filename for info in found.values()] == list(dataset.DATASET.published.files)
   assert next(iter(found.values())).size == bytes_of_first
   for url, info in found.items():
     assert url.startswith(f"https://{host}/") and len(info.checksum) == 64

@@ -7,7 +7,7 @@ import PIL.Image
 import pytest
 
 from t2i_jax import errors
-from t2i_jax.data import datasets, images
+from t2i_jax.data import datasets, images, prepare
 from t2i_jax.data.sets import flickr30k
 
 REAL = pathlib.Path(__file__).parents[2] / "../shared/data/flickr30k"
@@ -57,13 +57,13 @@ def test_splits_are_disjoint_complete_and_of_karpathys_sizes():
 
 def test_missing_images_need_the_flag_and_are_counted(tmp_path):
   raw = make(tmp_path / "raw", count=20, missing=range(103, 120))
-  with pytest.raises(errors.InputError, match=r"17 images .* 34 captions .*--allow_missing"):
-    datasets.prepare("flickr30k", **settings(tmp_path, raw))
-  prepared = datasets.prepare("flickr30k", **settings(tmp_path, raw, allow_missing=True))
+  with pytest.raises(errors.InputError, match=r"17 images .* 34 captions .*`allow_missing`"):
+    prepare.prepare("flickr30k", **settings(tmp_path, raw))
+  prepared = prepare.prepare("flickr30k", **settings(tmp_path, raw, allow_missing=True))
   assert (prepared.images, prepared.captions, prepared.skipped) == (3, 6, [])
   assert (prepared.missing_images, prepared.missing_captions) == (17, 34)
   assert prepared.splits == {"train": 1, "validation": 1, "test": 1}
-  with pytest.raises(errors.InputError, match="--allow_missing"):
+  with pytest.raises(errors.InputError, match="`allow_missing`"):
     datasets.load("flickr30k", "train", **settings(tmp_path, raw))
 
 
@@ -90,10 +90,10 @@ def test_a_broken_layout_is_an_input_error(tmp_path):
   raw = make(tmp_path / "raw")
   (raw / "results_20130124.token").unlink()
   with pytest.raises(errors.InputError, match=r"no results_20130124\.token; expected .*illinois"):
-    datasets.prepare("flickr30k", **settings(tmp_path, raw))
+    prepare.prepare("flickr30k", **settings(tmp_path, raw))
   raw = make(tmp_path / "none", missing=range(100, 105))
   with pytest.raises(errors.InputError, match="flickr30k-images holds no"):
-    datasets.prepare("flickr30k", **settings(tmp_path, raw, allow_missing=True))
+    prepare.prepare("flickr30k", **settings(tmp_path, raw, allow_missing=True))
 
 
 @pytest.mark.skipif(not REAL.exists(), reason="the real dataset is not at hand")

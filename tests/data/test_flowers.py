@@ -9,7 +9,7 @@ import pytest
 import scipy.io
 
 from t2i_jax import errors
-from t2i_jax.data import datasets, images
+from t2i_jax.data import datasets, images, prepare
 from t2i_jax.data.sets import flowers
 
 REAL = pathlib.Path(__file__).parents[2] / "../shared/data/flowers102"
@@ -78,7 +78,7 @@ def test_a_missing_photograph_or_text_is_skipped(tmp_path):
   raw = make(tmp_path / "raw", copies=6)
   (raw / "jpg/image_00011.jpg").unlink()
   (raw / "text_c10/class_00001/image_00022.txt").unlink()
-  prepared = datasets.prepare(
+  prepared = prepare.prepare(
     "flowers", data_dir=tmp_path / "prepared", raw_dir=raw, image_size=8, progress=False
   )
   assert sorted((s["file"], s["reason"]) for s in prepared.skipped) == [

@@ -1,4 +1,4 @@
-"""The rules read true flowers right, and blurred ones nearly."""
+"""The rules read synthetic flowers, also when they are blurred."""
 
 import functools
 
@@ -7,22 +7,21 @@ import PIL.Image
 import PIL.ImageFilter
 import pytest
 
-from t2i_jax.data.sets import synthetic as drawn
-from t2i_jax.data.synthetic import draw as synthetic
-from t2i_jax.data.synthetic import rules as attributes
+from t2i_jax.data.sets import synthetic
+from t2i_jax.data.synthetic import draw, rules
 
 READERS = {
-  "petal_colour": attributes.petal_colour,
-  "centre_colour": attributes.centre_colour,
-  "background": attributes.background,
+  "petal_colour": rules.petal_colour,
+  "centre_colour": rules.centre_colour,
+  "background": rules.background,
 }
 
 
 @functools.cache
 def flowers(image_size, count=200):
-  splits = drawn.read(count, seed=5).splits
-  sources = [source for split in synthetic.SPLITS for source in splits[split]]
-  true = {a: np.array([s.attributes[a] for s in sources]) for a in synthetic.ATTRIBUTES}
+  splits = synthetic.read(count, seed=5).splits
+  sources = [source for split in draw.SPLITS for source in splits[split]]
+  true = {a: np.array([s.attributes[a] for s in sources]) for a in draw.ATTRIBUTES}
   return np.stack([source.image(image_size) for source in sources]), true
 
 
@@ -42,15 +41,15 @@ def test_blurred_flowers_are_read():
 
 
 def test_a_plain_disc_in_a_ring_on_a_ground_by_hand():
-  # No flower of ours: other colours, so that the rules are not tested by their own palette alone.
+  # Other colours than a synthetic flower's, so that the palette does not test itself.
   y, x = np.mgrid[0:32, 0:32] - 15.5
   radius = np.hypot(x, y)[..., None]
   image = np.where(radius < 3, (255, 255, 0), np.where(radius < 11, (40, 80, 255), (0, 90, 0)))
   images_u8 = image.astype(np.uint8)[None]
-  names = {a: synthetic.ATTRIBUTES[a][int(read(images_u8)[0])] for a, read in READERS.items()}
+  names = {a: draw.ATTRIBUTES[a][int(read(images_u8)[0])] for a, read in READERS.items()}
   assert names == {"petal_colour": "blue", "centre_colour": "yellow", "background": "green"}
 
 
 def test_an_image_of_background_alone_gets_some_answer():
-  images_u8 = np.full((2, 16, 16, 3), synthetic.PALETTES["background"]["green"], np.uint8)
-  assert set(attributes.petal_colour(images_u8)) <= set(range(7))
+  images_u8 = np.full((2, 16, 16, 3), draw.PALETTES["background"]["green"], np.uint8)
+  assert set(rules.petal_colour(images_u8)) <= set(range(7))

@@ -97,7 +97,7 @@ def test_words_are_whole_and_any_caption_of_the_image_counts(tmp_path, examples)
     ("latin.txt", "", "cannot be read"),
     ("list.txt", "", "9 of the 24 images"),
     ("", "cat", "0 of the 24 images"),
-    ("", "dog,,man", "--subset_words=dog,,man"),
+    ("", "dog,,man", "`subset_words=dog,,man`"),
     ("", "hot dog", "separated by commas"),
   ],
 )
@@ -115,7 +115,7 @@ def test_what_chooses_too_little_or_cannot_be_read(
 
 @pytest.mark.slow
 def test_a_run_trains_on_its_subset_alone_and_keeps_its_names(command, tmp_path):
-  """The captions of drawn flowers tell their sizes."""
+  """The captions of synthetic flowers tell their sizes."""
   run, words = tmp_path / "run", ["--mode=train", "--steps=1", "--subset_words=large,medium"]
   command(*words, f"--workdir={run}")
   assert command.status == 0

@@ -1,4 +1,4 @@
-"""Drawn flowers and their captions."""
+"""Synthetic flowers and their captions."""
 
 import collections
 import functools
@@ -6,9 +6,8 @@ import itertools
 
 import numpy as np
 
-from t2i_jax.data.sets import synthetic as drawn
-from t2i_jax.data.synthetic import draw as synthetic
-from t2i_jax.data.synthetic import grammar as sentences
+from t2i_jax.data.sets import synthetic
+from t2i_jax.data.synthetic import draw, grammar
 from t2i_jax.text import captions
 
 TRIPLE = ("petal_colour", "centre_colour", "shape")
@@ -16,18 +15,16 @@ TRIPLE = ("petal_colour", "centre_colour", "shape")
 
 @functools.cache
 def sources(count, seed=0):
-  return drawn.read(count, seed).splits
+  return synthetic.read(count, seed).splits
 
 
 def values(source):
-  return {a: synthetic.ATTRIBUTES[a][i] for a, i in source.attributes.items()}
+  return {a: draw.ATTRIBUTES[a][i] for a, i in source.attributes.items()}
 
 
 def test_unseen_triples_are_a_fifth_and_leave_every_pair_to_train():
-  triples = [
-    t for t in itertools.product(*(synthetic.ATTRIBUTES[a] for a in TRIPLE)) if t[0] != t[1]
-  ]
-  seen = [t for t in triples if not synthetic.is_unseen(*t)]
+  triples = [t for t in itertools.product(*(draw.ATTRIBUTES[a] for a in TRIPLE)) if t[0] != t[1]]
+  seen = [t for t in triples if not draw.is_unseen(*t)]
   assert 0.15 < 1 - len(seen) / len(triples) < 0.25
   for i, j in itertools.combinations(range(3), 2):
     assert {(t[i], t[j]) for t in seen} == {(t[i], t[j]) for t in triples}
@@ -42,24 +39,24 @@ def test_only_the_split_unseen_shows_unseen_triples():
     for source in found:
       petal, centre, shape = (values(source)[a] for a in TRIPLE)
       assert petal != centre
-      assert synthetic.is_unseen(petal, centre, shape) == (split == "unseen")
+      assert draw.is_unseen(petal, centre, shape) == (split == "unseen")
 
 
 def test_every_value_is_in_train():
   counts = collections.Counter(
     item for source in sources(400)["train"] for item in source.attributes.items()
   )
-  assert len(counts) == sum(map(len, synthetic.ATTRIBUTES.values()))
+  assert len(counts) == sum(map(len, draw.ATTRIBUTES.values()))
 
 
 def test_few_images_make_splits_without_loss():
   for count in (1, 2, 3, 9, 10, 57):
-    assert sum(synthetic.split_sizes(count).values()) == count
+    assert sum(draw.split_sizes(count).values()) == count
 
 
 def test_a_flower_depends_on_seed_split_and_index_alone():
   few, many, other = sources(30), sources(60), sources(30, seed=1)
-  for split in synthetic.SPLITS:
+  for split in draw.SPLITS:
     assert few[split][0].captions == many[split][0].captions
     first = few[split][0].image(16)
     np.testing.assert_array_equal(first, many[split][0].image(16))
@@ -78,22 +75,22 @@ def test_any_size_from_16_to_128():
 
 def test_equal_attributes_give_images_that_are_alike_but_not_equal():
   chosen = values(sources(1)["train"][0])
-  one, two = (synthetic.draw(chosen, np.random.default_rng(k), 32).astype(int) for k in (1, 2))
+  one, two = (draw.draw(chosen, np.random.default_rng(k), 32).astype(int) for k in (1, 2))
   assert 0 < np.abs(one - two).mean() < 25
 
 
 def test_the_number_of_petals_can_be_counted_on_a_circle():
   base = dict(petal_colour="white", centre_colour="red", size="large", background="dark")
   angles = np.linspace(0, 2 * np.pi, 720, endpoint=False)
-  for count, shape in itertools.product(synthetic.ATTRIBUTES["petals"], ("round", "pointed")):
-    image = synthetic.draw({**base, "petals": count, "shape": shape}, np.random.default_rng(0), 128)
+  for count, shape in itertools.product(draw.ATTRIBUTES["petals"], ("round", "pointed")):
+    image = draw.draw({**base, "petals": count, "shape": shape}, np.random.default_rng(0), 128)
     radius = 0.37 * 128  # Beyond the veins, inside the tips.
     y = np.round(64 - radius * np.cos(angles)).astype(int)
     x = np.round(64 + radius * np.sin(angles)).astype(int)
     light = image[y, x].mean(-1)
     waves = np.fft.rfft(light - light.mean())
     wave = 3 + int(np.abs(waves[3:10]).argmax())
-    assert wave == 4 + synthetic.ATTRIBUTES["petals"].index(count), (count, shape)
+    assert wave == 4 + draw.ATTRIBUTES["petals"].index(count), (count, shape)
     first = np.degrees(np.angle(waves[wave])) / -wave  # Where the wave's first crest is.
     assert abs(first) < 6, "the first petal is upright"
 
@@ -101,12 +98,12 @@ def test_the_number_of_petals_can_be_counted_on_a_circle():
 def test_captions_have_5_to_20_words_and_know_where_each_attribute_stands():
   left_out, lengths, texts = collections.Counter(), set(), []
   for source in sources(400)["train"]:
-    assert len(source.captions) == sentences.CAPTIONS_PER_IMAGE
+    assert len(source.captions) == grammar.CAPTIONS_PER_IMAGE
     for k, text in enumerate(source.captions):
       words = captions.clean(text)
       lengths.add(len(words))
       texts.append(text)
-      position = {a: source.positions[a][k] for a in synthetic.ATTRIBUTES}
+      position = {a: source.positions[a][k] for a in draw.ATTRIBUTES}
       assert max(position["petal_colour"], position["centre_colour"]) >= 0, text
       for a, at in position.items():
         left_out[a] += at < 0
@@ -116,7 +113,7 @@ def test_captions_have_5_to_20_words_and_know_where_each_attribute_stands():
           assert values(source)[a] not in words, (text, a)
   assert min(lengths) >= 5 and max(lengths) <= 20 and len(lengths) >= 12
   assert len(set(texts)) > 0.9 * len(texts)
-  for a in synthetic.ATTRIBUTES:
+  for a in draw.ATTRIBUTES:
     assert 0.15 < left_out[a] / len(texts) < 0.25, a
 
 

@@ -58,7 +58,7 @@ def test_a_caption_without_a_known_word_is_dropped_and_listed(oov):
 
 def test_too_many_captions_without_a_known_word_are_an_error():
   texts = ["red"] * 18 + ["rose rouge", ""]
-  with pytest.raises(errors.InputError, match=r"2 of 20 .*'rose rouge'.*--word_vectors"):
+  with pytest.raises(errors.InputError, match=r"2 of 20 .*'rose rouge'.*`word_vectors`"):
     encode(texts)
   encode(["red"] * 19 + ["rouge"])  # 5 % is allowed.
 

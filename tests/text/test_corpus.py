@@ -1,4 +1,4 @@
-"""What is read of a corpus: every packing and layout the same words, dumps as gensim reads them."""
+"""Every compression and layout of a corpus gives the same words; dumps are read as by gensim."""
 
 import bz2
 import gzip
@@ -169,12 +169,12 @@ def test_several_processes_read_in_order_and_few_pieces_wait(tmp_path, monkeypat
 )
 def test_what_cannot_be_read_is_one_error_that_names_the_file(tmp_path, content):
   (tmp_path / "broken").write_bytes(content)
-  with pytest.raises(errors.InputError, match=r"--corpus=.*broken: cut off"):
+  with pytest.raises(errors.InputError, match=r"`corpus=.*broken`: cut off"):
     _read(tmp_path / "broken")
 
 
 def test_a_corpus_that_is_not_there_is_named(tmp_path):
-  with pytest.raises(errors.InputError, match=r"absent: there is no such file"):
+  with pytest.raises(errors.InputError, match=r"absent`: there is no such file"):
     corpus_lib.Corpus(path=str(tmp_path / "absent"))
   with pytest.raises(errors.InputError, match="holds no files"):
     corpus_lib.Corpus(path=str(tmp_path))

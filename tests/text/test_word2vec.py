@@ -12,29 +12,19 @@ import pytest
 
 from t2i_jax import errors
 from t2i_jax.text import captions, word2vec
+from tests.fixtures import print_word_vectors
 
 VECTORS = word2vec.WordVectors(
   ("red", "blue", "petals"), np.array([[1.0, -2.5], [0.125, 3.0], [7.0, 0.0]], np.float32)
 )
-SENTENCES = [["this", "flower", "has", colour, "petals"] for colour in ("red", "blue", "pink") * 30]
-
-# gensim deals out 10,000 words at a time: there must be more, or a second worker would not show.
-_TRAIN = """
-import zlib
-from t2i_jax.text import word2vec
-from tests.text import test_word2vec
-for architecture in ("cbow", "skip_gram"):
-  sentences = test_word2vec.SENTENCES * 100
-  found = word2vec.train(sentences, dimension=8, architecture=architecture, epochs=3, seed=3)
-  print(found.words, zlib.crc32(found.vectors))
-"""
+SENTENCES = print_word_vectors.SENTENCES
 
 
 def test_training_repeats_in_another_process_with_other_string_hashes():
   answers = []
   for hash_seed in ("1", "2"):
     environment = {**os.environ, "PYTHONHASHSEED": hash_seed}
-    command = [sys.executable, "-c", _TRAIN]
+    command = [sys.executable, "-m", print_word_vectors.__name__]
     run = subprocess.run(command, env=environment, capture_output=True, text=True, check=True)
     answers.append(run.stdout.strip().splitlines()[-2:])
   assert answers[0] == answers[1]
@@ -192,7 +182,7 @@ def test_a_file_that_contradicts_itself_is_refused_with_the_reason(tmp_path, con
 
 
 def test_a_file_that_is_not_there_is_named(tmp_path):
-  with pytest.raises(errors.InputError, match=r"absent\.bin: there is no such file"):
+  with pytest.raises(errors.InputError, match=r"absent\.bin`: there is no such file"):
     word2vec.load(tmp_path / "absent.bin")
 
 

@@ -1,16 +1,16 @@
-"""CUB-200-2011 birds with Reed et al.'s captions, in their publishers' layout -> a `Listing`.
+"""CUB-200-2011 birds with the captions of Reed et al., in their publishers' layout.
 
 raw_dir holds, or is, CUB_200_2011/ with images.txt, image_class_labels.txt, train_test_split.txt,
-bounding_boxes.txt and images/<class>/<image>.jpg (Wah et al. 2011); in it or beside it lies
-text_c10/<class>/<image>.txt, ten lines each (Reed et al. 2016). Where it has no images/, all but
-the captions are in another folder, `images_dir`: TFDS fetches them (`PUBLISHED`).
+bounding_boxes.txt and images/<class>/<image>.jpg (Wah et al. 2011); in it or beside it is
+text_c10/<class>/<image>.txt of ten captions each (Reed et al. 2016). If there is no images/, all
+but the captions is fetched by TFDS into another folder, `images_dir`.
 """
 
 import functools
 import pathlib
 
 from t2i_jax import errors
-from t2i_jax.data import builders, downloads, images, raw
+from t2i_jax.data import images, listing, raw
 
 LAYOUT = (
   "CUB_200_2011/ with images.txt, image_class_labels.txt, train_test_split.txt, bounding_boxes.txt "
@@ -18,17 +18,16 @@ LAYOUT = (
   "(downloaded where there is no images/), and in it or beside it text_c10/<class>/<image>.txt of "
   "https://github.com/reedscot/cvpr2016"
 )
-PUBLISHED = downloads.Published("caltech_birds2011", ("CUB_200_2011.tgz",))
 _LISTS = ("images.txt", "image_class_labels.txt", "train_test_split.txt")
 _BOXES = "bounding_boxes.txt"
 _OFFICIAL = {"1": "train", "0": "test"}
 _HELD_OUT_SHARE = 50 / 200  # Reed et al. trained on 150 of the 200 classes.
-# A box that ends further beyond the image was drawn on an image of another size.
+# A box that ends more pixels than this beyond the image belongs to an image of another size.
 _BOX_SLACK = 5
 
 
-def holds_captions_alone(raw_dir: pathlib.Path) -> bool:
-  """Whether the images, and with them the lists, are to be fetched.
+def lacks_images(raw_dir: pathlib.Path) -> bool:
+  """Whether the folder holds captions alone, without images and lists.
 
   Raises:
     InputError: there are no captions.
@@ -48,19 +47,19 @@ def files(raw_dir: pathlib.Path, images_dir: pathlib.Path | None = None) -> list
   found += raw.class_lists({root, texts.parent})
   photographs = list((root / "images").glob("*/*.jpg"))
   if not photographs:
-    raise errors.InputError(f"--raw_dir={root}: images holds no <class>/<image>.jpg")
+    raise errors.InputError(f"`raw_dir={root}`: images holds no <class>/<image>.jpg")
   return found + photographs + list(texts.glob("*/*.txt"))
 
 
 def read(
   raw_dir: pathlib.Path, images_dir: pathlib.Path | None = None, crop: bool = False
-) -> builders.Listing:
+) -> listing.Listing:
   """The official splits; labels count from 0; a quarter of the classes is marked as held out.
 
-  crop: to the bird's bounding box (`crop_box`), before the centre square is taken.
+  crop: whether images are cropped to the bird (`crop_box`) before their centre square is taken.
 
   Raises:
-    InputError: a list is broken, or does not name the images that images.txt does.
+    InputError: a list is broken, or lacks an image that images.txt names.
   """
   root, texts = _folders(raw_dir, images_dir)
   paths, labels, official = (_column(root / name) for name in _LISTS)
@@ -95,7 +94,7 @@ def read(
       crop=functools.partial(crop_box, box) if box else None,
     )
     splits[split].append(
-      builders.Source(
+      listing.Source(
         name=f"images/{path}",
         image=image,
         captions=captions,
@@ -103,7 +102,7 @@ def read(
         held_out_class=label in held_out,
       )
     )
-  return builders.Listing(
+  return listing.Listing(
     str(raw_dir),
     splits,
     seen,
@@ -117,15 +116,15 @@ def read(
 def crop_box(
   box: tuple[float, float, float, float], width: int, height: int
 ) -> tuple[int, int, int, int]:
-  """Left, top, right, bottom of the part of a width x height image that shows the bird.
+  """Left, top, right, bottom of the part of an image of width x height that shows the bird.
 
-  box: left, top, width, height of the bird. A square of radius 0.75 times its longer side around
-  its centre, clipped to the image. The rule is that of StackGAN (Zhang et al. 2017,
-  https://arxiv.org/abs/1612.03242); where the clipped part is no square, StackGAN squeezes it into
-  one, and `images.fit` takes its centre square.
+  box: left, top, width, height of the bird. The part is a square around the box's centre, 1.5
+  times as wide as its longer side, clipped to the image, as in StackGAN (Zhang et al. 2017,
+  https://arxiv.org/abs/1612.03242). If it is no square after that, StackGAN squeezes it into one,
+  whereas `images.fit` takes its centre square.
 
   Raises:
-    images.UnusableImage: the box is not on the image.
+    images.UnusableImage: the box ends beyond the image, or is too small.
   """
   x, y, w, h = box
   if min(x, y) < 0 or x + w > width + _BOX_SLACK or y + h > height + _BOX_SLACK:
@@ -151,7 +150,7 @@ def _captions(raw_dir: pathlib.Path) -> pathlib.Path:
   for texts in (root / "text_c10", root.parent / "text_c10"):
     if texts.is_dir():
       return texts
-  raise errors.InputError(f"--raw_dir={raw_dir}: no text_c10; expected {LAYOUT}")
+  raise errors.InputError(f"`raw_dir={raw_dir}`: no text_c10; expected {LAYOUT}")
 
 
 def _folders(
@@ -161,7 +160,7 @@ def _folders(
   texts, root = _captions(raw_dir), _root(images_dir or raw_dir)
   for name in (*_LISTS, "images"):
     if not (root / name).exists():
-      raise errors.InputError(f"--raw_dir={raw_dir}: no {name}; expected {LAYOUT}")
+      raise errors.InputError(f"`raw_dir={raw_dir}`: no {name}; expected {LAYOUT}")
   return root, texts
 
 
@@ -171,7 +170,7 @@ def _column(file: pathlib.Path, width: int = 1) -> dict[int, list[str]]:
     lines = file.read_text("utf-8").splitlines()
     rows = {int(number): values for number, *values in map(str.split, filter(str.strip, lines))}
   except FileNotFoundError as error:
-    raise errors.InputError(f"{file}: no such file, which --crop needs") from error
+    raise errors.InputError(f"{file}: no such file, which `crop` needs") from error
   except ValueError as error:
     raise errors.InputError(f"{file}: expected lines of a number and a value ({error})") from error
   for number, values in rows.items():
@@ -185,3 +184,21 @@ def _integer(file: pathlib.Path, values: list[str]) -> int:
     return int(values[0])
   except ValueError as error:
     raise errors.InputError(f"{file}: {values[0]!r} is no class") from error
+
+
+def _variant(crop: bool) -> str:
+  return "crop_" if crop else ""
+
+
+DATASET = listing.Dataset(
+  name="birds",
+  layout=LAYOUT,
+  files=files,
+  read=read,
+  splits=("train", "test", "class_train", "class_test"),
+  options=("crop",),
+  variant=_variant,
+  published=listing.Published("caltech_birds2011", ("CUB_200_2011.tgz",)),
+  lacks_images=lacks_images,
+  may_miss_images=True,
+)

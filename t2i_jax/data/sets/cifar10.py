@@ -1,10 +1,9 @@
-"""CIFAR-10 (Krizhevsky 2009), its class names as captions -> a `Listing`.
+"""CIFAR-10 (Krizhevsky 2009), with its class names as captions.
 
 raw_dir is a data directory of TFDS in which `cifar10` is prepared as ArrayRecord; or it holds, or
-is, cifar-10-batches-bin/ with data_batch_1.bin to data_batch_5.bin, test_batch.bin and
-batches.meta.txt (the binary version). Both give the same listing. The version for Python is made of
-pickles, which can run any code when they are read, and is refused. TFDS fetches the binary version
-(`PUBLISHED`).
+is, the binary version: cifar-10-batches-bin/ with data_batch_1.bin to data_batch_5.bin,
+test_batch.bin and batches.meta.txt. Both give the same listing. TFDS fetches the binary version.
+The version for Python is refused: it consists of pickles, which can run any code when read.
 """
 
 import functools
@@ -16,14 +15,13 @@ import numpy as np
 import tensorflow_datasets as tfds
 
 from t2i_jax import errors
-from t2i_jax.data import builders, downloads, images
+from t2i_jax.data import images, listing
 
 LAYOUT = (
   "cifar-10-batches-bin/ with data_batch_1.bin to data_batch_5.bin, test_batch.bin and "
   "batches.meta.txt, which is cifar-10-binary.tar.gz of "
   "https://www.cs.toronto.edu/~kriz/cifar.html; or TFDS's cifar10/<version>/ as ArrayRecord"
 )
-PUBLISHED = downloads.Published("cifar10", ("cifar-10-binary.tar.gz",))
 _BINARY = "cifar-10-batches-bin"
 _BATCHES = {
   "train": tuple(f"data_batch_{k}.bin" for k in range(1, 6)),
@@ -47,15 +45,15 @@ def files(raw_dir: pathlib.Path) -> list[pathlib.Path]:
   wanted = [folder / name for name in (*_BATCHES["train"], *_BATCHES["test"], _META)]
   for path in wanted:
     if not path.exists():
-      raise errors.InputError(f"--raw_dir={raw_dir}: no {path.name}; expected {LAYOUT}")
+      raise errors.InputError(f"`raw_dir={raw_dir}`: no {path.name}; expected {LAYOUT}")
   return wanted
 
 
-def read(raw_dir: pathlib.Path) -> builders.Listing:
+def read(raw_dir: pathlib.Path) -> listing.Listing:
   """The official splits in the order of the binary version; labels count from 0.
 
   Raises:
-    InputError: a file is cut off, or TFDS's files are of a kind that only TensorFlow reads.
+    InputError: a file is cut off, or only TensorFlow could read TFDS's files.
   """
   prepared = _prepared_by_tfds(raw_dir)
   if prepared is not None:
@@ -69,8 +67,8 @@ def read(raw_dir: pathlib.Path) -> builders.Listing:
       reason = f"class {label}, of {len(classes)}"
       skipped.append({"file": name, "reason": reason})
       continue
-    splits[split].append(builders.Source(name, image, [classes[label]], label))
-  return builders.Listing(str(raw_dir), splits, seen, seen, skipped)
+    splits[split].append(listing.Source(name, image, [classes[label]], label))
+  return listing.Listing(str(raw_dir), splits, seen, seen, skipped)
 
 
 def _binary_folder(raw_dir: pathlib.Path) -> pathlib.Path:
@@ -79,7 +77,7 @@ def _binary_folder(raw_dir: pathlib.Path) -> pathlib.Path:
   for python in (raw_dir / "cifar-10-batches-py", raw_dir):
     if (python / "data_batch_1").exists():
       raise errors.InputError(
-        f"--raw_dir={raw_dir}: {python} is the version for Python, made of pickles, which are not "
+        f"`raw_dir={raw_dir}`: {python} is the version for Python, made of pickles, which are not "
         f"read; expected {LAYOUT}"
       )
   return raw_dir
@@ -116,7 +114,7 @@ def _fit_row(row: np.ndarray, image_size: int) -> np.ndarray:
 
 def _prepared_by_tfds(raw_dir: pathlib.Path) -> pathlib.Path | None:
   """The newest version of TFDS's `cifar10` below its data directory, or that folder itself."""
-  # Copies that this package prepared lie a level deeper, below a folder for their configuration.
+  # What this package prepares is one level deeper, in a folder for its configuration.
   found = sorted((raw_dir / "cifar10").glob("*/dataset_info.json"), key=_version)
   return found[-1].parent if found else None
 
@@ -126,7 +124,7 @@ def _version(info: pathlib.Path) -> list[int]:
 
 
 def _tfds_records(folder: pathlib.Path) -> tuple[list[str], Iterator[_Record]]:
-  """As `_binary_records`, of TFDS's files, whose order is shuffled."""
+  """As `_binary_records`, from TFDS's files, which are shuffled."""
   builder = tfds.builder_from_directory(folder)
   if builder.info.file_format != tfds.core.FileFormat.ARRAY_RECORD:
     raise errors.InputError(
@@ -148,3 +146,13 @@ def _tfds_records(folder: pathlib.Path) -> tuple[list[str], Iterator[_Record]]:
 
 def _fit_png(png: bytes, image_size: int) -> np.ndarray:
   return images.fit(io.BytesIO(png), image_size)
+
+
+DATASET = listing.Dataset(
+  name="cifar10",
+  layout=LAYOUT,
+  files=files,
+  read=read,
+  splits=("train", "test"),
+  published=listing.Published("cifar10", ("cifar-10-binary.tar.gz",)),
+)

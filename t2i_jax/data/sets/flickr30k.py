@@ -1,8 +1,7 @@
-"""Flickr30k in its publisher's layout -> a `Listing`.
+"""Flickr30k in its publisher's layout.
 
-raw_dir holds results_20130124.token, lines of `<image>.jpg#<number>`, a tab and a caption, five for
-each image, and the images in flickr30k-images/ (Young et al. 2014,
-https://aclanthology.org/Q14-1006).
+raw_dir holds the images in flickr30k-images/, and results_20130124.token with five lines an image:
+`<image>.jpg#<number>`, a tab and a caption (Young et al. 2014, https://aclanthology.org/Q14-1006).
 """
 
 import functools
@@ -12,7 +11,7 @@ import re
 import numpy as np
 
 from t2i_jax import errors
-from t2i_jax.data import builders, images, raw
+from t2i_jax.data import images, listing, raw
 
 LAYOUT = (
   "results_20130124.token and flickr30k-images/<image>.jpg of "
@@ -22,7 +21,7 @@ _TOKENS = "results_20130124.token"
 _IMAGES = "flickr30k-images"
 _LINE = re.compile(r"([^\t#/]+\.jpg)#\d+\t(.*)")
 # The dataset has no splits of its own. Karpathy and Fei-Fei 2015 (https://arxiv.org/abs/1412.2306)
-# keep 1,000 of its 31,783 images for validation and 1,000 for test; so do we, by other images.
+# keep 1,000 of its 31,783 images for validation and 1,000 for test. So do we, but other ones.
 _HELD_OUT_SHARE = 1000 / 31783
 _SPLIT_SEED = 0
 
@@ -35,18 +34,18 @@ def files(raw_dir: pathlib.Path) -> list[pathlib.Path]:
   """
   for name in (_TOKENS, _IMAGES):
     if not (raw_dir / name).exists():
-      raise errors.InputError(f"--raw_dir={raw_dir}: no {name}; expected {LAYOUT}")
+      raise errors.InputError(f"`raw_dir={raw_dir}`: no {name}; expected {LAYOUT}")
   photographs = list((raw_dir / _IMAGES).glob("*.jpg"))
   if not photographs:
-    raise errors.InputError(f"--raw_dir={raw_dir}: {_IMAGES} holds no <image>.jpg")
+    raise errors.InputError(f"`raw_dir={raw_dir}`: {_IMAGES} holds no <image>.jpg")
   return [raw_dir / _TOKENS, *photographs]
 
 
-def read(raw_dir: pathlib.Path) -> builders.Listing:
+def read(raw_dir: pathlib.Path) -> listing.Listing:
   """The images that are there, sorted by name within each split.
 
-  The splits are a permutation by `default_rng(0)` of the sorted names of the images that are there
-  and have a caption: the same on every machine with the same files.
+  The splits are cut from `default_rng(0)`'s permutation of the sorted names of the images that are
+  there and have a caption: the same files give the same splits on every machine.
   """
   by_image, skipped_captions = _read_captions(raw_dir / _TOKENS)
   there = {path.name for path in (raw_dir / _IMAGES).glob("*.jpg")}
@@ -55,14 +54,14 @@ def read(raw_dir: pathlib.Path) -> builders.Listing:
   splits = {}
   for split, names in split_names(usable).items():
     splits[split] = [
-      builders.Source(
+      listing.Source(
         name=f"{_IMAGES}/{name}",
         image=functools.partial(images.fit, raw_dir / _IMAGES / name),
         captions=by_image[name],
       )
       for name in names
     ]
-  return builders.Listing(
+  return listing.Listing(
     str(raw_dir),
     splits,
     images=len(there),
@@ -78,7 +77,7 @@ def read(raw_dir: pathlib.Path) -> builders.Listing:
 
 
 def split_names(names: list[str]) -> dict[str, list[str]]:
-  """Each name in one split; of three or more, at least one in each."""
+  """Puts each name into one split; with three names or more, at least one into each."""
   held_out = max(1, round(_HELD_OUT_SHARE * len(names))) if len(names) >= 3 else 0
   order = [names[i] for i in np.random.default_rng(_SPLIT_SEED).permutation(len(names))]
   return {
@@ -109,3 +108,13 @@ def _read_captions(tokens: pathlib.Path) -> tuple[dict[str, list[str]], list[dic
     else:
       by_image.setdefault(found[1], []).append(" ".join(found[2].split()))
   return by_image, skipped
+
+
+DATASET = listing.Dataset(
+  name="flickr30k",
+  layout=LAYOUT,
+  files=files,
+  read=read,
+  splits=("train", "validation", "test"),
+  may_miss_images=True,
+)

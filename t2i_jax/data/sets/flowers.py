@@ -1,8 +1,8 @@
-"""Oxford-102 Flowers with Reed et al.'s captions, in their publishers' layout -> a `Listing`.
+"""Oxford-102 Flowers with the captions of Reed et al., in their publishers' layout.
 
 raw_dir holds jpg/image_NNNNN.jpg, imagelabels.mat, setid.mat (Nilsback and Zisserman 2008) and
-text_c10/class_NNNNN/image_NNNNN.txt, ten lines each (Reed et al. 2016). Where it has no jpg/, the
-first three are in another folder, `images_dir`: TFDS fetches them (`PUBLISHED`).
+text_c10/class_NNNNN/image_NNNNN.txt of ten captions each (Reed et al. 2016). If it has no jpg/, the
+first three are fetched by TFDS into another folder, `images_dir`.
 """
 
 import functools
@@ -12,9 +12,9 @@ import numpy as np
 import scipy.io
 
 from t2i_jax import errors
-from t2i_jax.data import builders, downloads, images, raw
+from t2i_jax.data import images, listing, raw
 
-# The publisher's names; each image is in one of the three.
+# Each image is in one of the publisher's three splits.
 _OFFICIAL = {"train": "trnid", "validation": "valid", "test": "tstid"}
 _HELD_OUT_SHARE = 20 / 102  # Reed et al. trained on 82 of the 102 classes.
 
@@ -23,19 +23,16 @@ LAYOUT = (
   "https://www.robots.ox.ac.uk/~vgg/data/flowers/102 (downloaded where there is no jpg/), and "
   "text_c10/class_00001/image_00001.txt ... of https://github.com/reedscot/cvpr2016"
 )
-PUBLISHED = downloads.Published(
-  "oxford_flowers102", ("102flowers.tgz", "imagelabels.mat", "setid.mat")
-)
 
 
-def holds_captions_alone(raw_dir: pathlib.Path) -> bool:
-  """Whether the images are to be fetched.
+def lacks_images(raw_dir: pathlib.Path) -> bool:
+  """Whether the folder holds captions alone.
 
   Raises:
     InputError: there are no captions.
   """
   if not (raw_dir / "text_c10").exists():
-    raise errors.InputError(f"--raw_dir={raw_dir}: no text_c10; expected {LAYOUT}")
+    raise errors.InputError(f"`raw_dir={raw_dir}`: no text_c10; expected {LAYOUT}")
   return not (raw_dir / "jpg").exists()
 
 
@@ -53,16 +50,16 @@ def files(raw_dir: pathlib.Path, images_dir: pathlib.Path | None = None) -> list
     (root, "setid.mat"),
   ):
     if not (folder / name).exists():
-      raise errors.InputError(f"--raw_dir={folder}: no {name}; expected {LAYOUT}")
+      raise errors.InputError(f"`raw_dir={folder}`: no {name}; expected {LAYOUT}")
   found = [root / "imagelabels.mat", root / "setid.mat"]
   found += raw.class_lists([raw_dir])
   photographs = list((root / "jpg").glob("image_*.jpg"))
   if not photographs:
-    raise errors.InputError(f"--raw_dir={root}: jpg holds no image_NNNNN.jpg")
+    raise errors.InputError(f"`raw_dir={root}`: jpg holds no image_NNNNN.jpg")
   return found + photographs + list((raw_dir / "text_c10").glob("class_*/image_*.txt"))
 
 
-def read(raw_dir: pathlib.Path, images_dir: pathlib.Path | None = None) -> builders.Listing:
+def read(raw_dir: pathlib.Path, images_dir: pathlib.Path | None = None) -> listing.Listing:
   """The official splits; labels count from 0; a fifth of the classes is marked as held out."""
   root = images_dir or raw_dir
   labels = _matrix(root / "imagelabels.mat", "labels").astype(int)
@@ -73,7 +70,7 @@ def read(raw_dir: pathlib.Path, images_dir: pathlib.Path | None = None) -> build
     for number in _matrix(root / "setid.mat", key).astype(int):
       if not 1 <= number <= len(labels):
         raise errors.InputError(
-          f"--raw_dir={root}: setid.mat names image {number}, imagelabels.mat has {len(labels)}"
+          f"`raw_dir={root}`: setid.mat names image {number}, imagelabels.mat has {len(labels)}"
         )
       seen += 1
       label = int(labels[number - 1])
@@ -86,7 +83,7 @@ def read(raw_dir: pathlib.Path, images_dir: pathlib.Path | None = None) -> build
         skipped.append({"file": f"jpg/{name}.jpg", "reason": reason})
         continue
       splits[split].append(
-        builders.Source(
+        listing.Source(
           name=f"jpg/{name}.jpg",
           image=functools.partial(images.fit, root / "jpg" / f"{name}.jpg"),
           captions=captions,
@@ -94,7 +91,7 @@ def read(raw_dir: pathlib.Path, images_dir: pathlib.Path | None = None) -> build
           held_out_class=label in held_out,
         )
       )
-  return builders.Listing(str(raw_dir), splits, seen, captions_seen, skipped)
+  return listing.Listing(str(raw_dir), splits, seen, captions_seen, skipped)
 
 
 def _matrix(file: pathlib.Path, key: str) -> np.ndarray:
@@ -104,3 +101,16 @@ def _matrix(file: pathlib.Path, key: str) -> np.ndarray:
     raise errors.InputError(f"{file}: no matrix named {key}") from error
   except Exception as error:  # SciPy raises many kinds for a file that is no MATLAB file.
     raise errors.InputError(f"{file}: not a readable MATLAB file ({error})") from error
+
+
+DATASET = listing.Dataset(
+  name="flowers",
+  layout=LAYOUT,
+  files=files,
+  read=read,
+  splits=("train", "validation", "test", "class_train", "class_test"),
+  published=listing.Published(
+    "oxford_flowers102", ("102flowers.tgz", "imagelabels.mat", "setid.mat")
+  ),
+  lacks_images=lacks_images,
+)

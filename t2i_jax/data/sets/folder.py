@@ -1,11 +1,11 @@
-"""A user's own images and captions -> a `Listing`.
+"""A user's own images and captions.
 
-raw_dir holds images at any depth, and their captions either in `<name>.txt` beside each, a caption
-a line; or in one captions.jsonl at the top ({"image": "a.jpg", "caption": "..."} or "captions":
-[...]); or in one captions.csv at the top (header image,caption). Folders named train, validation or
-test at the top are the splits; without them everything is `train`. Where there are no captions at
-all, folders of classes, <class>/*.jpg within the splits, give them: the class's name is the
-caption, and its place among the sorted names the label.
+raw_dir holds images at any depth. Their captions are in `<name>.txt` beside each image, one a line;
+or in captions.jsonl at the top ({"image": "a.jpg", "caption": "..."} or "captions": [...]); or in
+captions.csv at the top (header image,caption). Folders train, validation and test at the top are
+the splits; without any of them all images are `train`. If there are no captions at all, folders of
+classes, <class>/*.jpg within the splits, give them: the class's name is the caption, and its index
+among the sorted names the label.
 """
 
 import collections
@@ -18,7 +18,7 @@ import pathlib
 from collections.abc import Iterator
 
 from t2i_jax import errors
-from t2i_jax.data import builders, images, raw
+from t2i_jax.data import images, listing, raw
 
 _SPLITS = ("train", "validation", "test")
 _TABLES = ("captions.jsonl", "captions.csv")
@@ -32,14 +32,14 @@ def files(raw_dir: pathlib.Path) -> list[pathlib.Path]:
   """All files that the listing depends on.
 
   Raises:
-    InputError: there is no image, or there are two caption tables.
+    InputError: there is no image, or there are both captions.jsonl and captions.csv.
   """
   if not raw_dir.is_dir():
-    raise errors.InputError(f"--raw_dir={raw_dir}: not a folder; expected {LAYOUT}")
+    raise errors.InputError(f"`raw_dir={raw_dir}`: not a folder; expected {LAYOUT}")
   photographs = _photographs(raw_dir)
   if not photographs:
     raise errors.InputError(
-      f"--raw_dir={raw_dir}: no image ({' '.join(images.SUFFIXES)}); expected {LAYOUT}"
+      f"`raw_dir={raw_dir}`: no image ({' '.join(images.SUFFIXES)}); expected {LAYOUT}"
     )
   table = _table(raw_dir)
   if table is not None:
@@ -48,7 +48,7 @@ def files(raw_dir: pathlib.Path) -> list[pathlib.Path]:
   return [*photographs, *(text for text in texts if text.exists())]
 
 
-def read(raw_dir: pathlib.Path) -> builders.Listing:
+def read(raw_dir: pathlib.Path) -> listing.Listing:
   """Images sorted by path; those without a usable caption are listed as skipped."""
   photographs = _photographs(raw_dir)
   tops = [split for split in _SPLITS if (raw_dir / split).is_dir()]
@@ -80,14 +80,14 @@ def read(raw_dir: pathlib.Path) -> builders.Listing:
       skipped.append({"file": name, "reason": reason})
       continue
     image = functools.partial(images.fit, photograph)
-    splits[split].append(builders.Source(name=name, image=image, captions=captions, label=label))
-  return builders.Listing(
+    splits[split].append(listing.Source(name=name, image=image, captions=captions, label=label))
+  return listing.Listing(
     str(raw_dir), splits, len(photographs), captions_seen, skipped, skipped_captions
   )
 
 
 def _photographs(raw_dir: pathlib.Path) -> list[pathlib.Path]:
-  """The image files below raw_dir, sorted; hidden files and folders are no data."""
+  """The image files below raw_dir, sorted, without hidden files and folders."""
   found = []
   for folder, subfolders, names in os.walk(raw_dir):
     subfolders[:] = [name for name in subfolders if not name.startswith(".")]
@@ -100,7 +100,7 @@ def _photographs(raw_dir: pathlib.Path) -> list[pathlib.Path]:
 
 
 def _classes(raw_dir: pathlib.Path, photographs: list[pathlib.Path], tops: list[str]) -> list[str]:
-  """The names of the class folders, sorted; none where an image has a caption file."""
+  """The sorted names of the class folders; none if any image has a caption file."""
   if any(photograph.with_suffix(".txt").exists() for photograph in photographs):
     return []
   names = (photograph.relative_to(raw_dir).as_posix() for photograph in photographs)
@@ -108,7 +108,7 @@ def _classes(raw_dir: pathlib.Path, photographs: list[pathlib.Path], tops: list[
 
 
 def _class_of(name: str, tops: list[str]) -> str | None:
-  """The class folder of an image: the first one within its split."""
+  """The class of an image: the first folder within its split."""
   split, *inner = name.split("/") if tops else ("", *name.split("/"))
   return inner[0] if len(inner) > 1 and (not tops or split in tops) else None
 
@@ -116,12 +116,12 @@ def _class_of(name: str, tops: list[str]) -> str | None:
 def _table(raw_dir: pathlib.Path) -> pathlib.Path | None:
   tables = [raw_dir / name for name in _TABLES if (raw_dir / name).exists()]
   if len(tables) > 1:
-    raise errors.InputError(f"--raw_dir={raw_dir}: both {' and '.join(_TABLES)}; keep one")
+    raise errors.InputError(f"`raw_dir={raw_dir}`: both {' and '.join(_TABLES)}; keep one")
   return tables[0] if tables else None
 
 
 def _read_table(table: pathlib.Path, names: set[str]):
-  """Captions by image, the rows that cannot be used, and the number of captions in the file."""
+  """Captions by image, the rows that were skipped, and the number of captions in the file."""
   rows = _jsonl_rows(table) if table.suffix == ".jsonl" else _csv_rows(table)
   by_image, skipped, seen = collections.defaultdict(list), [], 0
   for line, name, captions, reason in rows:
@@ -173,7 +173,7 @@ def _jsonl_rows(table: pathlib.Path) -> Iterator[_Row]:
 
 
 def _csv_rows(table: pathlib.Path) -> Iterator[_Row]:
-  # A byte that is not UTF-8 becomes a lone surrogate, so that it costs its own row only.
+  # Bytes that are not UTF-8 become lone surrogates, so that only their own row is lost.
   text = table.read_bytes().decode("utf-8-sig", "surrogateescape")
   reader = csv.reader(io.StringIO(text, newline=""))
   header = [field.strip().lower() for field in next(reader, [])]
@@ -198,3 +198,8 @@ def _csv_rows(table: pathlib.Path) -> Iterator[_Row]:
       yield reader.line_num, "", [], "not UTF-8"
     else:
       yield reader.line_num, row[at_image].strip(), [row[at_caption]], None
+
+
+DATASET = listing.Dataset(
+  name="folder", layout=LAYOUT, files=files, read=read, splits=("train", "validation", "test")
+)

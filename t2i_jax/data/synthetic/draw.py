@@ -1,8 +1,7 @@
-"""Drawn flowers: a dataset from a seed, whose attributes are known.
+"""Synthetic flowers: six attributes sampled from a seed, and the image that they describe.
 
-In: a seed, a split and an index. Out: the values of six attributes and a picture of them. Stands in
-for a real dataset where none is at hand, and lets an evaluation measure whether an image shows what
-its caption says. `sentences` writes the captions.
+The attributes of every image are known, so an evaluation can measure whether a generated image
+shows what its caption says. `grammar` writes the captions, `rules` reads attributes off images.
 """
 
 import math
@@ -20,7 +19,7 @@ ATTRIBUTES: dict[str, tuple[str, ...]] = {
   "size": ("small", "medium", "large"),
   "background": ("green", "gray", "dark", "brown"),
 }
-# RGB of each value, in [0, 255]. Backgrounds are dull or dark: no petal colour is near them.
+# RGB of each value, in [0, 255]. Backgrounds are dull or dark, unlike any petal colour.
 PALETTES: dict[str, dict[str, tuple[int, int, int]]] = {
   "petal_colour": {
     "red": (214, 28, 38),
@@ -48,15 +47,15 @@ PALETTES: dict[str, dict[str, tuple[int, int, int]]] = {
 }
 SPLITS = ("train", "test", "unseen")
 
-_RADIUS = {"small": 0.30, "medium": 0.375, "large": 0.455}  # Of the image's side.
-_CENTRE_RADIUS = 0.31  # Of the flower's.
+_RADIUS = {"small": 0.30, "medium": 0.375, "large": 0.455}  # As a share of the image's side.
+_CENTRE_RADIUS = 0.31  # As a share of the flower's.
 _SUPERSAMPLING = 4
 
 
 def is_unseen(petal: str, centre: str, shape: str) -> bool:
-  """Whether this triple occurs in the split `unseen` only: about one triple in five.
+  """Whether this triple of values is kept for the split `unseen`: about one in five.
 
-  The rule leaves every value, and every pair of values, some triples in `train`.
+  Every value, and every pair of values, still occurs in `train`.
   """
   p = ATTRIBUTES["petal_colour"].index(petal)
   c = ATTRIBUTES["centre_colour"].index(centre)
@@ -65,22 +64,22 @@ def is_unseen(petal: str, centre: str, shape: str) -> bool:
 
 
 def split_sizes(images: int) -> dict[str, int]:
-  """How many of `images` each split gets: 80, 10 and 10 percent; empty splits are left out."""
+  """Images of each split: 80, 10 and 10 % of `images`; empty splits are left out."""
   tenth = max(1, images // 10) if images >= len(SPLITS) else 0
   sizes = {"train": images - 2 * tenth, "test": tenth, "unseen": tenth}
   return {split: size for split, size in sizes.items() if size}
 
 
 def generators(seed: int, split: str, index: int) -> list[np.random.Generator]:
-  """The randomness of one flower's attributes, picture and captions.
+  """Independent random generators for one flower's attributes, image and captions.
 
-  It is the same whatever the number of images, and none of the three depends on another.
+  They do not depend on the number of images.
   """
   return np.random.default_rng([seed, SPLITS.index(split), index]).spawn(3)
 
 
 def sample(rng: np.random.Generator, split: str) -> dict[str, str]:
-  """One value for each attribute; the triple is one of `split`'s."""
+  """A random value for each attribute, of a triple that belongs to `split`."""
   while True:
     values = {name: words[rng.integers(len(words))] for name, words in ATTRIBUTES.items()}
     petal, centre = values["petal_colour"], values["centre_colour"]
@@ -91,9 +90,9 @@ def sample(rng: np.random.Generator, split: str) -> dict[str, str]:
 def draw(
   values: dict[str, str], rng: np.random.Generator, image_size: int
 ) -> UInt8[np.ndarray, "h w 3"]:
-  """A flower with these attributes, its centre within 2 % of the image's, a petal upright.
+  """A flower with these attributes; its centre is within 2 % of the image's, one petal upright.
 
-  Colours, place, petals and the background's texture vary a little with `rng`.
+  Colours, position, petals and the background's texture vary a little with `rng`.
   """
   side = image_size * _SUPERSAMPLING
   canvas = _background(values["background"], rng, side)

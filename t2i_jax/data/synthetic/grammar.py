@@ -1,7 +1,7 @@
-"""A small grammar: the attributes of a drawn flower -> captions of 5 to 20 words.
+"""A small grammar: the attributes of a synthetic flower -> captions of 5 to 20 words.
 
-Each caption leaves every attribute out one time in five, but names the colour of the petals or of
-the centre. For each attribute the caption knows which of its words names it.
+A caption leaves out each attribute with probability 0.2, but always names the colour of the petals
+or of the centre. It records, for each attribute, which of its words names it.
 """
 
 import dataclasses
@@ -9,7 +9,7 @@ from collections.abc import Callable
 
 import numpy as np
 
-from t2i_jax.data.synthetic import draw as synthetic
+from t2i_jax.data.synthetic import draw
 
 CAPTIONS_PER_IMAGE = 5
 MIN_WORDS, MAX_WORDS = 5, 20
@@ -18,18 +18,18 @@ LEAVE_OUT = 0.2
 
 @dataclasses.dataclass(frozen=True)
 class Caption:
-  """A caption; for each attribute the index, among its words, of the one that names it, or -1."""
+  """A caption; positions: for each attribute the index of the word that names it, or -1."""
 
   text: str
   positions: dict[str, int]
 
 
-# A phrase is a list of words. A word is a string, or a pair (word, attribute that it names).
+# A list of words, each a string or a pair (word, the attribute that it names).
 _Phrase = list
 
 
 def write(values: dict[str, str], rng: np.random.Generator) -> list[Caption]:
-  """`CAPTIONS_PER_IMAGE` captions of one flower."""
+  """`CAPTIONS_PER_IMAGE` captions of a flower with these attributes."""
   return [_write_one(values, rng) for _ in range(CAPTIONS_PER_IMAGE)]
 
 
@@ -45,8 +45,8 @@ def _write_one(values, rng) -> Caption:
 
 
 def _spell(words: _Phrase, named: set[str], rng) -> Caption:
-  """Joins the words; "a" becomes "an" where it must; a comma sticks to the word before it."""
-  positions = dict.fromkeys(synthetic.ATTRIBUTES, -1)
+  """Joins the words; "a" becomes "an" before a vowel."""
+  positions = dict.fromkeys(draw.ATTRIBUTES, -1)
   plain = []
   for i, word in enumerate(words):
     if isinstance(word, tuple):
@@ -64,14 +64,14 @@ def _spell(words: _Phrase, named: set[str], rng) -> Caption:
 
 
 class _Writer:
-  """Phrases about one flower from the words it may use: attribute -> (word, attribute)."""
+  """Phrases about one flower. words: attribute -> (word, attribute), for those to be named."""
 
   def __init__(self, words: dict[str, tuple[str, str]], rng: np.random.Generator):
     self._words = words
     self._rng = rng
 
   def sentence(self) -> _Phrase:
-    """One of the sentence forms that can hold all the words."""
+    """One of the sentence forms that can name all the words."""
     forms: list[Callable[[], _Phrase]] = [self._has, self._with, self._predicate, self._scene]
     if "size" not in self._words:
       forms.append(self._bare)
@@ -92,7 +92,8 @@ class _Writer:
     return [*self._say(*articles), *self._word("size"), *self._say("flower", "blossom", "bloom")]
 
   def _petals(self, closing: bool = False) -> _Phrase:
-    """ "five pointed red petals", last also "five petals that are round and red"; maybe empty."""
+    """ "five pointed red petals"; if closing also "five petals that are round and red". Empty if
+    nothing of them is named."""
     count, shape, colour = (self._word(a) for a in ("petals", "shape", "petal_colour"))
     if not count + shape + colour:
       return []
@@ -102,7 +103,7 @@ class _Writer:
     return [*count, *both, "petals"]
 
   def _centre(self, *articles: str, closing: bool = False) -> _Phrase:
-    """ "a yellow center", last also "a center that is yellow"; empty if unnamed."""
+    """ "a yellow center"; if closing also "a center that is yellow". Empty if it is not named."""
     colour = self._word("centre_colour")
     if not colour:
       return []
@@ -120,7 +121,7 @@ class _Writer:
     return [*first, *joint, *second]
 
   def _place(self, *prepositions: str) -> _Phrase:
-    """ "on a dark background", "against green grass"; empty if unnamed."""
+    """ "on a dark background", "against green grass". Empty if it is not named."""
     colour = self._word("background")
     if not colour:
       return []

@@ -1,27 +1,27 @@
-"""The colours of an image's petals, centre and background: rules that read drawn flowers.
+"""Rules that read the colours of a synthetic flower, or of a generated one that looks like it.
 
-In: images, true or generated. Out: indices into `synthetic.ATTRIBUTES`. The rules know where
-`synthetic.draw` puts things: the centre of the flower within 2 % of the image's, its disc a third
-of the flower wide.
+In: images. Out: indices into `draw.ATTRIBUTES`. The rules know where `draw.draw` puts what: the
+centre of the flower within 2 % of the image's, its disc a third as wide as the flower.
 """
 
 import numpy as np
 from jaxtyping import Bool, Float, Int, UInt8
 
-from t2i_jax.data.synthetic import draw as synthetic
+from t2i_jax.data.synthetic import draw
 
-# In units of the image's side. The smallest flower reaches to 0.30, the largest disc to 0.15.
+# Distances from the image's centre, as shares of its side. The smallest flower reaches to 0.30, the
+# largest disc to 0.15.
 _PETAL_RING = (0.165, 0.285)
 _CENTRE_DISC = 0.06
 _CORNERS = (0.55, 1.0)
-_IMAGES_AT_ONCE = 256  # Distances to all colours of more would fill gigabytes.
+_IMAGES_AT_ONCE = 256  # The distances of more to all colours would take gigabytes.
 
 
 def petal_colour(images_u8: UInt8[np.ndarray, "n h w 3"]) -> Int[np.ndarray, "n"]:
-  """Index into ATTRIBUTES["petal_colour"]: the colour most pixels of a ring around the disc have.
+  """Index into ATTRIBUTES["petal_colour"]: the colour of most pixels in a ring around the disc.
 
-  A pixel votes for the nearest petal colour in CIELAB unless a background colour is nearer; where
-  nothing but background is left, the nearest petal colour of the ring's mean counts.
+  A pixel votes for the nearest petal colour in CIELAB unless a background colour is nearer. If no
+  pixel votes, the answer is the petal colour nearest to the ring's mean.
   """
   ring = _ring(images_u8, *_PETAL_RING)
   starts = range(0, len(images_u8), _IMAGES_AT_ONCE)
@@ -43,13 +43,13 @@ def _petal_votes(pixels: UInt8[np.ndarray, "n p 3"]) -> Int[np.ndarray, "n"]:
 
 
 def centre_colour(images_u8: UInt8[np.ndarray, "n h w 3"]) -> Int[np.ndarray, "n"]:
-  """Index into ATTRIBUTES["centre_colour"]: nearest, in CIELAB, to the disc's median colour."""
+  """Index into ATTRIBUTES["centre_colour"]: the colour nearest in CIELAB to the disc's median."""
   disc = np.median(_to_lab(images_u8[:, _ring(images_u8, 0.0, _CENTRE_DISC)]), axis=1)
   return _distance(disc, _palette("centre_colour")).argmin(-1)
 
 
 def background(images_u8: UInt8[np.ndarray, "n h w 3"]) -> Int[np.ndarray, "n"]:
-  """Index into ATTRIBUTES["background"]: nearest, in CIELAB, to the corners' median colour."""
+  """Index into ATTRIBUTES["background"]: the colour nearest in CIELAB to the corners' median."""
   corners = np.median(_to_lab(images_u8[:, _ring(images_u8, *_CORNERS)]), axis=1)
   return _distance(corners, _palette("background")).argmin(-1)
 
@@ -65,8 +65,8 @@ def _ring(images_u8, low: float, high: float) -> Bool[np.ndarray, "h w"]:
 
 def _palette(attribute: str, light: float = 1.0) -> Float[np.ndarray, "k 3"]:
   """The attribute's colours in CIELAB, in the order of its values, `light` times as bright."""
-  palette = synthetic.PALETTES[attribute]
-  return _to_lab(light * np.array([palette[v] for v in synthetic.ATTRIBUTES[attribute]], float))
+  palette = draw.PALETTES[attribute]
+  return _to_lab(light * np.array([palette[v] for v in draw.ATTRIBUTES[attribute]], float))
 
 
 def _distance(lab: Float[np.ndarray, "... 3"], palette) -> Float[np.ndarray, "... k"]:

@@ -1,0 +1,198 @@
+"""Writes a dataset to disk, unless the same is there already.
+
+In: a dataset's name and `Settings`. Out: `data_dir/<dataset>/<configuration>/<version>`, and
+`Prepared`, which says what it holds and what was left out. The configuration's name shows the image
+size, the dataset's options and a fingerprint of the raw files: "64px_crop_1f0e9c2a".
+"""
+
+import dataclasses
+import functools
+import os
+import pathlib
+from typing import Any
+
+from t2i_jax import errors
+from t2i_jax.data import builder as builder_lib
+from t2i_jax.data import downloads, listing, raw, sets
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Settings:
+  """The settings of a prepared dataset.
+
+  data_dir: holds all prepared datasets, and files that are fetched in downloads/.
+  raw_dir: the publisher's files or the user's own. May be empty if exactly one configuration of
+    this dataset, image size and options is prepared, and for a dataset that is published whole.
+  image_size: height and width in pixels.
+  synthetic_images, seed: number of synthetic images, and what they are drawn from.
+  crop: birds are cropped to their bounding boxes.
+  allow_missing: images that the lists of birds and flickr30k name may be missing.
+  in_memory_below: images stay on disk if they are more bytes in all; None: they never do.
+  progress: show a progress bar on standard error.
+  """
+
+  data_dir: str | os.PathLike
+  raw_dir: str | os.PathLike | None = None
+  image_size: int
+  synthetic_images: int = 4000
+  seed: int = 0
+  crop: bool = False
+  allow_missing: bool = False
+  in_memory_below: int | None = None
+  progress: bool = True
+
+
+@dataclasses.dataclass(frozen=True)
+class Prepared:
+  """A dataset on disk. images and captions are numbers of usable ones; splits: images of each."""
+
+  dataset: str
+  folder: str
+  images: int
+  captions: int
+  splits: dict[str, int]
+  skipped: list[dict[str, str]]
+  missing_images: int
+  missing_captions: int
+
+
+def prepare(name: str, **settings: Any) -> Prepared:
+  """Prepares the dataset with these `Settings`, unless that is done already.
+
+  Raises:
+    InputError: a setting is wrong, or the raw files are; over 5 % of them are unusable; some are
+      missing; or a file cannot be fetched.
+  """
+  return _describe(open_builder(name, Settings(**settings)))
+
+
+def open_builder(name: str, settings: Settings) -> builder_lib.Builder:
+  """The TFDS builder of the dataset, which is prepared first where that is not done. Raises as
+  `prepare` does."""
+  dataset = _checked(name, settings)
+  data_dir = pathlib.Path(settings.data_dir).expanduser()
+  options = {option: getattr(settings, option) for option in dataset.options}
+  form = f"{settings.image_size}px_{dataset.variant(**options)}"
+  read = functools.partial(dataset.read, **options)
+  if dataset.files is None:
+    config_name = form
+  elif settings.raw_dir or (dataset.is_published_whole and not _configs(data_dir, dataset, form)):
+    raw_dir, elsewhere = _raw_folders(dataset, settings, data_dir / "downloads")
+    config_name = form + raw.fingerprint(raw_dir, dataset.files(raw_dir, **elsewhere))
+    read = functools.partial(read, raw_dir, **elsewhere)
+  else:
+    config_name = _only_config(data_dir, dataset, form)
+  make = functools.partial(
+    builder_lib.Builder,
+    dataset,
+    data_dir=os.fspath(data_dir),
+    config_name=config_name,
+    image_size=settings.image_size,
+  )
+  if not _info_file(data_dir, dataset, config_name).exists():
+    found = read()
+    _check_missing(dataset, found.origin, found, settings)
+    with builder_lib.quiet():
+      builder = make(content=found, progress=settings.progress)
+    builder.write()
+  with builder_lib.quiet():
+    builder = make()
+  _check_missing(dataset, os.fspath(builder.data_path), _describe(builder), settings)
+  return builder
+
+
+def _checked(name: str, settings: Settings) -> listing.Dataset:
+  """The dataset of that name. Raises InputError if there is none, or if it has no use for a setting
+  that is on."""
+  if name not in sets.DATASETS:
+    raise errors.InputError(f"`dataset={name}`: use one of {', '.join(sets.DATASETS)}")
+  users = {
+    "crop": [d.name for d in sets.DATASETS.values() if "crop" in d.options],
+    "allow_missing": [d.name for d in sets.DATASETS.values() if d.may_miss_images],
+  }
+  for setting, names in users.items():
+    if getattr(settings, setting) and name not in names:
+      raise errors.InputError(f"`{setting}`: for `dataset={' and '.join(names)}`, not {name}")
+  return sets.DATASETS[name]
+
+
+def _raw_folders(
+  dataset: listing.Dataset, settings: Settings, folder: pathlib.Path
+) -> tuple[pathlib.Path, dict[str, pathlib.Path]]:
+  """The raw folder, and the keyword `images_dir` for `Dataset.files` and `Dataset.read` if the
+  images are elsewhere. Fetches what is missing into `folder`.
+
+  Raises:
+    InputError: there is no such raw folder; it has no captions; or as `downloads.fetch`.
+  """
+  fetch = functools.partial(
+    downloads.fetch, dataset.published, folder, dataset.layout, settings.progress
+  )
+  if not settings.raw_dir:
+    return fetch(), {}
+  raw_dir = pathlib.Path(settings.raw_dir).expanduser()
+  if not raw_dir.is_dir():
+    raise errors.InputError(f"`raw_dir={raw_dir}`: no such folder; expected {dataset.layout}")
+  if dataset.lacks_images is None or not dataset.lacks_images(raw_dir):
+    return raw_dir, {}
+  return raw_dir, {"images_dir": fetch()}
+
+
+def _check_missing(
+  dataset: listing.Dataset, origin: str, found: listing.Listing | Prepared, settings: Settings
+):
+  """Raises InputError if images are missing and `allow_missing` is off."""
+  if found.missing_images and not settings.allow_missing:
+    raise errors.InputError(
+      f"{origin}: {found.missing_images} images that the lists of {dataset.name} name are missing, "
+      f"and {found.missing_captions} captions have no image; go on with the rest by "
+      f"`allow_missing`, or get them: {dataset.layout}"
+    )
+
+
+def _info_file(data_dir: pathlib.Path, dataset: listing.Dataset, config_name: str) -> pathlib.Path:
+  """The file that TFDS writes last."""
+  version = str(builder_lib.Builder.VERSION)
+  return data_dir / dataset.name / config_name / version / "dataset_info.json"
+
+
+def _configs(data_dir: pathlib.Path, dataset: listing.Dataset, form: str) -> list[str]:
+  """The prepared configurations whose name is `form`, such as "64px_", and a fingerprint."""
+  pattern = _info_file(data_dir, dataset, form + "?" * raw.FINGERPRINT_LENGTH)
+  found = data_dir.glob(os.fspath(pattern.relative_to(data_dir)))
+  return sorted(info.parent.parent.name for info in found)
+
+
+def _only_config(data_dir: pathlib.Path, dataset: listing.Dataset, form: str) -> str:
+  """The one such configuration. Raises InputError if there is none or more than one."""
+  found = _configs(data_dir, dataset, form)
+  if not found:
+    raise errors.InputError(
+      f"`raw_dir` is missing: no {dataset.name} ({form}*) is prepared in `data_dir={data_dir}`; "
+      f"give the folder that holds {dataset.layout}"
+    )
+  if len(found) > 1:
+    raise errors.InputError(
+      f"`raw_dir` is missing, and several {dataset.name} are prepared in "
+      f"{data_dir / dataset.name} ({', '.join(found)}); give `raw_dir`, or delete all but one"
+    )
+  return found[0]
+
+
+def _describe(builder: builder_lib.Builder) -> Prepared:
+  info = builder.info
+  splits = {
+    split: sum(info.splits[part].num_examples for part in parts)
+    for split, parts in info.metadata["parts"].items()
+  }
+  return Prepared(
+    dataset=builder.name,
+    folder=os.fspath(builder.data_path),
+    images=sum(splits.values()),
+    captions=info.metadata["captions"],
+    splits=splits,
+    skipped=info.metadata["skipped"],
+    # Data that was prepared before these were counted has nothing missing.
+    missing_images=info.metadata.get("missing_images", 0),
+    missing_captions=info.metadata.get("missing_captions", 0),
+  )

@@ -1,0 +1,24 @@
+"""--mode=prepare: writes a dataset's prepared copy below --data_dir, unless it is there already."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from t2i_jax import config as config_lib
+
+
+def run(config: config_lib.Config, given: frozenset[str]) -> dict[str, Any]:
+  """Returns numbers of images and captions, of those left out, and the folder."""
+  from t2i_jax.data import corpus, prepare
+
+  prepared = prepare.prepare(config.dataset, **corpus.dataset_settings(config))
+  return {
+    "dataset": prepared.dataset,
+    "images": prepared.images,
+    "captions": prepared.captions,
+    "splits": prepared.splits,
+    "skipped": len(prepared.skipped),
+    "missing_images": prepared.missing_images,
+    "missing_captions": prepared.missing_captions,
+    "folder": prepared.folder,
+  }

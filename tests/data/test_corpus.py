@@ -1,0 +1,63 @@
+"""A corpus: its fingerprint, and the vectors that its words get."""
+
+import dataclasses
+
+import numpy as np
+import pytest
+
+from t2i_jax import config as config_lib
+from t2i_jax import errors
+from t2i_jax.data import corpus
+from t2i_jax.text import word2vec
+
+
+@pytest.fixture(scope="module")
+def config(tmp_path_factory):
+  return config_lib.Config(
+    mode="train", steps=1, workdir="unused", data_dir=str(tmp_path_factory.mktemp("data")),
+    synthetic_images=20, image_size=16, start_size=4, embedding_dim=4, max_words=20,
+  )  # fmt: skip
+
+
+@pytest.fixture(scope="module")
+def vectors():
+  words = ("red", "yellow", "petals", "flower", "center", "a", "the")
+  rows = np.random.default_rng(0).normal(size=(len(words), 4)).astype(np.float32)
+  return word2vec.WordVectors(words, rows)
+
+
+def test_the_fingerprint_is_the_same_from_memory_and_from_disk(config, vectors):
+  whole = corpus.make_corpus(config, corpus.load_training_examples(config), vectors)
+  stored = corpus.load_training_examples(config, in_memory_below=0)
+  assert not isinstance(stored.images_u8, np.ndarray)
+  assert corpus.make_corpus(config, stored, vectors).fingerprint() == whole.fingerprint()
+
+
+def test_the_fingerprint_tells_images_captions_and_vectors_apart(config, vectors):
+  whole = corpus.make_corpus(config, corpus.load_training_examples(config), vectors)
+  images, ids, table = whole.images_u8.copy(), whole.ids.copy(), whole.table.copy()
+  images[3, 0, 0, 0] ^= 1
+  ids[0, 0] += 1
+  table[2, 0] += 1
+  before = whole.fingerprint().split("-")
+  for k, change in enumerate(({"images_u8": images}, {"ids": ids}, {"table": table})):
+    after = dataclasses.replace(whole, **change).fingerprint().split("-")
+    assert [a != b for a, b in zip(after, before)] == [place == k for place in range(3)]
+
+
+def test_sentences_are_the_words_that_the_ids_stand_for(config, vectors):
+  found = corpus.make_corpus(config, corpus.load_training_examples(config), vectors)
+  for ids, length, words in zip(found.ids, found.length, found.sentences):
+    assert words == [vectors.words[i - 2] for i in ids[:length]] and not ids[length:].any()
+
+
+def test_vectors_come_from_the_file_and_must_have_the_networks_size(config, vectors, tmp_path):
+  word2vec.save(tmp_path / "v.bin", vectors)
+  examples = corpus.load_training_examples(config)
+  from_file = dataclasses.replace(config, word_vectors=str(tmp_path / "v.bin"))
+  found = corpus.make_word_vectors(from_file, examples)
+  assert set(found.words) <= set(vectors.words)
+  rows = dict(zip(vectors.words, vectors.vectors))
+  np.testing.assert_array_equal(found.vectors, [rows[word] for word in found.words])
+  with pytest.raises(errors.InputError, match=r"`embedding_dim=5`: .* give `embedding_dim=4`"):
+    corpus.make_word_vectors(dataclasses.replace(from_file, embedding_dim=5), examples)

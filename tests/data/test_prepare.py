@@ -1,0 +1,86 @@
+"""Datasets are prepared once, and again when their raw files change."""
+
+import json
+import os
+import pathlib
+
+import numpy as np
+import pytest
+
+from t2i_jax import errors
+from t2i_jax.data import images
+from tests.fixtures import folders
+
+
+def test_the_cache_is_read_again_and_made_anew_when_a_file_changes(tmp_path, monkeypatch):
+  raw = folders.make_folder(tmp_path / "raw")
+  encoded = []
+  encode_png = images.encode_png
+  monkeypatch.setattr(images, "encode_png", lambda i: encoded.append(1) or encode_png(i))
+  first = folders.prepare(tmp_path, raw)
+  assert folders.prepare(tmp_path, raw) == first and len(encoded) == 3
+  folders.load(tmp_path, raw)
+  assert len(encoded) == 3
+  assert folders.prepare(tmp_path, raw, image_size=9).folder != first.folder and len(encoded) == 6
+  before = (raw / "1.txt").stat()
+  (raw / "1.txt").write_text("another caption")
+  os.utime(raw / "1.txt", ns=(before.st_atime_ns, before.st_mtime_ns))  # Only its size tells.
+  assert folders.load(tmp_path, raw).captions[2] == "another caption" and len(encoded) == 9
+  folders.draw(raw, "2.png", seed=77)
+  os.utime(raw / "2.png", (1, 1))  # Changed within the clock's resolution.
+  drawn = folders.load(tmp_path, raw).images_u8[2]
+  np.testing.assert_array_equal(drawn, images.fit(raw / "2.png", 8))
+  (raw / "notes.md").write_text("no part of the data")
+  count = len(encoded)
+  folders.prepare(tmp_path, raw)
+  assert len(encoded) == count
+
+
+def test_without_raw_dir_the_only_prepared_copy_serves(tmp_path):
+  with pytest.raises(errors.InputError, match="`raw_dir` is missing"):
+    folders.prepare(tmp_path, None)
+  raw = folders.make_folder(tmp_path / "raw")
+  first = folders.prepare(tmp_path, raw)
+  folders.prepare(tmp_path, raw, image_size=9)
+  assert folders.prepare(tmp_path, None) == first
+  assert len(folders.load(tmp_path, "").captions) == 6
+  (raw / "1.txt").write_text("another caption")
+  second = folders.prepare(tmp_path, raw)
+  with pytest.raises(errors.InputError) as raised:
+    folders.prepare(tmp_path, None)
+  for prepared in (first, second):
+    assert pathlib.Path(prepared.folder).parent.name in str(raised.value)
+
+
+def test_wrong_settings_are_input_errors(tmp_path):
+  for settings, match in (
+    (dict(dataset="roses", raw_dir=None), "`dataset=roses`"),
+    (dict(dataset="folder", raw_dir=tmp_path / "absent"), "no such folder"),
+    (dict(dataset="flowers", raw_dir=tmp_path), r"no text_c10; expected jpg/.*reedscot"),
+    (dict(dataset="birds", raw_dir=tmp_path), r"no text_c10; expected CUB_200_2011/.*reedscot"),
+    (dict(dataset="folder", raw_dir=tmp_path), "no image"),
+    (dict(dataset="birds", raw_dir=None), r"birds .*CUB_200_2011/.*caltech\.edu.*text_c10/"),
+    (dict(dataset="flickr30k", raw_dir=None), r"results_20130124\.token.*illinois\.edu"),
+    (dict(dataset="cifar10", raw_dir=None), r"toronto\.edu/.*tar\.gz: no .*cifar-10-batches-bin/"),
+    (dict(dataset="flowers", raw_dir=None, crop=True), "`crop`: for `dataset=birds`, not flowers"),
+    (dict(dataset="folder", raw_dir=None, allow_missing=True), "birds and flickr30k`, not folder"),
+    (dict(dataset="synthetic", raw_dir=None, synthetic_images=0), "`synthetic_images=0`"),
+    (dict(dataset="synthetic", raw_dir=None, seed=-1), "`seed=-1`"),
+  ):
+    with pytest.raises(errors.InputError, match=match) as raised:
+      folders.prepare(tmp_path, **settings)
+    assert "\n" not in str(raised.value)
+
+
+def test_skipped_files_are_stored_beside_the_data(tmp_path):
+  raw = folders.make_folder(tmp_path / "raw", 40)
+  (raw / "7.png").write_bytes(b"")
+  prepared = folders.prepare(tmp_path, raw)
+  expected = [{"file": "7.png", "reason": "empty file"}]
+  assert prepared.skipped == expected and prepared.images == 39 and prepared.captions == 78
+  assert folders.prepare(tmp_path, raw) == prepared  # Read from disk.
+  stored = json.loads((pathlib.Path(prepared.folder) / "metadata.json").read_text())
+  assert stored["skipped"] == expected
+  examples = folders.load(tmp_path, raw)
+  assert "7.png" not in examples.names and "flower 7" not in examples.captions
+  assert len(examples.captions) == 78
