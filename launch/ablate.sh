@@ -52,7 +52,8 @@ trap 'exit 130' INT TERM
 meaning() {
   "$python" - "$@" <<'PY'
 import sys
-from t2i_jax import errors, flags
+from t2i_jax import errors
+from t2i_jax.config import flags
 try:
   config, _ = flags.parse(sys.argv)
 except errors.InputError as error:

@@ -12,107 +12,25 @@ import json
 import logging
 import os
 import sys
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from typing import Any
 
 from t2i_jax import config as config_lib
-from t2i_jax import errors
+from t2i_jax import errors, modes
 from t2i_jax.config import flags
 from t2i_jax.parallel import memory
-from t2i_jax.rundir import bucket as storage
-
-# Each mode imports what it needs when it runs: --help and a wrong flag answer at once.
-
-
-def prepare(config: config_lib.Config, given: frozenset[str]) -> dict[str, Any]:
-  from t2i_jax.data import corpus as pipeline
-  from t2i_jax.data import datasets
-
-  prepared = datasets.prepare(config.dataset, **pipeline.dataset_settings(config))
-  return {
-    "dataset": prepared.dataset,
-    "images": prepared.images,
-    "captions": prepared.captions,
-    "splits": prepared.splits,
-    "skipped": len(prepared.skipped),
-    "missing_images": prepared.missing_images,
-    "missing_captions": prepared.missing_captions,
-    "folder": prepared.folder,
-  }
-
-
-def train(config: config_lib.Config, given: frozenset[str]) -> dict[str, Any]:
-  from t2i_jax.training import loop
-
-  return loop.train(config)
-
-
-def sample(config: config_lib.Config, given: frozenset[str]) -> dict[str, Any]:
-  from t2i_jax import sampling
-
-  return sampling.sample(config, given)
-
-
-def evaluate(config: config_lib.Config, given: frozenset[str]) -> dict[str, Any]:
-  from t2i_jax.evaluation import evaluate as evaluation
-
-  return evaluation.evaluate(config, given)
-
-
-def report(config: config_lib.Config, given: frozenset[str]) -> dict[str, Any]:
-  from t2i_jax.page import report as reporting
-
-  output = config.output or os.path.join(config.workdir, "report.html")
-  data = {name: getattr(config, name) for name in ("data_dir", "raw_dir", "split") if name in given}
-  return reporting.make_report([config.workdir, *config.compare], output, data)
-
-
-def cluster(config: config_lib.Config, given: frozenset[str]) -> dict[str, Any]:
-  from t2i_jax.evaluation import cluster as clustering
-
-  return clustering.cluster(config)
-
-
-def bench(config: config_lib.Config, given: frozenset[str]) -> dict[str, Any]:
-  from t2i_jax.benchmark import timing as benchmark
-
-  return benchmark.bench(config, given)
-
-
-def params(config: config_lib.Config, given: frozenset[str]) -> dict[str, Any]:
-  from t2i_jax.training import state
-
-  return state.count_parameters(config)
-
-
-def word2vec(config: config_lib.Config, given: frozenset[str]) -> dict[str, Any]:
-  from t2i_jax.text import train_word2vec
-
-  return train_word2vec.word2vec(config, given)
-
+from t2i_jax.rundir import bucket
 
 PREEMPTED = 75  # sysexits.h: EX_TEMPFAIL
-
-MODES: dict[str, Callable[[config_lib.Config, frozenset[str]], dict[str, Any]]] = {
-  "prepare": prepare,
-  "train": train,
-  "sample": sample,
-  "evaluate": evaluate,
-  "report": report,
-  "cluster": cluster,
-  "bench": bench,
-  "params": params,
-  "word2vec": word2vec,
-}
 
 
 def prepare_jax() -> None:
   """Settings that JAX reads when it is imported; those that the environment has already stay.
 
   Later runs find what this one compiles (JAX_COMPILATION_CACHE_DIR set but empty: they do not). On
-  a CPU a step runs in the thread that calls it, which is up to an eighth faster than behind it.
+  a CPU a step runs in the thread that calls it, which is up to an eighth faster than in another.
   """
-  os.environ.setdefault("JAX_COMPILATION_CACHE_DIR", storage.cache_folder())
+  os.environ.setdefault("JAX_COMPILATION_CACHE_DIR", bucket.cache_folder())
   os.environ.setdefault("JAX_CPU_ENABLE_ASYNC_DISPATCH", "false")
 
 
@@ -122,22 +40,20 @@ def main(argv: Sequence[str]) -> int:
     parsed = flags.parse(argv)
   except errors.InputError as error:
     return _tell(error, 2)
-  if parsed is None:
-    print(flags.help_text())
+  if isinstance(parsed, flags.Help):
+    print(flags.help_text(modes.about(), parsed.mode, parsed.full))
     return 0
+  _log_to_standard_error()
   config, given = parsed
-  log = logging.getLogger("t2i_jax")
-  log.handlers, log.propagate = [logging.StreamHandler(sys.stderr)], False
-  log.setLevel(logging.INFO)
   return _as_one_of_many(config, given) if config.multihost else _run(config, given)
 
 
 def _run(config: config_lib.Config, given: frozenset[str], index: int = 0) -> int:
   """One mode, in the process of this index; the first prints its result."""
   try:
-    with contextlib.redirect_stdout(sys.stderr), storage.opened(config, index) as opened:
-      result = MODES[config.mode](opened, given)
-      known_as = storage.remote(opened.workdir)
+    with contextlib.redirect_stdout(sys.stderr), bucket.opened(config, index) as opened:
+      result = modes.MODES[config.mode].run(opened, given)
+      known_as = bucket.remote(opened.workdir)
   except errors.InputError as error:
     return _tell(error, 2)
   except errors.Preempted as error:
@@ -165,6 +81,20 @@ def _as_one_of_many(config: config_lib.Config, given: frozenset[str]) -> int:
   if status not in (0, PREEMPTED):
     hosts.leave(status)  # A normal end would wait for the others, who may be gone.
   return status
+
+
+class _WithFlags(logging.Formatter):
+  """Settings in backquotes as flags."""
+
+  def formatMessage(self, record: logging.LogRecord) -> str:
+    return errors.with_flags(super().formatMessage(record))
+
+
+def _log_to_standard_error() -> None:
+  log, handler = logging.getLogger("t2i_jax"), logging.StreamHandler(sys.stderr)
+  handler.setFormatter(_WithFlags())
+  log.handlers, log.propagate = [handler], False
+  log.setLevel(logging.INFO)
 
 
 def _tell(what: Any, status: int) -> int:

@@ -26,8 +26,6 @@ RULES = {
   "overlap: these know the noise of captions and images, not that of training with another seed.",
 }
 CAUTION = "Of twenty comparisons without any true difference about one is beyond the noise."
-# Free to change as a run goes on, but with twice the steps, say, it is not another seed of it.
-_COUNTS = ("steps", "epochs", "sampling_statistics", "stop_at_collapse")
 _OWN = ("mode", "workdir", "seed")
 
 
@@ -70,7 +68,7 @@ def _shape(run: runs_lib.Run) -> dict[str, str]:
   """The flags that make a run what it is. One that the run is too old to have did nothing; one that
   this version does not have counts."""
   known = {field.name: field for field, _ in config_lib.fields()}
-  free = {name for name, field in known.items() if field.metadata["free"]} - {*_COUNTS}
+  free = {*known, *config_lib.REMOVED} - {*config_lib.names("shape", "schedule")}
   default = {name: runs_lib.as_text(field.default) for name, field in known.items()}
   every = default | {name: run.flag(name) for name in run.flags}
   return {name: text for name, text in every.items() if name not in free and name not in _OWN}

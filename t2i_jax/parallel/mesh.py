@@ -180,7 +180,7 @@ def find(config: config_lib.Config, state: state_lib.TrainState | None = None) -
     raise errors.InputError(
       f"--devices={count}: with several hosts all {len(found)} devices take part; leave it out"
     )
-  shards = config.parameter_shards
+  shards = 1
   if count % shards:
     raise errors.InputError(
       f"--parameter_shards={shards}: must divide the number of devices, {count}"

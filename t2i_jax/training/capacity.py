@@ -29,15 +29,15 @@ def check(
 ) -> None:
   """Raises InputError when training needs more memory than a device has."""
   have = memory.device_bytes()
-  need = 4 * _COPIES * state_lib.count_parameters(config)["total"] // config.parameter_shards
+  need = 4 * _COPIES * state_lib.count_parameters(config)["total"]
   if need <= have < _CLEARLY_FITS * need:
     need = max(need, _step_bytes(config, corpus, devices))
   if need > have:
     raise errors.InputError(
       f"--recurrence={config.recurrence} --base_channels={config.base_channels} "
       f"--image_size={config.image_size}: training needs {need / 1e9:,.1f} GB, and there are "
-      f"{have / 1e9:,.1f} GB; --mode=params counts; try smaller ones, --recurrence=convlstm, or "
-      "more --parameter_shards"
+      f"{have / 1e9:,.1f} GB; --mode=params counts; try smaller ones, or "
+      "--recurrence=convlstm"
     )
 
 

@@ -26,7 +26,7 @@ from t2i_jax.nets import model as networks_lib
 from t2i_jax.parallel import hosts
 from t2i_jax.parallel import mesh as devices_lib
 from t2i_jax.rundir import bucket as storage
-from t2i_jax.rundir import environment, records
+from t2i_jax.rundir import environment, files, records
 from t2i_jax.rundir import metrics as metrics_lib
 from t2i_jax.text import word2vec
 from t2i_jax.training import batches, capacity, checkpoints, collapse, steps
@@ -77,7 +77,8 @@ def _train(config: config_lib.Config, notice: hosts.Notice) -> dict[str, Any]:
     elif first:
       log.info("going on from step %d of %s", first, config.workdir)
     if hosts.is_first():
-      flags.write_run_flags(config, config.workdir)
+      with files.atomic_write(os.path.join(config.workdir, files.FLAGS)) as file:
+        file.write(flags.run_flags_text(config, storage.remote(config.workdir)))
       environment.write(config.workdir, first)
     looks = _read_looks(config.workdir, first)
     writer = metrics_lib.MetricWriter if hosts.is_first() else metrics_lib.NoWriter
