@@ -149,14 +149,17 @@ def choices(kind: Any) -> tuple[str, ...]:
 def help_text(about: Mapping[str, str], mode: groups.Mode | None = None, full: bool = False) -> str:
   """The flags of a mode by groups, train's and the list of modes if none is given; or all.
   `about`: a line for each mode."""
-  lines = ["usage: python -m t2i_jax.main --mode=MODE [--flagfile=FILE] [flags]", ""]
+  lines = [
+    "usage: python -m t2i_jax.main --mode=MODE [--flagfile=FILE] [flags]",
+    "       --mode=MODE --help: the flags of a mode; --helpfull: all flags",
+    "",
+  ]
   shown = mode or "train"
   if mode is None or full:
     lines += ["MODE is one of:", *(_entry(name, text) for name, text in about.items()), ""]
   else:
-    lines += [f"--mode={mode}: {about[mode]}", ""]
-  what = "All flags" if full else f"The flags of --mode={shown}"
-  lines.append(f"{what} and their defaults. --mode=MODE --help: those of a mode; --helpfull: all.")
+    lines += [textwrap.fill(f"--mode={mode}: {about[mode]}", _WIDTH), ""]
+  lines.append(f"{'All flags' if full else f'The flags of --mode={shown}'}, with their defaults.")
   for group, members in by_group():
     members = [(f, kind) for f, kind in members if full or shown in f.metadata["modes"]]
     if members:
