@@ -131,7 +131,7 @@ def merge(
         f"--{name}={getattr(asked, name)}: the run in {asked.workdir} was made with "
         f"{getattr(trained, name)}; leave the flag out"
       )
-  changed = (given - fixed) | {"mode", "workdir"}
+  changed = given | {"mode", "workdir"}
   return dataclasses.replace(trained, **{name: getattr(asked, name) for name in changed})
 
 
