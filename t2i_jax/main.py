@@ -12,99 +12,30 @@ import json
 import logging
 import os
 import sys
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from typing import Any
 
 from t2i_jax import config as config_lib
-from t2i_jax import errors
+from t2i_jax import errors, modes
 from t2i_jax.config import flags
 from t2i_jax.parallel import memory
-from t2i_jax.rundir import bucket as storage
-
-# Each mode imports what it needs when it runs: --help and a wrong flag answer at once.
-
-
-def prepare(config: config_lib.Config, given: frozenset[str]) -> dict[str, Any]:
-  from t2i_jax.modes import prepare as mode
-
-  return mode.run(config, given)
-
-
-def train(config: config_lib.Config, given: frozenset[str]) -> dict[str, Any]:
-  from t2i_jax.training import loop
-
-  return loop.train(config)
-
-
-def sample(config: config_lib.Config, given: frozenset[str]) -> dict[str, Any]:
-  from t2i_jax.modes import sample as mode
-
-  return mode.run(config, given)
-
-
-def evaluate(config: config_lib.Config, given: frozenset[str]) -> dict[str, Any]:
-  from t2i_jax.evaluation import evaluate as evaluation
-
-  return evaluation.evaluate(config, given)
-
-
-def report(config: config_lib.Config, given: frozenset[str]) -> dict[str, Any]:
-  from t2i_jax.modes import report
-
-  return report.run(config, given)
-
-
-def cluster(config: config_lib.Config, given: frozenset[str]) -> dict[str, Any]:
-  from t2i_jax.evaluation import cluster as clustering
-
-  return clustering.cluster(config)
-
-
-def bench(config: config_lib.Config, given: frozenset[str]) -> dict[str, Any]:
-  from t2i_jax.benchmark import timing as benchmark
-
-  return benchmark.bench(config, given)
-
-
-def params(config: config_lib.Config, given: frozenset[str]) -> dict[str, Any]:
-  from t2i_jax.training import state
-
-  return state.count_parameters(config)
-
-
-def word2vec(config: config_lib.Config, given: frozenset[str]) -> dict[str, Any]:
-  from t2i_jax.modes import word2vec as mode
-
-  return mode.run(config, given)
-
+from t2i_jax.rundir import bucket
 
 PREEMPTED = 75  # sysexits.h: EX_TEMPFAIL
-
-MODES: dict[str, Callable[[config_lib.Config, frozenset[str]], dict[str, Any]]] = {
-  "prepare": prepare,
-  "train": train,
-  "sample": sample,
-  "evaluate": evaluate,
-  "report": report,
-  "cluster": cluster,
-  "bench": bench,
-  "params": params,
-  "word2vec": word2vec,
-}
 
 
 def prepare_jax() -> None:
   """Settings that JAX reads when it is imported; those that the environment has already stay.
 
   Later runs find what this one compiles (JAX_COMPILATION_CACHE_DIR set but empty: they do not). On
-  a CPU a step runs in the thread that calls it, which is up to an eighth faster than behind it.
+  a CPU a step runs in the thread that calls it, which is up to an eighth faster than in another.
   """
   os.environ.setdefault("JAX_COMPILATION_CACHE_DIR", _cache_folder())
   os.environ.setdefault("JAX_CPU_ENABLE_ASYNC_DISPATCH", "false")
 
 
 def _cache_folder() -> str:
-  """The folder of what this machine keeps and could make anew."""
+  """Where this machine keeps what can be made anew."""
   cache = os.environ.get("XDG_CACHE_HOME") or os.path.expanduser("~/.cache")
   return os.path.join(cache, "t2i_jax")
 
@@ -115,22 +46,20 @@ def main(argv: Sequence[str]) -> int:
     parsed = flags.parse(argv)
   except errors.InputError as error:
     return _tell(error, 2)
-  if parsed is None:
-    print(flags.help_text())
+  if isinstance(parsed, flags.Help):
+    print(flags.help_text(modes.about(), parsed.mode, parsed.full))
     return 0
+  _log_to_standard_error()
   config, given = parsed
-  log = logging.getLogger("t2i_jax")
-  log.handlers, log.propagate = [logging.StreamHandler(sys.stderr)], False
-  log.setLevel(logging.INFO)
   return _as_one_of_many(config, given) if config.multihost else _run(config, given)
 
 
 def _run(config: config_lib.Config, given: frozenset[str], index: int = 0) -> int:
   """One mode, in the process of this index; the first prints its result."""
   try:
-    with contextlib.redirect_stdout(sys.stderr), storage.opened(config, index) as opened:
-      result = MODES[config.mode](opened, given)
-      known_as = storage.remote(opened.workdir)
+    with contextlib.redirect_stdout(sys.stderr), bucket.opened(config, index) as opened:
+      result = modes.MODES[config.mode].run(opened, given)
+      known_as = bucket.remote(opened.workdir)
   except errors.InputError as error:
     return _tell(error, 2)
   except errors.Preempted as error:
@@ -158,6 +87,20 @@ def _as_one_of_many(config: config_lib.Config, given: frozenset[str]) -> int:
   if status not in (0, PREEMPTED):
     hosts.leave(status)  # A normal end would wait for the others, who may be gone.
   return status
+
+
+class _WithFlags(logging.Formatter):
+  """Settings in backquotes as flags."""
+
+  def formatMessage(self, record: logging.LogRecord) -> str:
+    return errors.with_flags(super().formatMessage(record))
+
+
+def _log_to_standard_error() -> None:
+  log, handler = logging.getLogger("t2i_jax"), logging.StreamHandler(sys.stderr)
+  handler.setFormatter(_WithFlags())
+  log.handlers, log.propagate = [handler], False
+  log.setLevel(logging.INFO)
 
 
 def _tell(what: Any, status: int) -> int:

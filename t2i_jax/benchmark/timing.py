@@ -2,17 +2,14 @@
 machine's limits.
 
 Words and images are random, at the configured shapes, captions of full length; with a dataset
-named, its captions, whose empty slots are skipped. --by_part times each part by itself, --sweep
-several values of one flag, and --reference holds the shares of the limits against stored ones. All
-devices take part, but in the parts, which are of one device's share of the batch.
+named, its captions, whose empty slots are skipped. --by_part times each part by itself. All devices
+take part, but in the parts, which are of one device's share of the batch.
 """
 
 from __future__ import annotations
 
 import contextlib
 import dataclasses
-import json
-import os
 import resource
 import statistics
 import sys
@@ -26,10 +23,8 @@ import numpy as np
 import tqdm
 
 from t2i_jax import config as config_lib
-from t2i_jax import errors
 from t2i_jax.benchmark import costs
 from t2i_jax.benchmark import parts as benchmark_parts
-from t2i_jax.config import flags
 from t2i_jax.data import corpus as pipeline
 from t2i_jax.nets import model as networks_lib
 from t2i_jax.parallel import mesh as devices_lib
@@ -42,16 +37,12 @@ from t2i_jax.training import steps
 _STEPS = 5
 _CAPTIONS, _WORDS = 64, 256
 _REPORT_CAPTIONS = 81890  # an epoch of the report's
-_TOLERATED = 0.75  # of a stored ratio; machines are noisy
 
 
 def bench(config: config_lib.Config, given: Collection[str]) -> dict[str, Any]:
   """Times --steps training steps (5 when not given), each program once before; returns the mode's
-  JSON line. Words and images are random unless --dataset is given.
-
-  Raises RegressionError when this machine falls short of a ratio stored in --reference."""
+  JSON line. Words and images are random unless --dataset is given."""
   make_resident = _prepared_resident if "dataset" in given else _random_resident
-  changes = read_sweep(config)
   limits = benchmark_parts.measure_limits(config.dtype)
   line = {
     "backend": jax.default_backend(),
@@ -63,14 +54,6 @@ def bench(config: config_lib.Config, given: Collection[str]) -> dict[str, Any]:
     alone = dataclasses.replace(config, batch_size=config.batch_size // line["devices"])
     line["parts"] = benchmark_parts.time_parts(alone, make_resident(alone), limits)
     print(benchmark_parts.markdown(line["parts"]), file=sys.stderr)
-  if changes:
-    line["sweep"] = []
-    for change in changes:
-      changed = dataclasses.replace(config, **change)
-      line["sweep"].append({**change, **time_steps(changed, make_resident(changed), limits)})
-    print(_markdown(line["sweep"], list(changes[0])), file=sys.stderr)
-  if config.reference:
-    line["reference"] = compare(config, line)
   return {**line, "peak_memory_bytes": _peak_memory()}
 
 
@@ -136,73 +119,6 @@ def time_steps(
     "compile_s": compile_s,
     "program_memory_bytes": max(_program_memory(program) for program in compiled.values()),
   }
-
-
-def read_sweep(config: config_lib.Config) -> list[dict[str, Any]]:
-  """What --sweep="flag=value,value" changes, one after the other.
-
-  Raises InputError for what is not a flag, and for values that it cannot have."""
-  if not config.sweep:
-    return []
-  name, _, values = config.sweep.partition("=")
-  fields = {field.name: field for field, _ in config_lib.fields()}
-  if name not in fields or not values:
-    raise errors.InputError(
-      f"--sweep={config.sweep}: write a flag and its values, such as --sweep=batch_size=2,4,8"
-    )
-  parsed = [flags.parse(["sweep", "--mode=bench", f"--{name}={v}"]) for v in values.split(",")]
-  changes = [{name: getattr(changed, name)} for changed, _ in parsed]
-  for change in changes:
-    dataclasses.replace(config, **change)  # its checks across flags
-  return changes
-
-
-def compare(config: config_lib.Config, line: dict[str, Any]) -> dict[str, Any]:
-  """Holds the shares of the machine's limits against those in --reference, which is written when it
-  is not there: absolute times say nothing on another machine.
-
-  Raises InputError when the file is of other settings, RegressionError when a share has fallen
-  below _TOLERATED of the stored one."""
-  path = config.reference
-  now = {"step": line["mfu"]}
-  now |= {name: part["share"] for name, part in line.get("parts", {}).items()}
-  settings = {
-    "backend": line["backend"],
-    "batch_size": line["batch_size"],
-    "words_per_caption": line["words_per_caption"],
-    "flops_per_caption": line["flops_per_caption"],
-  }
-  if not os.path.exists(path):
-    record = {"settings": settings, "device": line["device"], "shares": now}
-    with open(path + ".part", "w", encoding="utf8") as file:
-      file.write(json.dumps(record, indent=2) + "\n")
-    os.replace(path + ".part", path)
-    return {"written": path}
-  with open(path, encoding="utf8") as file:
-    stored = json.load(file)
-  if stored["settings"] != settings or not now.keys() <= stored["shares"].keys():
-    raise errors.InputError(
-      f"--reference={path}: it is of other settings ({stored['settings']} there, {settings} here) "
-      "or lacks --by_part; give the flags that it was made with, or another file"
-    )
-  against = {name: round(share / stored["shares"][name], 3) for name, share in now.items()}
-  slower = [f"{name} at {ratio}" for name, ratio in against.items() if ratio < _TOLERATED]
-  if slower:
-    raise errors.RegressionError(
-      f"--reference={path}: of the stored share of this machine's limit, {', '.join(slower)}; "
-      f"{_TOLERATED} is tolerated"
-    )
-  return against
-
-
-def _markdown(lines: list[dict[str, Any]], swept: list[str]) -> str:
-  columns = [*swept, "captions_per_second", "flops_per_second", "mfu", "program_memory_bytes"]
-  rows = [" | ".join(f"{line[name]:.4g}" if isinstance(line[name], float) else str(line[name])
-                     for name in columns) for line in lines]  # fmt: skip
-  rule = "|".join("---" for _ in columns)
-  return "\n".join(f"| {row} |" for row in [" | ".join(columns), *rows]).replace(
-    "|\n|", f"|\n|{rule}|\n|", 1
-  )
 
 
 def _random_resident(config: config_lib.Config) -> batches_lib.Resident:

@@ -1,26 +1,35 @@
-"""Command-line flags, made from the fields of Config; the run.flags file that repeats a run; the
-README's table."""
+"""Command-line flags, made from the fields of Config; the words and the file that give a Config
+again; and what --help shows."""
 
 from __future__ import annotations
 
 import dataclasses
 import difflib
-import os
+import re
+import textwrap
 import typing
-from collections.abc import Sequence
-from typing import Literal
+from collections.abc import Iterator, Mapping, Sequence
+from typing import Any, Literal
 
 from absl import flags as absl_flags
 
 from t2i_jax import config as config_lib
 from t2i_jax import errors
-from t2i_jax.rundir import bucket as storage
+from t2i_jax.config import groups
 
-# Where a run was computed, which is not part of what it was.
-_NOT_REPEATED = ("devices", "multihost", "coordinator_address", "process_count", "process_index")
+_HELP = "help", "helpfull"
+_WIDTH, _COLUMN = 100, 32  # characters of a line of help, and before the text about a flag
 
 
-def define() -> absl_flags.FlagValues:
+@dataclasses.dataclass(frozen=True)
+class Help:
+  """What --help asks for: the flags of a mode, None: no mode was named; or those of all."""
+
+  mode: groups.Mode | None
+  full: bool
+
+
+def _define() -> absl_flags.FlagValues:
   """A flag for every field of Config, in a set of their own: what libraries define cannot
   collide."""
   values = absl_flags.FlagValues()
@@ -40,84 +49,69 @@ def define() -> absl_flags.FlagValues:
       absl_flags.DEFINE_string(*arguments, flag_values=values)
     else:
       absl_flags.DEFINE_multi_string(*arguments, flag_values=values)
-  absl_flags.DEFINE_boolean("help", False, "show this", short_name="h", flag_values=values)
+  for old, new in config_lib.RENAMED.items():
+    values[old] = values[new]
+  for old, idle in config_lib.REMOVED.items():
+    absl_flags.DEFINE_string(old, idle, "", flag_values=values)
+  for name, short in zip(_HELP, ("h", None)):
+    absl_flags.DEFINE_boolean(name, False, "show this", short_name=short, flag_values=values)
   return values
 
 
-def parse(argv: Sequence[str]) -> tuple[config_lib.Config, frozenset[str]] | None:
+def parse(argv: Sequence[str]) -> tuple[config_lib.Config, frozenset[str]] | Help:
   """The Config that the command line (program name first) asks for, and the names of the flags that
-  were given.
+  were given; or the help that it asks for.
 
-  None when help was asked for. Raises InputError for unknown flags, wrong values and stray words.
-  """
-  values = define()
+  Raises InputError for unknown flags, wrong values and stray words. A flag that older versions had
+  may be given with the value with which it did nothing, since their run.flags do."""
+  values = _define()
   try:
     rest = values(list(argv))[1:]
   except absl_flags.UnrecognizedFlagError as error:
     names = [field.name for field, _ in config_lib.fields()]
     near = difflib.get_close_matches(error.flagname, names, n=1)
-    near = f"; did you mean --{near[0]}?" if near else "; --help lists them"
+    near = f"; did you mean --{near[0]}?" if near else "; --helpfull lists them"
     raise errors.InputError(f"--{error.flagname}: there is no such flag{near}") from None
   except absl_flags.Error as error:
     raise errors.InputError(" ".join(str(error).split())) from None
-  if values["help"].value:
-    return None
+  if any(values[name].value for name in _HELP):
+    return Help(values.mode if values["mode"].present else None, values.helpfull)
+  for old, idle in config_lib.REMOVED.items():
+    if values[old].value != idle:
+      raise errors.InputError(
+        f"--{old}={values[old].value}: this flag is no longer there; leave it out"
+      )
   if rest:
     raise errors.InputError(
       f'{rest[0]!r} is not a flag; a caption goes into quotes: --captions="{rest[0]} ..."'
     )
-  given = frozenset(f.name for f, _ in config_lib.fields() if values[f.name].present)
-  read = {f.name: values[f.name].value for f, _ in config_lib.fields()}
-  read = {name: tuple(v or ()) if name in _repeated() else v for name, v in read.items()}
-  return config_lib.Config(**read), given
-
-
-def _repeated() -> set[str]:
-  """The flags that may be given several times."""
-  return {field.name for field, kind in config_lib.fields() if typing.get_origin(kind) is tuple}
-
-
-def help_text() -> str:
-  """Every flag with its default and help."""
-  return (
-    "usage: python -m t2i_jax.main --mode=... [--flagfile=FILE] [flags]\n" + define().get_help()
-  )
+  read, given = {}, set()
+  for field, kind in config_lib.fields():
+    value = values[field.name].value
+    read[field.name] = tuple(value or ()) if typing.get_origin(kind) is tuple else value
+    if values[field.name].present:
+      given.add(field.name)
+  return config_lib.Config(**read), frozenset(given)
 
 
 def as_flags(config: config_lib.Config) -> list[str]:
-  """The command line's words that give this Config again."""
+  """The command line's words that give this Config again, but for where it is computed."""
   words = []
-  for field, _ in config_lib.fields():
-    if field.name in _NOT_REPEATED:
-      continue
-    value = getattr(config, field.name)
-    for one in value if isinstance(value, tuple) else (value,):
-      words.append(f"--{field.name}={str(one).lower() if isinstance(one, bool) else one}")
+  for name in config_lib.names("shape", "schedule", "use"):
+    value = getattr(config, name)
+    words += [_word(name, one) for one in (value if isinstance(value, tuple) else (value,))]
   return words
 
 
-def write_run_flags(config: config_lib.Config, folder: str | os.PathLike) -> None:
-  """Writes folder/run.flags: `--flagfile=folder/run.flags` repeats the run."""
-  path = os.path.join(folder, "run.flags")
-  known_as = storage.remote(folder)
-  config = dataclasses.replace(config, workdir=storage.remote(config.workdir))
-  words = [f"# python -m t2i_jax.main --flagfile={known_as}/run.flags", *as_flags(config), ""]
-  with open(path + ".part", "w", encoding="utf8") as file:
-    file.write("\n".join(words))
-  os.replace(path + ".part", path)
+def _word(name: str, value: Any) -> str:
+  return f"--{name}={str(value).lower() if isinstance(value, bool) else value}"
 
 
-def markdown_table() -> str:
-  """The flags as the README shows them."""
-  lines = ["| flag | default | what |", "|---|---|---|"]
-  for field, kind in config_lib.fields():
-    choices = typing.get_args(kind) if typing.get_origin(kind) is Literal else ()
-    what = field.metadata["help"] + (f" (`{'` `'.join(choices)}`)" if choices else "")
-    default = field.default if isinstance(field.default, (int, float)) else field.default or " "
-    lines.append(
-      f"| `--{field.name}` | {str(default).lower() if kind is bool else default} | {what} |"
-    )
-  return "\n".join(lines)
+def run_flags_text(config: config_lib.Config, workdir: str) -> str:
+  """The content of run.flags: `--flagfile=workdir/run.flags` repeats the run, whose folder is known
+  as `workdir`."""
+  words = as_flags(dataclasses.replace(config, workdir=workdir))
+  return "\n".join([f"# python -m t2i_jax.main --flagfile={workdir}/run.flags", *words, ""])
 
 
 def merge(
@@ -128,19 +122,64 @@ def merge(
 ) -> config_lib.Config:
   """The trained run's Config with what the command line may change about its use.
 
-  A given flag that contradicts the trained network raises InputError. `also_free` names fields that
-  this use may set.
-  """
-  changed = {"mode": asked.mode, "workdir": asked.workdir}
-  for field, _ in config_lib.fields():
-    value = getattr(asked, field.name)
-    if field.name not in given:
-      continue
-    if field.metadata["free"] or field.name in also_free:
-      changed[field.name] = value
-    elif value != getattr(trained, field.name):
+  A given flag that contradicts the run's shape raises InputError. `also_free` names flags of the
+  shape that this use may set."""
+  fixed = set(config_lib.names("shape")) - set(also_free)
+  for name in sorted(fixed & given):
+    if getattr(asked, name) != getattr(trained, name):
       raise errors.InputError(
-        f"--{field.name}={value}: the run in {asked.workdir} was made with "
-        f"{getattr(trained, field.name)}; leave the flag out"
+        f"--{name}={getattr(asked, name)}: the run in {asked.workdir} was made with "
+        f"{getattr(trained, name)}; leave the flag out"
       )
-  return dataclasses.replace(trained, **changed)
+  changed = given | {"mode", "workdir"}
+  return dataclasses.replace(trained, **{name: getattr(asked, name) for name in changed})
+
+
+def by_group() -> Iterator[tuple[type[groups.Group], list[tuple[dataclasses.Field, Any]]]]:
+  """The groups in their order, each with its flags; --mode is in none."""
+  for group in config_lib.Config.__bases__:
+    yield group, [pair for pair in config_lib.fields() if pair[0].metadata["group"] is group]
+
+
+def choices(kind: Any) -> tuple[str, ...]:
+  """The values of a flag that has only some."""
+  return typing.get_args(kind) if typing.get_origin(kind) is Literal else ()
+
+
+def help_text(about: Mapping[str, str], mode: groups.Mode | None = None, full: bool = False) -> str:
+  """The flags of a mode by groups, train's and the list of modes if none is given; or all.
+  `about`: a line for each mode."""
+  lines = [
+    "usage: python -m t2i_jax.main --mode=MODE [--flagfile=FILE] [flags]",
+    "       --mode=MODE --help: the flags of a mode; --helpfull: all flags",
+    "",
+  ]
+  shown = mode or "train"
+  if mode is None or full:
+    lines += ["MODE is one of:", *(_entry(name, text) for name, text in about.items()), ""]
+  else:
+    lines += [textwrap.fill(f"--mode={mode}: {about[mode]}", _WIDTH), ""]
+  lines.append(f"{'All flags' if full else f'The flags of --mode={shown}'}, with their defaults.")
+  for group, members in by_group():
+    members = [(f, kind) for f, kind in members if full or shown in f.metadata["modes"]]
+    if members:
+      lines += ["", " ".join(group.__doc__.split())]
+    for field, kind in members:
+      default = " ".join(field.default) if isinstance(field.default, tuple) else field.default
+      lines.append(_entry(_word(field.name, default), _what(field, kind)))
+  return "\n".join(lines)
+
+
+def _what(field: dataclasses.Field, kind: Any) -> str:
+  """The flag's help, and its values where the help does not name them all."""
+  help, values = field.metadata["help"], choices(kind)
+  is_told = set(values) <= set(re.findall(r"\w+", help))
+  return help if is_told else f"{help} ({', '.join(values)})"
+
+
+def _entry(name: str, text: str) -> str:
+  """A name and what it is, in two columns."""
+  own_line = len(name) + 4 > _COLUMN
+  room = " " * _COLUMN
+  body = textwrap.fill(text, _WIDTH, initial_indent=room, subsequent_indent=room)
+  return f"  {name}\n{body}" if own_line else f"  {name}".ljust(_COLUMN) + body[_COLUMN:]

@@ -1,0 +1,43 @@
+"""The modes, a file each: `run(config, given)` does it and returns what is printed as JSON.
+
+`given`: names of the flags on the command line. The files import what is heavy inside `run`, so
+that --help and a wrong flag are answered at once."""
+
+from __future__ import annotations
+
+import re
+import types
+
+from t2i_jax import errors
+from t2i_jax.modes import (
+  bench,
+  cluster,
+  evaluate,
+  params,
+  prepare,
+  report,
+  sample,
+  train,
+  word2vec,
+)
+
+MODES: dict[str, types.ModuleType] = {
+  "prepare": prepare,
+  "train": train,
+  "sample": sample,
+  "evaluate": evaluate,
+  "report": report,
+  "bench": bench,
+  "params": params,
+  "cluster": cluster,
+  "word2vec": word2vec,
+}
+
+
+def about() -> dict[str, str]:
+  """What each mode does: its docstring's first sentence, after the name."""
+  sentences = {name: re.split(r"\.\s", mode.__doc__ + " ")[0] for name, mode in MODES.items()}
+  return {
+    name: errors.with_flags(re.sub(r"^`?--mode=\w+`?:", "", sentence))
+    for name, sentence in sentences.items()
+  }

@@ -68,18 +68,10 @@ def experiments(runs: Sequence[runs_lib.Run]) -> list[Experiment]:
 def _shape(run: runs_lib.Run) -> dict[str, str]:
   """The flags that make a run what it is. One that is newer than the run has its default; one that
   this version does not know counts."""
-  known = {field.name: field for field, _ in config_lib.fields()}
-  ignored = {name for name, field in known.items() if _role(field) not in _ROLES} | {*_OWN}
-  default = {name: runs_lib.as_text(field.default) for name, field in known.items()}
+  default = {field.name: runs_lib.as_text(field.default) for field, _ in config_lib.fields()}
+  ignored = {*default, *config_lib.REMOVED} - {*config_lib.names(*_ROLES)} | {*_OWN}
   every = default | {name: run.flag(name) for name in run.flags}
   return {name: text for name, text in every.items() if name not in ignored}
-
-
-def _role(field: dataclasses.Field) -> str:
-  """The flag's role, or what stands for it as long as fields have none."""
-  counts = field.name in ("steps", "epochs", "sampling_statistics", "stop_at_collapse")
-  free = field.metadata.get("free", False) and not counts
-  return field.metadata.get("role", "use" if free else "shape")
 
 
 def _names(groups: Sequence[Sequence[runs_lib.Run]], flags: Sequence[dict[str, str]]) -> list[str]:

@@ -65,11 +65,12 @@ class Run:
   def command_alone(self) -> str:
     """The command line that repeats the run without any file of its folder."""
     default = {field.name: as_text(field.default) for field, _ in config_lib.fields()}
+    ignored = {"mode", "workdir", *config_lib.REMOVED, *config_lib.names("machine")}
     changed = [
       f"--{name}={value}"
       for name, values in self.flags.items()
       for value in values
-      if name not in ("mode", "workdir") and value != default.get(name)
+      if name not in ignored and value != default.get(name)
     ]
     return command("--mode=train", *changed, f"--workdir={self.workdir}")
 
@@ -171,5 +172,5 @@ def _read_flags(path: str) -> dict[str, list[str]]:
     for line in file.read().split("\n"):
       if line.startswith("--"):
         name, _, value = line[2:].partition("=")
-        flags.setdefault(name, []).append(value)
+        flags.setdefault(config_lib.RENAMED.get(name, name), []).append(value)
   return flags

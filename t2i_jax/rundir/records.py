@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import dataclasses
 import os
 from typing import Any
 
@@ -15,11 +14,9 @@ Metrics = dict[str, float]
 
 def write_flags(config: config_lib.Config) -> None:
   """Writes run.flags into the workdir: `--flagfile=<workdir>/run.flags` repeats the run."""
-  known_as = bucket.remote(config.workdir)
-  words = flags.as_flags(dataclasses.replace(config, workdir=known_as))
-  lines = [f"# python -m t2i_jax.main --flagfile={known_as}/{files.FLAGS}", *words, ""]
+  text = flags.run_flags_text(config, bucket.remote(config.workdir))
   with files.atomic_write(os.path.join(config.workdir, files.FLAGS)) as file:
-    file.write("\n".join(lines))
+    file.write(text)
 
 
 def read_data(workdir: str | os.PathLike) -> dict[str, Any] | None:

@@ -1,0 +1,57 @@
+"""Where a run is computed."""
+
+from __future__ import annotations
+
+import dataclasses
+from typing import Literal
+
+from t2i_jax import errors
+from t2i_jax.config.groups import Group, knob
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Machine(Group, role="machine", modes=("train", "sample", "evaluate", "bench")):
+  """The devices, and where training images are held."""
+
+  devices: int = knob(0, "number of devices to use; 0: all that JAX sees", low=0)
+  placement: Literal["auto", "whole", "cut", "streamed"] = knob(
+    "auto",
+    "the images. whole: replicated on each device; cut: sharded among the devices; streamed: read "
+    "from disk; auto: the first of these that fits",
+    modes=("train",),
+  )
+  resident_limit_mb: int = knob(
+    0,
+    "megabytes of images that a device, and a host, may hold; 0: a quarter of its memory",
+    low=0,
+    modes=("train",),
+  )
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Hosts(Group, role="machine", modes=("train", "sample", "evaluate")):
+  """Several processes, on one host or many."""
+
+  multihost: bool = knob(False, "this is one of several processes, all started with the same flags")
+  coordinator_address: str = knob("", "HOST:PORT of process 0; empty: as the TPU pod or Slurm says")
+  process_count: int = knob(
+    0, "number of processes (with --coordinator_address); 0: as the cluster says", low=0
+  )
+  process_index: int = knob(0, "number of this process, from 0 (with --coordinator_address)", low=0)
+
+  def check(self) -> None:
+    told = self.coordinator_address, self.process_count, self.process_index
+    if any(told) and not self.multihost:
+      raise errors.InputError(
+        "--coordinator_address --process_count --process_index: only beside --multihost"
+      )
+    if any(told) and not (self.coordinator_address and self.process_count):
+      raise errors.InputError(
+        "--multihost: give --coordinator_address=HOST:PORT and --process_count=N together, and "
+        "each process its --process_index; or none of them on a TPU pod and under Slurm"
+      )
+    if self.process_index >= max(self.process_count, 1):
+      raise errors.InputError(
+        f"--process_index={self.process_index}: the {self.process_count} processes are numbered "
+        f"from 0 to {self.process_count - 1}"
+      )

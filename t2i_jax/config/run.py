@@ -1,0 +1,54 @@
+"""The run itself, and what is read from it and written."""
+
+from __future__ import annotations
+
+import dataclasses
+
+from t2i_jax import errors
+from t2i_jax.config.groups import Group, knob
+
+_OF_A_RUN = ("train", "sample", "evaluate", "report")
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Run(Group, role="use", modes=_OF_A_RUN, anywhere=True):
+  """The run's folder and seed."""
+
+  workdir: str = knob(
+    "", "folder of the run: checkpoints, metrics.jsonl, samples/, run.flags; or gs://BUCKET/RUN"
+  )
+  seed: int = knob(
+    0,
+    "seed of weights, order of examples, noise and randomly chosen real images",
+    low=0,
+    role="shape",
+    modes=("train", "sample", "evaluate", "bench", "cluster", "word2vec"),
+  )
+
+  def check(self) -> None:
+    if self.mode in _OF_A_RUN and not self.workdir:
+      raise errors.InputError(
+        f"--workdir: --mode={self.mode} needs a folder for the run, such as --workdir=runs/first"
+      )
+
+
+_ENDINGS = {"sample": ".png", "report": ".html", "cluster": "", "word2vec": ".bin"}
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Files(Group, role="use"):
+  """Which checkpoint is read, and what is written."""
+
+  checkpoint: int = knob(
+    0, "step of the checkpoint to use; 0: the newest", low=0, modes=("sample", "evaluate")
+  )
+  output: str = knob(
+    "",
+    "file to write: sample .png, report .html, word2vec .bin; cluster: a folder; further files go "
+    "beside it",
+    modes=tuple(_ENDINGS),
+  )
+
+  def check(self) -> None:
+    if self.output and not self.output.lower().endswith(_ENDINGS[self.mode]):
+      raise errors.InputError(f"--output={self.output}: end the name in {_ENDINGS[self.mode]}")

@@ -1,0 +1,119 @@
+"""The flags of single modes, a group a mode."""
+
+from __future__ import annotations
+
+import dataclasses
+from typing import Literal
+
+from t2i_jax import errors
+from t2i_jax.config.groups import Group, knob
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Sampling(Group, role="use", modes=("sample",)):
+  """The captions to draw."""
+
+  captions: tuple[str, ...] = knob((), "a caption; may be repeated")
+  captions_file: str = knob("", "text file with one caption per line")
+  interpolate: bool = knob(False, "also draw the way from each caption to the next")
+
+  def check(self) -> None:
+    if self.mode == "sample" and not (self.captions or self.captions_file):
+      raise errors.InputError(
+        '--captions: nothing to draw; try --captions="this flower has red petals"'
+      )
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Evaluation(Group, role="use", modes=("evaluate",)):
+  """Which scores are computed, and of what."""
+
+  metrics: Literal["all", "attributes"] = knob(
+    "all", "all scores, or only the attributes of synthetic flowers, such as their colours"
+  )
+  follow: bool = knob(False, "score each checkpoint as it appears, until the run's last step")
+  ladder: bool = knob(False, "score real images made worse step by step, instead of generated ones")
+  inception_weights: str = knob(
+    "", "Inception v3 weights (.safetensors or .npz), which add the score frechet_inception"
+  )
+
+  def check(self) -> None:
+    if self.ladder and (self.follow or self.metrics != "all"):
+      raise errors.InputError(
+        "--ladder: scores no checkpoint, and needs --metrics=all; leave --follow out"
+      )
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Report(Group, role="use", modes=("report",)):
+  """The runs that are shown."""
+
+  compare: tuple[str, ...] = knob(
+    (), "workdir of another run, shown beside --workdir; may be repeated"
+  )
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Cluster(Group, role="use", modes=("cluster",)):
+  """The images' features, and the Gaussian mixture that is fitted to them."""
+
+  features: Literal["auto", "vgg16", "classifier", "random"] = knob(
+    "auto",
+    "network whose features are clustered; classifier: trained on these images; random: not "
+    "trained; auto: vgg16 if --vgg16_weights is given, else classifier",
+  )
+  vgg16_weights: str = knob("", "weights of VGG16: .safetensors, .npz, or Keras' .h5")
+  vgg16_layer: Literal["fc6", "fc7", "fc8"] = knob(
+    "fc7", "fully connected layer whose output is clustered"
+  )
+  pca: int = knob(50, "number of principal components to keep; 0: all", low=0)
+  components: int = knob(10, "number of Gaussians, one per class", low=1)
+  covariance: Literal["full", "tied", "diag", "spherical"] = knob(
+    "full", "form of the Gaussians' covariances"
+  )
+  restarts: int = knob(3, "number of fits, of which the likeliest is kept", low=1)
+
+  def check(self) -> None:
+    if self.features == "vgg16" and not self.vgg16_weights:
+      raise errors.InputError(
+        "--features=vgg16: its weights are not given; try --vgg16_weights=vgg16.safetensors, or "
+        "--features=classifier"
+      )
+    if self.features in ("classifier", "random") and self.vgg16_weights:
+      raise errors.InputError(
+        f"--features={self.features} --vgg16_weights: both are not used at once; leave one out"
+      )
+    if self.vgg16_layer != "fc7" and not self.vgg16_weights:
+      raise errors.InputError("--vgg16_layer: only with --vgg16_weights; leave it out")
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Word2vec(Group, role="use", modes=("word2vec",)):
+  """The corpus, and how word vectors are trained on it."""
+
+  corpus: str = knob(
+    "", "a Wikipedia dump (.xml.bz2), a text file (plain, .xz, .bz2, .gz), or a folder"
+  )
+  window: int = knob(5, "number of words on each side that count as context", low=1)
+  min_count: int = knob(5, "number of times a word must occur to have a vector", low=1)
+  workers: int = knob(
+    0, "number of threads, and of processes that read a dump; 0: one per core", low=0
+  )
+  a_is_one: bool = knob(
+    False, 'give "a", which has no vector after a Wikipedia dump, the vector of "one"'
+  )
+
+  def check(self) -> None:
+    if self.mode == "word2vec" and not self.corpus:
+      raise errors.InputError(
+        "--corpus: nothing to read; give a Wikipedia dump, a text file or a folder, such as "
+        "--corpus=enwiki-latest-pages-articles.xml.bz2"
+      )
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Bench(Group, role="use", modes=("bench",)):
+  """What is timed beside the training step."""
+
+  profile: str = knob("", "folder for a trace of the timed steps, for XProf")
+  by_part: bool = knob(False, "also time each network, the optimizer and sampling by themselves")

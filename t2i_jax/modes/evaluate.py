@@ -1,0 +1,14 @@
+"""`--mode=evaluate`: scores a checkpoint on every caption of a split."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from t2i_jax import config as config_lib
+
+
+def run(config: config_lib.Config, given: frozenset[str]) -> dict[str, Any]:
+  """Returns the mode's JSON line."""
+  from t2i_jax.evaluation import evaluate
+
+  return evaluate.evaluate(config, given)

@@ -1,0 +1,135 @@
+"""Flags made from the groups: what the command line refuses, what goes round, and help."""
+
+import dataclasses
+import pathlib
+import shlex
+import typing
+
+import pytest
+
+from t2i_jax import config as config_lib
+from t2i_jax import errors, main
+from t2i_jax.config import docs, flags, groups
+
+ROOT = pathlib.Path(__file__).parents[2]
+
+
+@pytest.mark.parametrize(
+  ("words", "named"),
+  [
+    (["--bogus=1"], "--bogus"),
+    (["--base_chanels=8"], "--base_channels"),
+    (["--batch_size=many"], "batch_size"),
+    (["--batch_size=0"], "batch_size"),
+    (["--peephole=half"], "full"),
+    (["--flagfile=absent.flags"], "absent.flags"),
+    (["--workdir=w", "--steps=1", "stray"], "stray"),
+    (["--mode=params", "--sweep=batch_size=2,4"], "--sweep=batch_size=2,4: "),
+  ],
+)
+def test_a_wrong_flag_is_one_line_and_status_2(capsys, words, named):
+  assert main.main(["t2i_jax", *words]) == 2
+  out, err = capsys.readouterr()
+  assert out == ""
+  assert len(err.splitlines()) == 1 and named in err
+
+
+def _shown(capsys, *words):
+  """The flags that help shows, and its text."""
+  assert main.main(["t2i_jax", *words]) == 0
+  out = capsys.readouterr().out
+  assert max(map(len, out.splitlines())) <= 100
+  entries = [line.split("=")[0].strip() for line in out.splitlines() if line.startswith("  --")]
+  return [name.removeprefix("--") for name in entries], out
+
+
+@pytest.mark.parametrize("mode", typing.get_args(groups.Mode))
+def test_help_shows_the_flags_of_the_mode_by_groups(capsys, mode):
+  names, out = _shown(capsys, f"--mode={mode}", "--help")
+  of_mode = [f.name for f, _ in config_lib.fields() if mode in f.metadata["modes"]]
+  assert names == [name for name in of_mode if name != "mode"]
+  for group, members in flags.by_group():
+    title = group.__doc__
+    assert (f"\n{title}\n" in out) == any(mode in f.metadata["modes"] for f, _ in members)
+
+
+def test_help_without_a_mode_lists_the_modes_and_helpfull_all_flags(capsys):
+  names, out = _shown(capsys, "--help")
+  assert names == _shown(capsys, "--help", "--mode=train")[0]
+  assert all(f"\n  {mode} " in out for mode in typing.get_args(groups.Mode))
+  everything, _ = _shown(capsys, "--helpfull", "--mode=sample")
+  assert everything == [f.name for f, _ in config_lib.fields() if f.name != "mode"]
+
+
+def test_help_names_all_values_of_a_flag(capsys):
+  _, out = _shown(capsys, "--helpfull")
+  text = " ".join(out.split())
+  for field, kind in config_lib.fields():
+    for value in flags.choices(kind):
+      assert value in text, field.name
+
+
+def test_flags_go_round_and_so_does_the_file(tmp_path):
+  captions = ("a red, 'wild' flower", 'with "four" petals # and = more')
+  config = config_lib.Config(
+    mode="sample",
+    workdir=str(tmp_path / "with space"),
+    captions=captions,
+    share_gnn=False,
+    l2=3e-7,
+    seed=7,
+    dtype="bfloat16",
+  )
+  again, given = flags.parse(["t2i_jax", *flags.as_flags(config)])
+  assert again == config and {"l2", "captions"} <= given
+  (tmp_path / "run.flags").write_text(flags.run_flags_text(config, "gs://b/run"))
+  from_file, _ = flags.parse(["t2i_jax", f"--flagfile={tmp_path}/run.flags", "--seed=8"])
+  assert from_file == dataclasses.replace(config, seed=8, workdir="gs://b/run")
+
+
+def test_where_a_run_was_computed_is_not_repeated():
+  config = config_lib.Config(workdir="w", steps=1, devices=2, placement="cut", multihost=True)
+  again, given = flags.parse(["t2i_jax", *flags.as_flags(config)])
+  assert not given & {*config_lib.names("machine")}
+  assert again == config_lib.Config(workdir="w", steps=1)
+
+
+def test_run_flags_of_an_older_version_are_read(monkeypatch):
+  monkeypatch.setitem(config_lib.RENAMED, "width", "base_channels")
+  idle = ["--sweep=", "--reference=", "--parameter_shards=1"]
+  config, given = flags.parse(["t2i_jax", "--mode=params", *idle, "--width=8"])
+  assert config.base_channels == 8 and given == {"mode", "base_channels"}
+  with pytest.raises(errors.InputError, match=r"--parameter_shards=2: .* leave it out"):
+    flags.parse(["t2i_jax", "--mode=params", "--parameter_shards=2"])
+
+
+def test_use_of_a_run_may_change_what_is_free_and_nothing_else():
+  trained = config_lib.Config(workdir="w", steps=1, base_channels=8)
+  asked = config_lib.Config(
+    mode="evaluate", workdir="moved", split="unseen", seed=5, base_channels=9, devices=2
+  )
+  merged = flags.merge(trained, asked, frozenset({"split", "seed", "devices"}), also_free=("seed",))
+  assert merged == config_lib.Config(
+    mode="evaluate", workdir="moved", split="unseen", seed=5, base_channels=8, devices=2, steps=1
+  )
+  with pytest.raises(errors.InputError, match=r"--base_channels=9: .* with 8"):
+    flags.merge(trained, asked, frozenset({"base_channels"}))
+  with pytest.raises(errors.InputError, match="--seed=5"):
+    flags.merge(trained, asked, frozenset({"seed"}))
+  same = dataclasses.replace(asked, base_channels=8)
+  assert flags.merge(trained, same, frozenset({"base_channels"})).base_channels == 8
+
+
+def test_every_flag_file_is_read_without_complaint(monkeypatch):
+  monkeypatch.chdir(ROOT)  # some name another file from here
+  files = sorted((ROOT / "launch" / "flags").rglob("*.flags"))
+  assert files
+  for path in files:
+    flags.parse(["t2i_jax", f"--flagfile={path}", "--mode=train", "--workdir=w", "--steps=1"])
+    for line in path.read_text(encoding="utf8").splitlines():
+      assert line.startswith("#") or len(shlex.split(line)) == 1, line
+
+
+def test_the_document_has_the_flags_as_they_are():
+  text = (ROOT / "docs" / "flags.md").read_text(encoding="utf8")
+  assert text == docs.markdown(), "python -m t2i_jax.config.docs > docs/flags.md"

@@ -1,0 +1,171 @@
+"""Groups of flags: what is refused, which flags do nothing in a mode, and that all of them are
+read."""
+
+import ast
+import dataclasses
+import pathlib
+import typing
+
+import pytest
+
+from t2i_jax import config as config_lib
+from t2i_jax import errors
+from t2i_jax.config import flags, groups, training
+
+ROOT = pathlib.Path(__file__).parents[2]
+RUN = {"mode": "train", "workdir": "w", "steps": 1}
+
+
+@pytest.mark.parametrize(
+  ("wrong", "named"),
+  [
+    ({"steps": 0}, "--steps"),
+    ({"workdir": ""}, "--workdir"),
+    ({"mode": "sample"}, "--captions"),
+    ({"mode": "word2vec"}, "--corpus"),
+    ({"captions": ("red",)}, "--captions"),
+    ({"image_size": 48}, "--image_size=48"),
+    ({"start_size": 64}, "--start_size=64"),
+    ({"image_size": 256}, "--image_size=256"),
+    ({"batch_size": 0}, "--batch_size=0"),
+    ({"share_gnn": False, "euclid_target": "none"}, "--euclid_target=none"),
+    ({"l2": float("nan")}, "--l2=nan"),
+    ({"peephole": "half"}, "--peephole=half: choose one of full, channel, none"),
+    ({"text": "sum"}, "--recurrence=convlstm: .* give --recurrence=none"),
+    ({"text": "sum", "recurrence": "none", "share_gnn": False}, "--share_gnn=false"),
+    ({"text": "sum", "recurrence": "none", "bn_statistics": "per_word"}, "--bn_statistics"),
+    ({"text": "sum", "recurrence": "none", "euclid_target": "mean_image"}, "=last or"),
+    ({"text": "noise", "recurrence": "none"}, "--noise_dim=400"),
+    ({"normalize_text": True}, "--normalize_text"),
+    ({"adversarial": "none", "euclid_target": "none"}, "--euclid_target=last"),
+    ({"adversarial": "none", "updates": "alternating"}, "--updates"),
+    ({"adversarial": "none", "blurry_fakes": 0.5}, "--blurry_fakes"),
+    ({"blurry_fakes": 1.0}, "--blurry_fakes=1.0"),
+    ({"fraction": 0.0}, "--fraction=0.0"),
+    ({"mode": "evaluate", "ladder": True, "follow": True}, "--ladder"),
+    ({"mode": "evaluate", "multihost": True, "follow": True}, "--follow"),
+    ({"mode": "cluster", "features": "vgg16"}, "--vgg16_weights=vgg16.safetensors"),
+    ({"mode": "cluster", "vgg16_layer": "fc6"}, "--vgg16_layer"),
+    ({"mode": "cluster", "features": "random", "vgg16_weights": "w"}, "--features=random"),
+    ({"mode": "report", "output": "a.png"}, "--output=a.png: .* .html"),
+    ({"mode": "sample", "captions": ("red",), "output": "a.html"}, "--output=a.html: .* .png"),
+  ],
+)
+def test_what_cannot_be_names_the_flag(wrong, named):
+  with pytest.raises(errors.InputError, match=named):
+    config_lib.Config(**{**RUN, **wrong})
+
+
+def test_a_group_can_be_made_without_the_others_and_checks_itself():
+  losses = training.Losses(euclid_target="none")
+  assert losses.euclid_weight == 1.0 and not hasattr(losses, "steps")
+  with pytest.raises(errors.InputError, match="nothing would be learnt"):
+    training.Losses(adversarial="none", euclid_target="none")
+  with pytest.raises(errors.InputError, match="--adam_b1=2"):
+    training.Updates(adam_b1=2.0)
+
+
+def test_a_config_is_every_group_and_each_flag_is_of_one():
+  config = config_lib.Config(**RUN)
+  parts = config_lib.Config.__bases__
+  assert all(isinstance(config, part) for part in parts)
+  of_a_group = [(part, field.name) for part, members in flags.by_group() for field, _ in members]
+  names = [name for _, name in of_a_group]
+  assert sorted([*names, "mode"]) == sorted(f.name for f in dataclasses.fields(config_lib.Config))
+  for part, name in of_a_group:  # declared there, not inherited
+    assert name in part.__annotations__
+  assert list(dict.fromkeys(part for part, _ in of_a_group)) == list(parts)
+
+
+def test_every_group_and_flag_says_what_it_is_and_where_it_does_something():
+  modes, roles = typing.get_args(groups.Mode), typing.get_args(groups.Role)
+  for part in config_lib.Config.__bases__:
+    assert part.__doc__.endswith(".") and "\n" not in part.__doc__
+  for field, kind in config_lib.fields():
+    said = field.metadata
+    assert said["role"] in roles and said["modes"] and {*said["modes"]} <= {*modes}, field.name
+    assert said["help"] and not said["help"].endswith("."), field.name
+    groups._check_value(field, kind, field.default)
+
+
+def test_the_role_of_a_flag_that_is_not_the_shape_of_a_run():
+  assert set(config_lib.names("schedule")) == {
+    "steps", "epochs", "sampling_statistics", "stop_at_collapse"
+  }  # fmt: skip
+  assert set(config_lib.names("machine")) == {
+    "devices", "placement", "resident_limit_mb",
+    "multihost", "coordinator_address", "process_count", "process_index",
+  }  # fmt: skip
+  use = set(config_lib.names("use"))
+  assert {"workdir", "data_dir", "split", "log_every", "recurrence_unroll", "captions"} <= use
+  shape = set(config_lib.names("shape"))
+  assert {"seed", "dataset", "text", "base_channels", "bn_layout", "euclid_weight"} <= shape
+  assert len(config_lib.names(*typing.get_args(groups.Role))) == len(config_lib.fields())
+
+
+def _other(field, kind):
+  """A value that is not the default."""
+  if flags.choices(kind):
+    return next(value for value in flags.choices(kind) if value != field.default)
+  others = {bool: not field.default, str: "x", tuple[str, ...]: ("x",)}
+  return others[kind] if kind in others else field.default + 1
+
+
+@pytest.mark.parametrize(
+  ("name", "modes"),
+  [
+    *((name, ("sample",)) for name in ("captions", "captions_file", "interpolate")),
+    *((name, ("evaluate",)) for name in ("metrics", "follow", "ladder", "inception_weights")),
+    *((name, ("bench",)) for name in ("profile", "by_part")),
+    *((name, ("train",)) for name in ("placement", "resident_limit_mb")),
+    *((name, ("word2vec",)) for name in ("corpus", "window", "min_count", "workers", "a_is_one")),
+    *((name, ("cluster",)) for name in ("features", "vgg16_weights", "vgg16_layer", "pca")),
+    *((name, ("cluster",)) for name in ("components", "covariance", "restarts")),
+    *((name, ("train", "sample", "evaluate")) for name in config_lib.names("machine")[3:]),
+    ("compare", ("report",)),
+    ("checkpoint", ("sample", "evaluate")),
+    ("devices", ("train", "sample", "evaluate", "bench")),
+    ("output", ("sample", "report", "cluster", "word2vec")),
+  ],
+)
+def test_a_flag_that_would_do_nothing_in_a_mode_is_refused(name, modes):
+  field, kind = next(pair for pair in config_lib.fields() if pair[0].name == name)
+  for mode in typing.get_args(groups.Mode):
+    with pytest.raises(errors.InputError) as caught:
+      config_lib.Config(mode=mode, **{name: _other(field, kind)})
+      raise errors.InputError("taken")
+    refused = f"--{name}: for --mode={' and '.join(modes)}, not {mode}"
+    assert (str(caught.value) == refused) == (mode not in modes), mode
+
+
+@pytest.mark.parametrize("mode", typing.get_args(groups.Mode))
+def test_flag_files_of_runs_may_be_given_in_every_mode(mode):
+  run = config_lib.Config(
+    workdir="w", seed=3, raw_dir="r", data_dir="d", split="all", captions_per_image=2,
+    text="sum", normalize_text=True, recurrence="none", base_channels=8, bn_layout="batch_length",
+    euclid_weight=2.0, batch_size=8, steps=5, epochs=2, stop_at_collapse=True, log_every=2,
+    sample_every=3, sample_captions=4, checkpoint_every=5, keep_checkpoints=6,
+    sampling_statistics="batch", recurrence_unroll=2,
+  )  # fmt: skip
+  needed = {"sample": "--captions=red", "word2vec": "--corpus=c"}.get(mode, "--nocrop")
+  config, _ = flags.parse(["t2i_jax", *flags.as_flags(run), f"--mode={mode}", needed])
+  used = dataclasses.replace(config, mode="params", captions=(), corpus="")
+  assert (config.mode, used) == (mode, dataclasses.replace(run, mode="params"))
+
+
+def _attributes_read(path):
+  """Names read as attributes of a config: `config.x`, `self.config.x`, `run.config.x`."""
+  for node in ast.walk(ast.parse(path.read_text(encoding="utf8"))):
+    if isinstance(node, ast.Attribute):
+      owner = node.value
+      name = owner.id if isinstance(owner, ast.Name) else getattr(owner, "attr", "")
+      if name in ("config", "asked"):
+        yield node.attr
+
+
+def test_every_flag_is_read_somewhere():
+  read = set()
+  for path in (ROOT / "t2i_jax").rglob("*.py"):
+    if path.parent.name != "config":
+      read.update(_attributes_read(path))
+  assert {f.name for f, _ in config_lib.fields()} - read == set()

@@ -1,0 +1,49 @@
+"""The command line around the modes: one JSON line, one line for an error, settings as flags."""
+
+import logging
+
+import pytest
+
+from t2i_jax import errors, main, modes
+
+
+@pytest.fixture
+def params(monkeypatch):
+  """Makes --mode=params do something else."""
+  return lambda run: monkeypatch.setattr(modes.params, "run", run)
+
+
+def test_the_result_is_the_only_line_on_standard_output(capsys, params):
+  def run(config, given):
+    print("on the way")
+    return {"channels": config.base_channels, "given": sorted(given)}
+
+  params(run)
+  assert main.main(["t2i_jax", "--mode=params", "--base_channels=8"]) == 0
+  out, err = capsys.readouterr()
+  assert out == '{"channels": 8, "given": ["base_channels", "mode"]}\n'
+  assert err == "on the way\n"
+
+
+def test_settings_in_backquotes_are_printed_as_flags(capsys, params):
+  def run(config, given):
+    logging.getLogger("t2i_jax.somewhere").info("%d images; see `raw_dir` and `split=test`", 3)
+    raise errors.InputError("`data_dir=/x`: no such folder;\ngive `raw_dir`")
+
+  params(run)
+  assert main.main(["t2i_jax", "--mode=params"]) == 2
+  out, err = capsys.readouterr()
+  assert out == ""
+  assert err.splitlines() == [
+    "3 images; see --raw_dir and --split=test",
+    "t2i_jax: --data_dir=/x: no such folder; give --raw_dir",
+  ]
+
+
+def test_a_run_that_is_saved_when_the_machine_goes_has_a_status_of_its_own(capsys, params):
+  def run(config, given):
+    raise errors.Preempted("after step 3")
+
+  params(run)
+  assert main.main(["t2i_jax", "--mode=params"]) == 75
+  assert "after step 3; the same command goes on" in capsys.readouterr().err
