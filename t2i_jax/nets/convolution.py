@@ -11,8 +11,8 @@ a gradient penalty, are made of these three. Each runs in a form chosen for the 
 GPU the backend library's own, on the CPU what `lowerings` chooses. Autodiff never sees inside a
 form. Reverse mode only: `jax.jvp` and `jax.jacfwd` raise TypeError.
 
-A loop that applies one kernel at every turn should compute that kernel's gradient once, after the
-loop, with `kernel_gradient`, as `convlstm` does.
+A loop that applies one kernel at every turn should use `same_of_a_loop` and compute that kernel's
+gradient once, after the loop, with `kernel_gradient`, as `convlstm` does.
 """
 
 from __future__ import annotations
@@ -56,6 +56,16 @@ def transposed(
 def same(x: Float[Array, "n h w c"], kernel: Float[Array, "k k c f"]) -> Float[Array, "n h w f"]:
   """Convolution of stride 1; keeps height and width."""
   return strided(x, kernel, 1)
+
+
+def same_of_a_loop(
+  x: Float[Array, "n h w c"], kernel: Float[Array, "k k c f"]
+) -> Float[Array, "n h w f"]:
+  """`same` without its gradient to the kernel (0): the caller adds it once for all turns of a loop,
+  with `kernel_gradient`.
+
+  With `lax.stop_gradient` instead, second derivatives with respect to the kernel would be 0 too."""
+  return _same_of_a_loop(x, kernel)
 
 
 def kernel_gradient(
@@ -122,15 +132,25 @@ def _to_kernel_gradients(k, stride, saved, d_kernel):
   return _to_input(dy, d_kernel, stride), _value(x, d_kernel, stride)
 
 
-def _set_gradients(run, gradients) -> None:
-  """Sets a pass's gradients; both of its arrays are saved for them.
+@jax.custom_vjp
+def _same_of_a_loop(x, kernel):
+  return _value(x, kernel, 1)
+
+
+def _same_of_a_loop_gradients(saved, dy):
+  return _to_input(dy, saved[1], 1), None
+
+
+def _set_gradients(run, gradients, value=None) -> None:
+  """Sets a function's gradients, from both of its arrays. Derivatives of higher order
+  differentiate `value` in its place (default: the function itself).
 
   Without symbolic_zeros, JAX refers to saved arguments by number, and confuses them in second
   derivatives of a scan that holds a `platform_dependent` (jax 0.10, 0.12)."""
 
   def forward(a, b, *static):
     a, b = a.value, b.value
-    return run(a, b, *static), (a, b)
+    return (value or run)(a, b, *static), (a, b)
 
   run.defvjp(forward, gradients, symbolic_zeros=True)
 
@@ -138,3 +158,4 @@ def _set_gradients(run, gradients) -> None:
 _set_gradients(_value, _value_gradients)
 _set_gradients(_to_input, _to_input_gradients)
 _set_gradients(_to_kernel, _to_kernel_gradients)
+_set_gradients(_same_of_a_loop, _same_of_a_loop_gradients, same)
