@@ -74,9 +74,9 @@ def cluster(config: config_lib.Config, given: frozenset[str]) -> dict[str, Any]:
 
 
 def bench(config: config_lib.Config, given: frozenset[str]) -> dict[str, Any]:
-  from t2i_jax.benchmark import timing as benchmark
+  from t2i_jax.modes import bench as mode
 
-  return benchmark.bench(config, given)
+  return mode.run(config, given)
 
 
 def params(config: config_lib.Config, given: frozenset[str]) -> dict[str, Any]:
