@@ -40,7 +40,7 @@ def count(fn: Callable, *args: Any) -> Cost:
 
   Operations on which no result depends are not counted. A scan costs its body times its length, a
   conditional its most expensive branch, `lax.platform_dependent` its default branch: so the count
-  is that of the mathematics, the same on every backend. Of `shard_map`, one device's part is counted.
+  is that of the mathematics, the same on every backend. `shard_map` costs what one device computes.
   Raises ValueError for products in a while loop, whose number of iterations is unknown."""
   traced = jax.make_jaxpr(fn)(*args).jaxpr
   needed, _ = partial_eval.dce_jaxpr(traced, True)
