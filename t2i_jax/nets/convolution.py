@@ -11,8 +11,8 @@ a gradient penalty, are made of these three. Each runs in a form chosen for the 
 GPU the backend library's own, on the CPU what `lowerings` chooses. Autodiff never sees inside a
 form. Reverse mode only: `jax.jvp` and `jax.jacfwd` raise TypeError.
 
-A loop that applies one kernel at every turn should use `same_of_a_loop` and compute that kernel's
-gradient once, after the loop, with `kernel_gradient`, as `convlstm` does.
+A loop that applies one kernel at every turn should use `same_without_kernel_gradient` and compute
+that kernel's gradient once, after the loop, with `kernel_gradient`, as `convlstm` does.
 """
 
 from __future__ import annotations
@@ -58,14 +58,14 @@ def same(x: Float[Array, "n h w c"], kernel: Float[Array, "k k c f"]) -> Float[A
   return strided(x, kernel, 1)
 
 
-def same_of_a_loop(
+def same_without_kernel_gradient(
   x: Float[Array, "n h w c"], kernel: Float[Array, "k k c f"]
 ) -> Float[Array, "n h w f"]:
-  """`same` without its gradient to the kernel (0): the caller adds it once for all turns of a loop,
-  with `kernel_gradient`.
+  """`same`, with 0 as gradient to the kernel: after a loop, the caller computes it once for all
+  turns with `kernel_gradient`.
 
   With `lax.stop_gradient` instead, second derivatives with respect to the kernel would be 0 too."""
-  return _same_of_a_loop(x, kernel)
+  return _same_without_kernel_gradient(x, kernel)
 
 
 def kernel_gradient(
@@ -133,20 +133,20 @@ def _to_kernel_gradients(k, stride, saved, d_kernel):
 
 
 @jax.custom_vjp
-def _same_of_a_loop(x, kernel):
+def _same_without_kernel_gradient(x, kernel):
   return _value(x, kernel, 1)
 
 
-def _same_of_a_loop_gradients(saved, dy):
+def _same_without_kernel_gradient_gradients(saved, dy):
   return _to_input(dy, saved[1], 1), None
 
 
 def _set_gradients(run, gradients, value=None) -> None:
-  """Sets a function's gradients, from both of its arrays. Derivatives of higher order
-  differentiate `value` in its place (default: the function itself).
+  """Sets the gradients of `run`, a function of two arrays, both saved for them. Derivatives of
+  higher order differentiate `value` in its place (default: `run`).
 
   Without symbolic_zeros, JAX refers to saved arguments by number, and confuses them in second
-  derivatives of a scan that holds a `platform_dependent` (jax 0.10, 0.12)."""
+  derivatives of a scan that holds a `platform_dependent` (jax 0.10.2, 0.12.0)."""
 
   def forward(a, b, *static):
     a, b = a.value, b.value
@@ -158,4 +158,4 @@ def _set_gradients(run, gradients, value=None) -> None:
 _set_gradients(_value, _value_gradients)
 _set_gradients(_to_input, _to_input_gradients)
 _set_gradients(_to_kernel, _to_kernel_gradients)
-_set_gradients(_same_of_a_loop, _same_of_a_loop_gradients, same)
+_set_gradients(_same_without_kernel_gradient, _same_without_kernel_gradient_gradients, same)
