@@ -1,19 +1,24 @@
-"""What a training step costs, counted from the networks' shapes: operations, and bytes that must
-move.
+"""Operations and bytes of a program, counted from its trace, whatever network it is of.
 
-Operations: convolutions and matrix products only, each multiply-add as two; a transposed
-convolution as the products it needs, k^2 for each input value. Bytes: each layer's input read and
-its output written, and nothing else, as if all between two layers were fused into them: a floor.
+Operations: those of matrix products and convolutions, two for each multiply-add. Products with
+padding are counted, products with the zeros that dilation puts between values are not: a transposed
+convolution with a k x k kernel costs k^2 multiply-adds for each input value and output channel.
+
+Bytes: for each matrix product or convolution, its left operand read (the layer's input; the right
+one is its kernel) and its result written. Kernels, and everything between two layers, are taken to
+cost nothing, so the number is a lower bound.
 """
 
 from __future__ import annotations
 
 import dataclasses
+import math
+from collections.abc import Callable
+from typing import Any
 
-from t2i_jax import config as config_lib
-from t2i_jax.nets import model as networks_lib
-from t2i_jax.training import batches, steps
-from t2i_jax.training import state as state_lib
+import jax
+from jax.extend import core
+from jax.interpreters import partial_eval
 
 
 @dataclasses.dataclass(frozen=True)
@@ -30,64 +35,56 @@ class Cost:
     return Cost(self.flops * times, self.bytes * times)
 
 
-def of_pass(config: config_lib.Config) -> dict[str, Cost]:
-  """Of one pass of each part over one word, or image: a value, or one of its two gradients, which
-  cost as much."""
-  k, start, size = config.kernel_size, config.start_size, config.image_size
-  width = {"float32": 4, "bfloat16": 2}[config.dtype]
+def count(fn: Callable, *args: Any) -> Cost:
+  """Cost of `fn(*args)`; nothing is computed, so arguments may be jax.ShapeDtypeStruct.
 
-  def layer(products: int, values_in: int, values_out: int) -> Cost:
-    return Cost(2 * products, width * (values_in + values_out))
-
-  count = (size // start).bit_length() - 1
-  channels = [*(config.base_channels * 2**i for i in reversed(range(count))), 3]
-  area = [(start * 2**i) ** 2 for i in range(count + 1)]
-  values = [a * c for a, c in zip(area, channels)]
-  inputs = networks_lib.input_width(config)
-  generator = layer(inputs * values[0], inputs, values[0])
-  for i in range(count):
-    generator += layer(values[i] * k**2 * channels[i + 1], values[i], values[i + 1])
-  stage = {"start": 0, "penultimate": count - 1}.get(config.recurrence_position, count)
-  c, v, taps = channels[stage], values[stage], config.recurrence_kernel_size**2
-  # The four gates: from the input for all words, then from h in the loop.
-  products = {"convlstm": v * taps * 4 * c, "lstm": 4 * v * v, "none": 0}[config.recurrence]
-  recurrence = layer(products, v, 4 * v) + layer(products, v + 4 * v, v)
-  head = layer(v * taps * c, v, v) * 2
-  discriminator, c, f = Cost(), 3, config.base_channels
-  while size > 4:
-    size //= 2
-    discriminator += layer(size**2 * k**2 * c * f, 4 * size**2 * c, size**2 * f)
-    c, f = f, 2 * f
-  discriminator += layer(size**2 * c, size**2 * c, 1)
-  has_recurrence = config.recurrence != "none"
-  has_head = has_recurrence and config.recurrence_position == "last_plus_deconv"
-  return {
-    "generator": generator,
-    "recurrence": recurrence if has_recurrence else Cost(),
-    "head": head if has_head else Cost(),
-    "discriminator": discriminator if config.adversarial != "none" else Cost(),
-  }
+  Operations on which no result depends are not counted. A scan costs its body times its length, a
+  conditional its most expensive branch, `lax.platform_dependent` its default branch: so the count
+  is that of the mathematics, the same on every backend. `shard_map` costs what one device computes.
+  Raises ValueError for products in a while loop, whose number of iterations is unknown."""
+  traced = jax.make_jaxpr(fn)(*args).jaxpr
+  needed, _ = partial_eval.dce_jaxpr(traced, True)
+  return _of_program(needed)
 
 
-def of_caption(config: config_lib.Config, words: float | int) -> Cost:
-  """Of one caption of `words` words (--text: of one vector) in one training step, the
-  optimizers apart.
-
-  The generator's side runs once forward and back, and forward for each further minibatch; D, k
-  times forward and back on real and on fake images, then forward and back to the images (one of
-  each layer's two gradients) for the generator. A GNN of its own draws the last word in the
-  generator's stead.
-  """
-  parts, k = of_pass(config), config.discriminator_steps
-  drawing = (parts["generator"] + parts["recurrence"] + parts["head"]) * words
-  fakes = words if batches.judges_last(config) else words - 1
-  real_images = 1 if config.real_pairing == "corresponding" else fakes
-  blurred = min(real_images, fakes * config.blurry_fakes / (1 - config.blurry_fakes))
-  judging = parts["discriminator"] * (3 * k * (real_images + fakes + blurred) + 2 * fakes)
-  return drawing * (3 + steps.minibatch_count(config) - 1) + judging
+def _of_program(program: core.Jaxpr | core.ClosedJaxpr) -> Cost:
+  equations = getattr(program, "jaxpr", program).eqns
+  return sum((_of_equation(equation) for equation in equations), Cost())
 
 
-def of_optimizers(config: config_lib.Config) -> Cost:
-  """Bytes of Adam's update: parameters, gradients and two moments read, all but the gradients
-  written."""
-  return Cost(bytes=7 * 4 * state_lib.count_parameters(config)["total"])
+def _of_equation(equation: core.JaxprEqn) -> Cost:
+  name, params = equation.primitive.name, equation.params
+  if name in _PRODUCTS:
+    left, right = (variable.aval for variable in equation.invars[:2])
+    (result,) = (variable.aval for variable in equation.outvars)
+    products = result.size * _PRODUCTS[name](left, right, params)
+    return Cost(2 * products, sum(a.size * a.dtype.itemsize for a in (left, result)))
+  inner = [_of_program(program) for program in core.jaxprs_in_params(params)]
+  if name == "cond":
+    platforms = params.get("branches_platforms") or ()
+    if None in platforms:
+      return inner[platforms.index(None)]
+    return max(inner, key=lambda cost: cost.flops)
+  total = sum(inner, Cost())
+  if name == "while" and total.flops:
+    raise ValueError("products in a while loop cannot be counted: its number of turns is unknown")
+  return total * (params["length"] if name == "scan" else 1)
+
+
+def _of_matrix_product(left, right, params) -> int:
+  (contracted, _), _ = params["dimension_numbers"]
+  return math.prod(left.shape[axis] for axis in contracted)
+
+
+def _of_convolution(left, right, params) -> float:
+  """Per value of the result, on average: of a dilated input, most of what the taps see is zero."""
+  _, features, *axes = params["dimension_numbers"].rhs_spec
+  taps = math.prod(right.shape[axis] for axis in (features, *axes))
+  return taps / math.prod(params["lhs_dilation"])
+
+
+# Multiply-adds per value of the result.
+_PRODUCTS: dict[str, Callable[..., float]] = {
+  "dot_general": _of_matrix_product,
+  "conv_general_dilated": _of_convolution,
+}

@@ -1,67 +1,133 @@
-"""How long each part of a training step takes by itself, forward and back, and drawing; and the
-limits of this machine that they are held against, measured here and now."""
+"""A training step's networks one by one: what each costs, what the whole step costs, and how long
+each takes by itself."""
 
 from __future__ import annotations
 
-import time
+import dataclasses
 from collections.abc import Callable
 from typing import Any
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 
 from t2i_jax import config as config_lib
-from t2i_jax.benchmark import costs
-from t2i_jax.nets import model as networks_lib
-from t2i_jax.nets import packing
-from t2i_jax.nets.generators import dcgan as generator
+from t2i_jax.benchmark import costs, timing
+from t2i_jax.data import corpus as corpus_lib
+from t2i_jax.nets import model, packing
 from t2i_jax.nets.recurrences import convlstm
 from t2i_jax.training import batches, steps
 from t2i_jax.training import state as state_lib
 
-_REPEATS = 5
-_COPIED_BYTES = 256 << 20
-_PRODUCT_SIDE = {"cpu": 2048, "gpu": 8192, "tpu": 8192}
+
+@dataclasses.dataclass(frozen=True)
+class Network:
+  """The forward pass `run(variables, x)` of one network. `x` gives the shape and dtype of its
+  input; the variables may be abstract too."""
+
+  run: Callable[[Any, Any], Any]
+  variables: Any
+  x: jax.ShapeDtypeStruct
+
+  def cost(self) -> costs.Cost:
+    return costs.count(self.run, self.variables, self.x)
 
 
-def measure_limits(dtype: str) -> dict[str, float]:
-  """FLOP/s of a large matrix product, and bytes a second that a large copy reads and writes."""
-  side = _PRODUCT_SIDE.get(jax.default_backend(), 2048)
-  a = jax.random.normal(jax.random.key(0), (side, side)).astype(dtype)
-  x = jnp.zeros(_COPIED_BYTES // 4)
-  return {
-    "peak_flops_per_second": 2 * side**3 / _fastest(lambda a: a @ a, a),
-    "copy_bytes_per_second": 2 * _COPIED_BYTES / _fastest(lambda x: x + 1.0, x),
-  }
+def networks_of(
+  config: config_lib.Config, state: state_lib.TrainState, captions: int, slots: int, images: int
+) -> dict[str, Network]:
+  """The networks that `config` has, with the variables of `state` (which may be abstract): for
+  `captions` full captions of `slots` words, of which `images` images are discriminated.
+
+  Keys: generator (all words), gnn (the last words; if it has parameters of its own), convlstm or
+  lstm, head, discriminator."""
+  networks, words = model.build(config), captions * slots
+  example = model.example_words(config, words).replace(position=jnp.arange(words) // captions)
+  packed = packing.pack(jnp.full(captions, slots), slots, True)
+  found = {}
+
+  def given(x):
+    """Words of these inputs, text and noise side by side."""
+    text = example.vectors.shape[1]
+    return example[: len(x)].replace(vectors=x[:, :text], noise=x[:, text:])
+
+  def generate(module):
+    return lambda variables, x: module.apply(variables, given(x), True, mutable=["batch_stats"])[0]
+
+  vectors = jax.ShapeDtypeStruct(example.inputs().shape, jnp.float32)
+  variables = state.generator.variables()
+  found["generator"] = Network(generate(networks.generator), variables, vectors)
+  if networks.gnn is not None:
+    last = jax.ShapeDtypeStruct((captions, vectors.shape[1]), jnp.float32)
+    found["gnn"] = Network(generate(networks.gnn), state.gnn.variables(), last)
+  if networks.recurrence is not None:
+    lower = lambda variables, x: networks.generator.apply(  # noqa: E731
+      variables, given(x), False, method="lower"
+    )
+    maps = jax.eval_shape(lower, variables, vectors)
+    params = dict(state.recurrence.params)
+    head = params.pop("head", None)
+    cells = networks.recurrence.clone(has_head=False)
+    recur = lambda variables, x: cells.apply(variables, x, packed)  # noqa: E731
+    found[config.recurrence] = Network(recur, {"params": params}, maps)
+    if head is not None:
+      module = convlstm.Head(config.recurrence_kernel_size, networks.recurrence.dtype)
+      found["head"] = Network(module.apply, {"params": head}, maps)
+  if networks.discriminator is not None:
+    shape = (images, config.image_size, config.image_size, 3)
+    shown = model.example_words(config, images)
+    found["discriminator"] = Network(
+      lambda variables, x: model.discriminate(networks, variables, x, shown, None)[0],
+      state.discriminator.variables(),
+      jax.ShapeDtypeStruct(shape, jnp.float32),
+    )
+  return found
 
 
-def _fastest(run: Callable, *arguments) -> float:
-  """Seconds of the fastest of a few runs of the compiled function."""
-  run = jax.jit(run)
-  jax.block_until_ready(run(*arguments))
-  seconds = []
-  for _ in range(_REPEATS):
-    began = time.perf_counter()
-    jax.block_until_ready(run(*arguments))
-    seconds.append(time.perf_counter() - began)
-  return min(seconds)
+def _of_one_image(config: config_lib.Config) -> tuple[costs.Cost, costs.Cost]:
+  """Forward passes: of the networks that generate one word's image, and of the discriminator on one
+  image."""
+  state = state_lib.abstract_state(config, state_lib.make_optimizers(config))
+  cost = {name: net.cost() for name, net in networks_of(config, state, 1, 1, 1).items()}
+  cost.pop("gnn", None)  # generates the last word in the generator's place, at the same cost
+  discriminator = cost.pop("discriminator", costs.Cost())
+  return sum(cost.values(), costs.Cost()), discriminator
+
+
+def of_caption(config: config_lib.Config, words: float) -> costs.Cost:
+  """One caption of `words` words (1 where a caption is one vector) in one training step, without
+  the optimizers and what the losses compute of images and logits.
+
+  A pass's two gradients, to its input and to its parameters, each cost as much as its value. The
+  generating networks run once forward and back, and forward for each further minibatch. The
+  discriminator runs k times forward and back on real and on generated images, then forward and back
+  to the images on generated ones."""
+  generating, discriminating = _of_one_image(config)
+  generated = words if batches.scores_last(config) else words - 1
+  real = 1 if config.real_pairing == "corresponding" else generated
+  blurred = min(real, generated * config.blurry_fakes / (1 - config.blurry_fakes))
+  updates = 3 * config.discriminator_steps * (real + generated + blurred)
+  passes = words * (3 + steps.minibatch_count(config) - 1)
+  return generating * passes + discriminating * (updates + 2 * generated)
+
+
+def of_optimizers(config: config_lib.Config) -> costs.Cost:
+  """Bytes of Adam's update: parameters, gradients and two moments read, all but the gradients
+  written."""
+  return costs.Cost(bytes=7 * 4 * state_lib.count_parameters(config)["total"])
 
 
 def time_parts(
-  config: config_lib.Config, resident: batches.Resident, limits: dict[str, float]
+  config: config_lib.Config, corpus: corpus_lib.Corpus, limits: dict[str, float]
 ) -> dict[str, dict[str, Any]]:
   """Each part on a batch of full captions: `seconds`, `flops`, `bytes`, `share` of what the nearer
-  of the two limits would allow, and which `limit` that is.
+  of the two limits allows, and which `limit` that is.
 
-  generator, gnn, convlstm (or lstm), head and discriminator: their value and both gradients, of
-  all words' images (gnn: of the last words; there when it has parameters of its own). optimizer:
-  Adam's update of all parameters. draw_caption and draw_batch: the images of one caption, and of a
-  batch.
-  """
-  networks, optimizers = networks_lib.build(config), state_lib.make_optimizers(config)
+  The networks of `networks_of`: value and both gradients. optimizer: Adam's update of all
+  parameters. draw_caption and draw_batch: the images of one caption, and of a batch."""
+  optimizers = state_lib.make_optimizers(config)
   state = state_lib.make_state(config, optimizers)
   b, slots = config.batch_size, config.max_words if config.text == "sequence" else 1
-  a_pass, n = costs.of_pass(config), b * slots
   found = {}
 
   def add(name: str, seconds: float, cost: costs.Cost) -> None:
@@ -78,66 +144,33 @@ def time_parts(
       "limit": limit,
     }
 
-  def add_network(name: str, cost: costs.Cost, run: Callable, params, x) -> None:
-    """`run` forward and back."""
+  images = b * (slots if batches.scores_last(config) else slots - 1)
+  for name, net in networks_of(config, state, b, slots, images).items():
 
-    def value_and_gradients(params, x):
-      y, back = jax.vjp(run, params, x)
+    def value_and_gradients(variables, x, run=net.run):
+      y, back = jax.vjp(run, variables, x)
       return y, back(y)
 
-    add(name, _fastest(value_and_gradients, params, x), cost * 3)
-
-  def drawing(module: generator.Generator, batch_stats):
-    def run(params, words):
-      variables = {"params": params, "batch_stats": batch_stats}
-      at = position[: len(words)]
-      return module.apply(variables, words, None, True, at, mutable=["batch_stats"])[0]
-
-    return run
-
-  position = jnp.arange(n) // b
-  words = jax.random.normal(jax.random.key(1), (n, networks_lib.input_width(config)))
-  for name, count in (("generator", n), ("gnn", b)):
-    module, net = networks.modules()[name], getattr(state, name)
-    if module is not None:
-      run = drawing(module, net.batch_stats)
-      add_network(name, a_pass["generator"] * count, run, net.params, words[:count])
-  if networks.recurrence is not None:
-    maps = networks.generator.apply(
-      state.generator.variables(), words, None, False, position, method=generator.Generator.lower
-    )
-    packed = packing.pack(jnp.full(b, slots), slots, True)
-    cells = networks.recurrence.clone(has_head=False)
-    run = lambda p, x: cells.apply({"params": p}, x, packed)  # noqa: E731
-    params = {k: v for k, v in state.recurrence.params.items() if k != "head"}
-    add_network(config.recurrence, a_pass["recurrence"] * n, run, params, maps)
-    if networks.recurrence.has_head:
-      head = convlstm.Head(config.recurrence_kernel_size, networks.recurrence.dtype)
-      run = lambda p, x: head.apply({"params": p}, x)  # noqa: E731
-      params = state.recurrence.params["head"]
-      add_network("head", a_pass["head"] * n, run, params, maps)
-  if networks.discriminator is not None:
-    judged = n if batches.judges_last(config) else n - b
-    images = jax.random.uniform(jax.random.key(2), (judged, *(config.image_size,) * 2, 3))
-    run = lambda p, x: networks.discriminator.apply({"params": p}, x, None)  # noqa: E731
-    params = state.discriminator.params
-    add_network("discriminator", a_pass["discriminator"] * judged, run, params, images)
+    x = jax.random.normal(jax.random.key(1), net.x.shape, net.x.dtype)
+    add(name, timing.fastest(value_and_gradients, net.variables, x), net.cost() * 3)
 
   def adam(nets):
-    return [steps.apply_gradients(optimizers[name], net, net.params) for name, net in nets.items()]
+    return [
+      steps.apply_gradients(optimizers[name], net, net.params, net.batch_stats)
+      for name, net in nets.items()
+    ]
 
-  nets = {name: getattr(state, name) for name in state_lib.NETWORKS}
-  add("optimizer", _fastest(adam, nets), costs.of_optimizers(config))
-  draw = steps.make_draw(config, networks)
-  a_word = a_pass["generator"] + a_pass["recurrence"] + a_pass["head"]
+  nets = {name: getattr(state, name) for name in model.NETWORKS}
+  add("optimizer", timing.fastest(adam, nets), of_optimizers(config))
+  draw = steps.make_draw(config, model.build(config))
+  a_word, _ = _of_one_image(config)
   for name, rows in (("draw_caption", 1), ("draw_batch", b)):
-    ids, length = resident.ids[:rows], resident.length[:rows]
-    room = batches.room(config, length[None])
-    run = lambda variables, ids, length, r=room: draw(  # noqa: E731
-      variables, resident.table, ids, length, jax.random.key(0), r
-    )
-    cost = a_word * float(length.sum() if config.mask_padding else ids.size)
-    add(name, _fastest(run, state.variables(), ids, length), cost)
+    length = corpus.length[:rows]
+    given = corpus.table, corpus.ids[:rows], length, np.zeros((rows, config.noise_dim), np.float32)
+    bucket = batches.bucket(config, length[None])
+    run = lambda variables, given, bucket=bucket: draw(variables, *given, bucket)  # noqa: E731
+    cost = a_word * float(length.sum() if config.mask_padding else corpus.ids[:rows].size)
+    add(name, timing.fastest(run, state.variables(), jax.device_put(given)), cost)
   return found
 
 

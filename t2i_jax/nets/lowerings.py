@@ -1,17 +1,18 @@
-"""The three passes of a convolution (value, adjoint to the input, adjoint to the kernel), each in
-several forms that are equal to rounding. Maps are NHWC, kernels HWIO.
+"""Several forms of the three passes of a convolution (value, adjoint to the input, adjoint to the
+kernel); those of one pass are equal up to rounding. Maps are NHWC, kernels HWIO.
 
-`native_*` are the backend library's own. `cpu_*` choose for XLA's CPU backend, which is fast on a
-convolution as it stands, many times slower on a dilated one and on any gradient inside a loop, and
-poor on maps of a few channels. So there (figures in BUILD_NOTES.md):
+`native_*` are the backend library's own. `cpu_*` choose a form for XLA's CPU backend, which is fast
+on a plain convolution, many times slower on a dilated one and on any gradient inside a loop, and
+slow on maps of few channels. The forms on the CPU (figures in docs/performance.md):
 
-  convolution    as it stands; of stride 1 between thin maps, with neighbouring columns folded into
-                 channels; of very many channels, one matrix product over patches
-  to the input   stride 1: a convolution with the kernel turned round. Else one small convolution
-                 for each place modulo the stride; where the result is thin, one matrix product for
-                 all taps, whose results are added where they overlap
-  to the kernel  a convolution of input and gradient with examples and channels exchanged, a few
-                 images at a time; of stride 1 between thin maps, one matrix product for each row
+  value      the plain convolution. Stride 1 and few channels: `folded`, which turns neighbouring
+             columns into channels. Very many channels: `patches`, one matrix product
+  to input   stride 1: a convolution with the reversed kernel. Otherwise `sub_pixel`, one small
+             convolution per position modulo the stride; few result channels: `overlap_add`, one
+             matrix product for all taps, whose results are added where they overlap
+  to kernel  `in_turns`, a convolution of input and gradient with batch and channel axes exchanged,
+             a few images at a time. Stride 1 and few channels: `row_products`, one matrix product
+             per kernel row
 """
 
 from __future__ import annotations
@@ -21,13 +22,13 @@ import jax.numpy as jnp
 from jax import lax
 
 _DIMENSIONS = ("NHWC", "HWIO", "NHWC")
-# Where one form overtakes another on the CPU.
-_THIN_RESULT = 16  # channels: below, the input's gradient is one product for all taps
-_MANY_CHANNELS = 256  # from here on a convolution is a product over patches
-_POSITIONS = 1 << 12  # of the output, so many at a time for the kernel's gradient
+# Measured on the CPU: where one form becomes faster than another.
+_THIN_RESULT = 16  # result channels: fewer use overlap_add
+_MANY_CHANNELS = 256  # input channels: at least so many use patches
+_POSITIONS = 1 << 12  # of the output that in_turns reads at a time
 
 
-# --- the three passes as the backend's library does them ---
+# --- native: the backend library's own ---
 
 
 def _padding(k: int, stride: int) -> tuple[int, int]:
@@ -56,7 +57,7 @@ def native_to_kernel(x, dy, k: int, stride: int):
   return jax.linear_transpose(lambda kernel: native_strided(x, kernel, stride), kernel)(dy)[0]
 
 
-# --- and on the CPU ---
+# --- on the CPU ---
 
 
 def cpu_strided(x, kernel, stride: int):
@@ -82,12 +83,12 @@ def cpu_to_kernel(x, dy, k: int, stride: int):
 
 
 def _fold(width: int, c: int, f: int) -> int:
-  """How many columns to fold: the fewer channels, the more."""
+  """Number of columns to fold: 4, 2, or 1 (none), the most that leaves at most 24 channels."""
   return next((fold for fold in (4, 2) if fold * max(c, f) <= 24 and width % fold == 0), 1)
 
 
 def patches(x, kernel, stride: int):
-  """The convolution as one matrix product over the patches that the kernel sees."""
+  """Value as one matrix product over the k x k patches of the input."""
   k, _, _, f = kernel.shape
   n, height, width, _ = x.shape
   x = jnp.pad(x, ((0, 0), _padding(k, stride), _padding(k, stride), (0, 0)))
@@ -102,7 +103,8 @@ def patches(x, kernel, stride: int):
 
 
 def folded(x, kernel, padding: tuple[int, int], fold: int):
-  """Stride 1, with `fold` neighbouring columns side by side as channels; nothing is moved."""
+  """Value for stride 1, on [n h w/fold fold*c]: `fold` neighbouring columns become channels, by
+  reshape."""
   n, h, w, c = x.shape
   low, high = padding
   before, after = -(-low // fold), -(-high // fold)  # folded columns
@@ -121,13 +123,13 @@ def folded(x, kernel, padding: tuple[int, int], fold: int):
 
 
 def _banded(kernel, fold: int):
-  """[k k c f] -> [k k+fold-1 c fold f]: a copy of the kernel for each of `fold` output columns."""
+  """[k k c f] -> [k k+fold-1 c fold f]: one shifted copy of the kernel per output column."""
   shifted = [jnp.pad(kernel, ((0, 0), (o, fold - 1 - o), (0, 0), (0, 0))) for o in range(fold)]
   return jnp.stack(shifted, 3)
 
 
 def row_products(x, dy, k: int, fold: int):
-  """Stride 1: the kernel's gradient as one matrix product for each of its rows, over `fold` output
+  """Gradient to the kernel for stride 1: one matrix product per kernel row, over `fold` output
   columns at a time."""
   c, (n, h, w, f) = x.shape[-1], dy.shape
   x = jnp.pad(x, ((0, 0), _padding(k, 1), _padding(k, 1), (0, 0)))
@@ -149,11 +151,11 @@ def row_products(x, dy, k: int, fold: int):
 
 
 def in_turns(x, dy, k: int, stride: int):
-  """The kernel's gradient as a convolution of x with dy, examples and channels exchanged, a few
+  """Gradient to the kernel as a convolution of x with dy, batch and channel axes exchanged, a few
   images at a time.
 
-  XLA brings a convolution into this form by itself, but not inside a loop, and runs slowly on what
-  it leaves as it was."""
+  XLA rewrites a kernel gradient into this form by itself, but not inside a loop, where the original
+  form is slow."""
   n, h, w, f = dy.shape
 
   def gradient(x, dy):
@@ -181,8 +183,9 @@ def in_turns(x, dy, k: int, stride: int):
 
 
 def _taps(k: int, stride: int, place: int) -> tuple[int, tuple[int, int]]:
-  """Along one axis, for output positions `place` modulo stride: the first of the taps that reach
-  them (every stride-th does), and the padding under which those taps, turned, read the input."""
+  """For output positions equal to `place` modulo stride, along one axis: the first tap that reaches
+  them (every stride-th tap after it does too), and the padding of the input for these taps,
+  reversed."""
   low = _padding(k, stride)[0]
   first = (low + place) % stride
   taps = range(first, k, stride)
@@ -191,7 +194,7 @@ def _taps(k: int, stride: int, place: int) -> tuple[int, tuple[int, int]]:
 
 
 def sub_pixel(dy, kernel, stride: int):
-  """The adjoint to the input as stride^2 small convolutions, whose results are interleaved."""
+  """Gradient to the input as stride^2 small convolutions, whose results are interleaved."""
   k = kernel.shape[0]
   kernel = jnp.swapaxes(kernel, 2, 3)
 
@@ -206,7 +209,7 @@ def sub_pixel(dy, kernel, stride: int):
 
 
 def overlap_add(dy, kernel, stride: int):
-  """The adjoint to the input as one matrix product for all taps, their results added in place."""
+  """Gradient to the input as one matrix product for all taps; overlapping results are added."""
   n, h, w, f = dy.shape
   k, _, c, _ = kernel.shape
   low = _padding(k, stride)[0]
@@ -214,7 +217,7 @@ def overlap_add(dy, kernel, stride: int):
   product = product.reshape(n, h, w, k, k, c)
 
   def part(row: int, column: int):
-    """Output position stride * u + place takes tap i of input u - (i - low - place) / stride."""
+    """Tap i adds input u - (i - low - place) / stride to output stride * u + place."""
     return sum(
       _shifted(product[:, :, :, i, j], (i - low - row) // stride, (j - low - column) // stride)
       for i in range((low + row) % stride, k, stride)
@@ -225,14 +228,14 @@ def overlap_add(dy, kernel, stride: int):
 
 
 def _shifted(x, down: int, right: int):
-  """The maps moved, zeros moved in."""
+  """x shifted by so many rows and columns; zeros fill the gap."""
   return lax.pad(
     x, jnp.zeros((), x.dtype), ((0, 0, 0), (down, -down, 0), (right, -right, 0), (0, 0, 0))
   )
 
 
 def _interleave(parts):
-  """stride x stride maps [n h w c], each for one place modulo the stride, as one map."""
+  """stride x stride maps [n h w c], one per position modulo stride -> [n h*stride w*stride c]."""
   n, h, w, c = parts[0][0].shape
   stride = len(parts)
   whole = jnp.stack([jnp.stack(row, 3) for row in parts], 2)

@@ -91,6 +91,15 @@ def _bytes(corpus: corpus_lib.Corpus) -> int:
   return math.prod(corpus.images_u8.shape)
 
 
+def caption_order(
+  config: config_lib.Config, corpus: corpus_lib.Corpus
+) -> Callable[[int], Int[np.ndarray, "k b"]]:
+  """step -> rows of its k minibatches' captions; each epoch in another order."""
+  return corpus_lib.example_order(
+    len(corpus.ids), config.batch_size, steps.minibatch_count(config), config.seed
+  )
+
+
 @dataclasses.dataclass(frozen=True)
 class Chooser:
   """Chooses the examples of any step: a function of configuration, captions, random key and step.
@@ -121,10 +130,7 @@ class Chooser:
 
   @functools.cached_property
   def _order(self) -> Callable[[int], Int[np.ndarray, "k b"]]:
-    config = self.config
-    return corpus_lib.example_order(
-      len(self.corpus.ids), config.batch_size, steps.minibatch_count(config), config.seed
-    )
+    return caption_order(self.config, self.corpus)
 
   @functools.cached_property
   def _captions_of(self) -> tuple[np.ndarray, np.ndarray, np.ndarray]:

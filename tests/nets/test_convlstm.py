@@ -97,6 +97,26 @@ def test_values_and_gradients_follow_the_equations(peephole):
     )
 
 
+def test_second_derivatives_follow_the_first():
+  """Of the squared norm of the gradient to the input, with respect to every parameter."""
+  module, params, x, mask = _case("full")
+  value = jax.grad(lambda x, p: jnp.sin(_run(module, p, x, mask)).sum())
+  penalty = jax.jit(lambda p: (value(jnp.asarray(x, jnp.float32), p) ** 2).sum())
+  gradients = jax.jit(jax.grad(penalty))(
+    jax.tree.map(lambda p: jnp.asarray(p, jnp.float32), params)
+  )
+  leaves, tree = jax.tree.flatten(params)
+  rng = np.random.default_rng(2)
+  for n, (leaf, gradient) in enumerate(zip(leaves, jax.tree.leaves(gradients))):
+    direction = rng.normal(size=leaf.shape)
+    low, high = (
+      float(penalty(jax.tree.unflatten(tree, [*leaves[:n], moved, *leaves[n + 1 :]])))
+      for moved in (leaf - 2e-3 * direction, leaf + 2e-3 * direction)
+    )
+    slope = (np.asarray(gradient) * direction).sum()
+    np.testing.assert_allclose(slope, (high - low) / 4e-3, rtol=2e-2, atol=2e-2)
+
+
 def test_peepholes_have_the_shape_asked_for_and_every_weight_learns():
   for peephole, shape in (("full", (H, W, C)), ("channel", (C,))):
     module, params, x, mask = _case(peephole)

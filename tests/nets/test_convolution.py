@@ -1,4 +1,5 @@
-"""Every form of the convolutions against a plain loop, values and gradients."""
+"""Every form of the convolutions against a plain loop, values and gradients; derivatives of higher
+order against autodiff of lax.conv_general_dilated."""
 
 import re
 
@@ -6,6 +7,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+from jax import lax
 
 from t2i_jax.nets import convolution, lowerings
 
@@ -141,11 +143,126 @@ def test_the_cpu_s_program_holds_only_convolutions_in_the_form_that_xla_is_fast_
   lowered = jax.jit(jax.grad(loss, (0, 1, 2, 3))).lower(
     kernel, thin, jnp.ones((1, 8, 8, 8)), jnp.ones((1, 8, 8, 3))
   )
-  found = [li for li in lowered.as_text().splitlines() if "stablehlo.convolution" in li]
-  assert len(found) >= 6
+  assert _assert_fast_on_the_cpu(lowered.as_text()) >= 6
+
+
+def _assert_fast_on_the_cpu(program: str) -> int:
+  """Images first, channels last, no convolution's input dilated. Returns the number of them."""
+  found = [line for line in program.splitlines() if "stablehlo.convolution" in line]
   for line in found:
     assert "[b, 0, 1, f]x[0, 1, i, o]->[b, 0, 1, f]" in line
     assert not re.search(r"lhs_dilate = \[[^\]]*[2-9]", line)
+  return len(found)
+
+
+# Each case with the forms of its three passes on the CPU, all of which are used at second order.
+FORMS = [
+  pytest.param(2, 3, 4, {"native", "overlap_add", "in_turns"}, id="native"),
+  pytest.param(2, 8, 3, {"patches", "overlap_add", "in_turns"}, id="patches"),
+  pytest.param(2, 17, 2, {"patches", "sub_pixel", "in_turns"}, id="sub_pixel"),
+  pytest.param(1, 3, 3, {"folded", "row_products"}, id="folded"),
+  pytest.param(1, 25, 2, {"folded", "in_turns"}, id="same"),
+]
+
+
+@pytest.fixture
+def few_values(monkeypatch):
+  """Toy sizes reach the forms of large ones: patches, and several turns."""
+  monkeypatch.setattr(lowerings, "_MANY_CHANNELS", 8)
+  monkeypatch.setattr(lowerings, "_POSITIONS", 4)
+
+
+def _reference(form, x, kernel, stride):
+  """`strided` or `transposed` as one convolution of the library, whose gradients are autodiff's."""
+  k, low = len(kernel), (len(kernel) - 1) // 2
+  dimensions = ("NHWC", "HWIO", "NHWC")
+  if form == "strided":
+    padding = [(low, k - stride - low)] * 2
+    return lax.conv_general_dilated(x, kernel, (stride,) * 2, padding, dimension_numbers=dimensions)
+  return lax.conv_general_dilated(
+    x,
+    kernel[::-1, ::-1],
+    (1, 1),
+    [(k - 1 - low, stride - 1 + low)] * 2,
+    lhs_dilation=(stride,) * 2,
+    dimension_numbers=dimensions,
+  )
+
+
+def _second_derivatives(convolve, in_scan: bool):
+  """Gradients, with respect to x [s n h w c] and the kernel, of the squared norm of the gradients
+  of a convolution of each of the s inputs: a gradient penalty that uses every rule."""
+
+  def value(x, kernel):
+    if in_scan:
+      step = lambda total, x: (total + jnp.sin(convolve(x, kernel)).sum(), None)  # noqa: E731
+      return lax.scan(step, 0.0, x)[0]
+    return jnp.sin(convolve(x.reshape(-1, *x.shape[2:]), kernel)).sum()
+
+  def penalty(x, kernel):
+    to_x, to_kernel = jax.grad(value, (0, 1))(x, kernel)
+    return (to_x**2).sum() + (to_kernel**2).sum()
+
+  return jax.grad(penalty, (0, 1))
+
+
+def _arguments(form, stride, c, f):
+  """Small values, so that the sine's curvature matters: x [s n h w c] and a kernel."""
+  x, kernel, dy = (0.3 * a for a in _case(4, c, f, 4, stride, 2))
+  if form == "transposed":
+    x, kernel = dy, np.swapaxes(kernel, 2, 3)
+  return _f32(np.stack([x, 0.5 * x[::-1]]), kernel)
+
+
+def _assert_equal_to_rounding(got, expected):
+  for a, b in zip(got, expected, strict=True):
+    np.testing.assert_allclose(a, b, rtol=1e-3, atol=1e-5 * np.abs(b).max())
+
+
+@pytest.mark.parametrize("in_scan", [False, True])
+@pytest.mark.parametrize("form", ["strided", "transposed"])
+@pytest.mark.parametrize(("stride", "c", "f", "forms"), FORMS)
+def test_second_derivatives_equal_autodiff_and_stay_in_the_forms(
+  few_values, monkeypatch, stride, c, f, forms, form, in_scan
+):
+  used = set()
+  names = ["patches", "folded", "row_products", "in_turns", "sub_pixel", "overlap_add"]
+  for name in names:
+    original = getattr(lowerings, name)
+    monkeypatch.setattr(lowerings, name, lambda *a, f=original, name=name: used.add(name) or f(*a))
+  convolve = lambda x, kernel: getattr(convolution, form)(x, kernel, stride)  # noqa: E731
+  reference = lambda x, kernel: _reference(form, x, kernel, stride)  # noqa: E731
+  arguments = _arguments(form, stride, c, f)
+  program = jax.jit(_second_derivatives(convolve, in_scan)).lower(*arguments)
+  expected = jax.jit(_second_derivatives(reference, in_scan))(*arguments)
+  _assert_equal_to_rounding(program.compile()(*arguments), expected)
+  assert used == forms - {"native"}
+  _assert_fast_on_the_cpu(program.as_text())
+
+
+def test_third_derivatives_equal_autodiff(few_values):
+  def third(convolve):
+    second = _second_derivatives(convolve, False)
+    return jax.grad(lambda *a: sum((g**2).sum() for g in second(*a)), (0, 1))
+
+  arguments = _arguments("strided", 2, 3, 4)
+  got = jax.jit(third(convolution.strided))(*arguments)
+  expected = jax.jit(third(lambda x, kernel: _reference("strided", x, kernel, 2)))(*arguments)
+  _assert_equal_to_rounding(got, expected)
+
+
+def test_a_kernel_gradient_s_own_gradients_equal_autodiff(few_values):
+  """Of `kernel_gradient` itself, as the ConvLSTM calls it."""
+  x, kernel, dy = _f32(*_case(3, 3, 5))
+
+  def reference(x, dy):
+    return jax.vjp(lambda kernel: _reference("strided", x, kernel, 1), kernel)[1](dy)[0]
+
+  def gradients(to_kernel):
+    return jax.jit(jax.grad(lambda x, dy: jnp.sin(to_kernel(x, dy)).sum(), (0, 1)))(x, dy)
+
+  got = gradients(lambda x, dy: convolution.kernel_gradient(x, dy, k=3))
+  _assert_equal_to_rounding(got, gradients(reference))
 
 
 def test_bfloat16_stays_bfloat16_in_values_and_gradients():

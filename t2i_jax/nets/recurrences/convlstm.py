@@ -21,7 +21,7 @@ from typing import Any, Literal
 import flax.linen as nn
 import jax
 import jax.numpy as jnp
-from jax import ad_checkpoint, lax
+from jax import ad_checkpoint
 from jaxtyping import Array, Float
 
 from t2i_jax.nets import convolution, layers, packing
@@ -47,7 +47,7 @@ class Cell(nn.Module):
     c, h = memory
     k, channels = self.kernel_size, self.channels
     kernel = self.param("kernel", INIT, (k, k, channels, 4 * channels))
-    gates = x_gates + convolution.same(h, lax.stop_gradient(kernel).astype(self.dtype))
+    gates = x_gates + convolution.same_without_kernel_gradient(h, kernel.astype(self.dtype))
     gates = ad_checkpoint.checkpoint_name(gates, "gates")
     i, f, g, o = jnp.split(gates.astype(jnp.float32), 4, axis=-1)
     new_c = nn.sigmoid(f + self._peep("forget", c)) * c

@@ -1,0 +1,63 @@
+"""`--mode=bench`: its JSON line."""
+
+import pytest
+
+from t2i_jax.benchmark import timing
+
+
+@pytest.fixture(autouse=True)
+def small_limits(monkeypatch):
+  """The machine's limits are not what is tested."""
+  monkeypatch.setattr(timing, "_PRODUCT_SIDE", {"cpu": 256})
+  monkeypatch.setattr(timing, "_COPIED_BYTES", 1 << 20)
+
+
+def test_the_json_line(command):
+  command("--mode=bench", "--steps=2", "--max_words=3")
+  assert command.status == 0
+  line = command.json
+  wanted = {"backend", "device", "batch_size", "flops_per_caption", "flops_per_second", "mfu"}
+  wanted |= {"captions_per_second", "word_images_per_second", "compile_s", "peak_memory_bytes"}
+  assert wanted <= line.keys()
+  assert line["step_s_min"] <= line["step_s_median"]
+  assert line["captions_per_second"] == pytest.approx(4 / line["step_s_median"])
+  assert line["word_images_per_second"] == pytest.approx(3 * line["captions_per_second"])
+  flops = line["flops_per_caption"] * 4 / line["step_s_median"]
+  assert line["flops_per_second"] == pytest.approx(flops)
+  assert line["mfu"] == pytest.approx(flops / line["peak_flops_per_second"])
+  moved = line["bytes_per_step"] / line["step_s_median"]
+  assert line["memory_share"] == pytest.approx(moved / line["copy_bytes_per_second"])
+
+
+@pytest.mark.slow
+def test_each_part_by_itself(command):
+  # Without a dataset named, words and images are random.
+  words = ["--mode=bench", "--steps=1", "--image_size=16", "--base_channels=4", "--batch_size=2"]
+  command(*words, "--max_words=3", "--by_part", tiny=False)
+  assert command.status == 0
+  parts = command.json["parts"]
+  assert parts.keys() == {
+    "generator", "convlstm", "head", "discriminator", "optimizer", "draw_caption", "draw_batch"
+  }  # fmt: skip
+  for part in parts.values():
+    limits = {
+      "flops": part["flops"] / command.json["peak_flops_per_second"],
+      "bytes": part["bytes"] / command.json["copy_bytes_per_second"],
+    }
+    assert part["share"] == pytest.approx(max(limits.values()) / part["seconds"])
+    assert limits[part["limit"]] == max(limits.values())
+  # Drawing is one forward pass of the generating networks, a part's time is of three.
+  drawn = sum(parts[name]["flops"] for name in ("generator", "convlstm", "head")) / 3
+  assert parts["draw_batch"]["flops"] == 2 * parts["draw_caption"]["flops"] == drawn
+
+
+@pytest.mark.slow
+def test_a_dataset_named_is_timed_with_its_captions_lengths(command, tmp_path):
+  words = {}
+  for mask in ("--mask_padding", "--nomask_padding"):
+    command("--mode=bench", "--steps=1", mask, f"--profile={tmp_path}")
+    assert command.status == 0
+    words[mask] = command.json["words_per_caption"]
+  # The tiny configuration names the synthetic flowers; their captions have 5 to 20 words.
+  assert 5 <= words["--mask_padding"] < 20 == words["--nomask_padding"]
+  assert list(tmp_path.rglob("*.xplane.pb"))
