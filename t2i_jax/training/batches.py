@@ -15,7 +15,7 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Float, Int, UInt8
 
-from t2i_jax.nets import packing
+from t2i_jax.nets import packing, pixels
 from t2i_jax.parallel import collectives as across
 from t2i_jax.parallel import mesh as devices_lib
 
@@ -88,11 +88,6 @@ class Batch:
   reals: Float[Array, "r h w 3"]
   real_weights: Float[Array, "r"]
   judged: int = flax.struct.field(pytree_node=False)
-
-
-def to_unit_range(images_u8: UInt8[Array, "*n h w 3"]) -> Float[Array, "*n h w 3"]:
-  """Bytes to [-1, 1], the range of tanh."""
-  return images_u8.astype(jnp.float32) / 127.5 - 1.0
 
 
 def judges_last(config: config_lib.Config) -> bool:
@@ -202,8 +197,8 @@ def _look_up(
   if resident.held == "cut":  # Each device finds what it has of what all look for; the rest is 0.
     wanted = jax.lax.all_gather(image, axes, tiled=True) - jax.lax.axis_index(axes) * len(rows)
     found = rows.at[jnp.where(wanted < 0, len(rows), wanted)].get(mode="fill", fill_value=0)
-    return to_unit_range(jax.lax.psum_scatter(found, axes, tiled=True))
-  return to_unit_range(rows[image])
+    return pixels.to_unit_range(jax.lax.psum_scatter(found, axes, tiled=True))
+  return pixels.to_unit_range(rows[image])
 
 
 def gather(
@@ -241,7 +236,7 @@ def gather(
     chosen = choose_reals(config, packed, resident.images, key, axes)
     reals = _look_up(resident, chosen, axes)
   else:
-    reals = to_unit_range(reals_u8)
+    reals = pixels.to_unit_range(reals_u8)
   return Batch(words, packed, own, reals, packed.weight[:judged], judged)
 
 
@@ -255,16 +250,4 @@ def blurry_fakes(
   weights = batch.real_weights[:count]
   wanted = times * across.total(batch.packed.weight[: batch.judged].sum(), axes)
   there = across.total(weights.sum(), axes)
-  return blur(batch.reals[:count], sigma), weights * wanted / jnp.maximum(there, 1e-9)
-
-
-def blur(images: Float[Array, "n h w c"], sigma: float) -> Float[Array, "n h w c"]:
-  """Convolved with a Gaussian of `sigma` pixels, whose part outside of the image is left out."""
-
-  def matrix(side: int) -> Float[Array, "s s"]:
-    at = jnp.arange(side, dtype=jnp.float32)
-    weights = jnp.exp(-((at[:, None] - at) ** 2) / (2 * sigma**2))
-    return weights / weights.sum(1, keepdims=True)
-
-  height, width = images.shape[1:3]
-  return jnp.einsum("ab,nbcd,ec->naed", matrix(height), images, matrix(width))
+  return pixels.blur(batch.reals[:count], sigma), weights * wanted / jnp.maximum(there, 1e-9)

@@ -11,7 +11,7 @@ import scipy.ndimage
 from t2i_jax import config as config_lib
 from t2i_jax.data import corpus as pipeline
 from t2i_jax.data import datasets
-from t2i_jax.nets import packing
+from t2i_jax.nets import packing, pixels
 from t2i_jax.training import batches
 
 RNG = np.random.default_rng(0)
@@ -165,9 +165,9 @@ def test_blurred_fakes_have_their_share_and_are_reals():
 
 def test_blur_keeps_flat_images_and_flattens_others():
   flat = jnp.full((1, 8, 8, 3), 0.7)
-  np.testing.assert_allclose(batches.blur(flat, 2.0), flat, atol=1e-6)
+  np.testing.assert_allclose(pixels.blur(flat, 2.0), flat, atol=1e-6)
   noise = jax.random.normal(jax.random.key(0), (1, 16, 16, 3))
-  spread = [float(batches.blur(noise, sigma).std()) for sigma in (0.1, 1.0, 3.0)]
+  spread = [float(pixels.blur(noise, sigma).std()) for sigma in (0.1, 1.0, 3.0)]
   assert spread[0] == pytest.approx(float(noise.std()), rel=1e-3)
   assert spread[0] > 2 * spread[1] > 4 * spread[2]
 
