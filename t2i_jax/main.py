@@ -54,9 +54,9 @@ def sample(config: config_lib.Config, given: frozenset[str]) -> dict[str, Any]:
 
 
 def evaluate(config: config_lib.Config, given: frozenset[str]) -> dict[str, Any]:
-  from t2i_jax.evaluation import evaluate as evaluation
+  from t2i_jax.modes import evaluate as mode
 
-  return evaluation.evaluate(config, given)
+  return mode.run(config, given)
 
 
 def report(config: config_lib.Config, given: frozenset[str]) -> dict[str, Any]:
@@ -68,9 +68,9 @@ def report(config: config_lib.Config, given: frozenset[str]) -> dict[str, Any]:
 
 
 def cluster(config: config_lib.Config, given: frozenset[str]) -> dict[str, Any]:
-  from t2i_jax.evaluation import cluster as clustering
+  from t2i_jax.modes import cluster as mode
 
-  return clustering.cluster(config)
+  return mode.run(config, given)
 
 
 def bench(config: config_lib.Config, given: frozenset[str]) -> dict[str, Any]:

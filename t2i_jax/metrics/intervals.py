@@ -129,7 +129,7 @@ def of_jackknife(value: float, without: Float[np.ndarray, "g"]) -> Score:
 def of_influences(
   value: float, influences: Sequence[Float[np.ndarray, "_"]], groups: Sequence | None = None
 ) -> Score:
-  """A normal interval of a smooth statistic, by the infinitesimal jackknife (Efron 1982, chapter 6).
+  """A smooth statistic's normal interval: the infinitesimal jackknife (Efron 1982, chapter 6).
 
   `influences[s][i]` is the statistic's derivative with respect to the weight of row i of set s,
   times the set's size, up to a constant. With `groups`, one array of image ids per set, the

@@ -70,8 +70,8 @@ def fit(
       classes = model.fit_predict(reduced)
   except ValueError as error:
     raise errors.InputError(
-      f"`components={components}` `covariance={covariance}` `pca={reduced.shape[1]}`: no mixture can "
-      f"be fitted to {n} images ({error}); give fewer, or `covariance=diag`"
+      f"`components={components}` `covariance={covariance}` `pca={reduced.shape[1]}`: no mixture "
+      f"can be fitted to {n} images ({error}); give fewer, or `covariance=diag`"
     ) from None
   return Mixture(
     classes.astype(np.int32),
