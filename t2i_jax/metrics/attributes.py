@@ -11,8 +11,8 @@ from jaxtyping import Float, Int
 from t2i_jax.metrics import intervals
 from t2i_jax.metrics.metric import Inputs, Metric, shuffled
 
-# (whether each image is right, the real image that each belongs to, the same for other images)
-_Part = tuple[Float[np.ndarray, "m"], Int[np.ndarray, "m"], dict[str, np.ndarray]]
+# (1 for each image that is right, else 0; the real image of each; the same of other images)
+_Part = tuple[np.ndarray, np.ndarray, dict[str, np.ndarray]]
 
 
 def accuracies(inputs: Inputs) -> dict[str, dict[str, Any]]:
@@ -63,7 +63,9 @@ def _joined(parts: list[_Part]) -> _Part:
   return np.concatenate(right), np.concatenate(image), joined
 
 
-def _accuracy(right, image, levels) -> dict[str, Any]:
+def _accuracy(
+  right: Float[np.ndarray, "m"], image: Int[np.ndarray, "m"], levels: dict[str, np.ndarray]
+) -> dict[str, Any]:
   """The share that is right, and the shares of `levels` beside it; None for an empty one."""
   means = {n: round(float(v.mean()), 4) if len(v) else None for n, v in levels.items()}
   return {**intervals.of_means(right, image).as_json(), **means}
