@@ -137,7 +137,7 @@ class Inputs:
     return self._results[function]
 
 
-def entry(score: intervals.Score, **beside: float) -> dict[str, Any]:
+def entry(score: intervals.Score, **beside: float | np.floating) -> dict[str, Any]:
   """The score as in scores.jsonl, with the numbers beside it (such as `real`, what real images
   score), all with 6 significant digits."""
   return {**score.as_json(), **{name: float(f"{value:.6g}") for name, value in beside.items()}}

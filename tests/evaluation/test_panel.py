@@ -76,6 +76,7 @@ def make_task(data_dir, tmp_path, monkeypatch):
   return make
 
 
+@pytest.mark.slow
 def test_one_encoder_serves_runs_that_read_captions_of_any_length(make_task, monkeypatch):
   first = make_task(max_words=20)[0].panel
   monkeypatch.setattr(encoder, "fit_encoder", lambda *_, **__: pytest.fail("was kept"))

@@ -90,7 +90,6 @@ def test_the_accuracy_of_last_words_images(drawn):
   assert half["value"] == pytest.approx(named[1::2].sum() / named.sum(), abs=0.03)
 
 
-@pytest.mark.slow
 def test_changes_at_content_words_and_at_function_words(drawn):
   split, corpus = drawn
   assert {"a", "with", "and", "by", "that"} <= word_by_word.FUNCTION_WORDS
@@ -104,7 +103,7 @@ def test_changes_at_content_words_and_at_function_words(drawn):
       away = 20 if is_function else 40
       shade[row, t] = shade[row, t - 1] + (away if shade[row, t - 1] < 128 else -away)
   wide = np.broadcast_to(shade[..., None, None, None], (*shade.shape, 16, 16, 3))
-  pixels = lambda images: images.reshape(len(images), -1).astype(np.float32)  # noqa: E731
+  pixels = lambda images: images[:, ::8, ::8, 0].reshape(-1, 4).astype(np.float32)  # noqa: E731
   reader = word_by_word.WordByWord(corpus, split, pixels)
   reader.add(rows, wide.astype(np.uint8))
   found = _score(reader)
