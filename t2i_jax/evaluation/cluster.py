@@ -1,15 +1,14 @@
-"""`--mode=cluster`: the images of --train_split fall into classes by their features.
+"""Images -> classes, by clustering their features.
 
-VGG16's features, or those of a classifier that is trained on the images, or random ones; principal
-components; a Gaussian mixture; and what it found: a table, a labels file that `--subset` reads, and
-a contact sheet of each class. Section (3) "VGG16 on flickr30k" of the report, whose mixture counts
-each image once for each of its captions: that is the same mixture where all have equally many.
+Features are VGG16's, those of a classifier fitted on the images, or those of untrained networks;
+their principal components are fitted with a Gaussian mixture. Results: a labels file that `subset`
+reads, a contact sheet of each class, and a table. Section (3) "VGG16 on flickr30k" of the thesis,
+whose mixture counts an image once per caption: the same mixture where all images have equally many.
 """
 
 from __future__ import annotations
 
 import dataclasses
-import json
 import logging
 import os
 import zlib
@@ -19,136 +18,141 @@ import numpy as np
 import tqdm
 from jaxtyping import Float, Int, UInt8
 
-from t2i_jax import config as config_lib
 from t2i_jax import pictures
-from t2i_jax.data import corpus as pipeline
 from t2i_jax.data import datasets, images, subsets
-from t2i_jax.judges import features, fitting
-from t2i_jax.judges import vgg16 as vgg16_lib
-from t2i_jax.judges import vgg16_network as vgg16
+from t2i_jax.judges import classifier, fitting, targets, untrained, vgg16
 from t2i_jax.metrics import mixture
+from t2i_jax.rundir import files
 
 log = logging.getLogger(__name__)
 
-_AT_ONCE = 256  # images between two movements of the progress bar
+_AT_ONCE = 256  # images between two updates of the progress bar
 _SHEET_ROWS = 6  # and columns
-_SHEET_CELL = 96  # pixels: larger images are made smaller on a sheet
+_SHEET_CELL = 96  # pixels: larger images are reduced to this on a sheet
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Settings:
+  """kind: of the features: "vgg16", "classifier" or "random". vgg16_weights: their file;
+  vgg16_layer: fc6, fc7 or fc8. components, covariance, pca, restarts: as `mixture.fit`. seed: of
+  everything random. dataset, split: what the images are, for the records. data_dir: where fitted
+  networks and features are kept. output: the folder of the results."""
+
+  kind: str
+  vgg16_weights: str
+  vgg16_layer: str
+  components: int
+  covariance: mixture.Covariance
+  pca: int
+  restarts: int
+  seed: int
+  dataset: str
+  split: str
+  data_dir: str
+  output: str
 
 
 @dataclasses.dataclass(frozen=True)
 class Table:
-  """Features of images, in the form in which `fitting.load_or_train` keeps things."""
+  """Features of images, as `fitting.load_or_fit` keeps them."""
 
   variables: dict[str, Any]
 
   def settings(self) -> dict[str, Any]:
-    """Nothing but `variables`."""
+    """No fields besides `variables`."""
     return {}
 
 
-def cluster(config: config_lib.Config) -> dict[str, Any]:
-  """Fits the mixture, writes the files and returns the mode's JSON line.
+def cluster(examples: datasets.Examples, settings: Settings) -> dict[str, Any]:
+  """Clusters the images, writes the results and returns their record, which is also clusters.json.
 
-  Raises InputError: see `mixture.fit`, `vgg16.load` and `features.targets_of`."""
-  kind = kind_of_features(config)
-  # VGG16 was made for larger images than are drawn here: it has the dataset in its own size.
-  side = vgg16.SIDE if kind == "vgg16" else config.image_size
-  examples = pipeline.load_training_examples(config, side)
-  networks = _networks(config, kind, examples)
-  table = _table(config, examples, networks)
-  log.info("a mixture of %d components on %d features", config.components, table.shape[1])
+  Raises InputError: see `mixture.fit`, `vgg16.load` and `targets.targets_of`."""
+  networks = _networks(examples, settings)
+  table = _table(examples, networks, settings)
+  components = settings.components
+  log.info("a mixture of %d components on %d features", components, table.shape[1])
   found = mixture.fit(
     table,
-    components=config.components,
-    covariance=config.covariance,
-    pca=config.pca,
-    restarts=config.restarts,
-    seed=config.seed,
+    components=components,
+    covariance=settings.covariance,
+    pca=settings.pca,
+    restarts=settings.restarts,
+    seed=settings.seed,
   )
-  folder = config.output or os.path.join(config.data_dir, "clusters")
-  os.makedirs(folder, exist_ok=True)
-  labels_file = os.path.join(folder, "labels.csv")
+  os.makedirs(settings.output, exist_ok=True)
+  labels_file = os.path.join(settings.output, "labels.csv")
   subsets.write_labels(labels_file, examples.names, found.classes)
-  counts = np.bincount(found.classes, minlength=config.components)
-  captions = np.bincount(found.classes[examples.caption_image], minlength=config.components)
+  counts = np.bincount(found.classes, minlength=components)
+  captions = np.bincount(found.classes[examples.caption_image], minlength=components)
   log.info("%s", class_table(captions, counts))
   line = {
-    "components": config.components,
+    "components": components,
     "counts": counts.tolist(),
     "caption_counts": captions.tolist(),
     "images": len(examples.names),
     "captions": len(examples.captions),
     "labels_file": labels_file,
-    "sheets": _write_sheets(folder, examples.images_u8, found.classes, config),
-    "dataset": config.dataset,
-    "split": config.train_split,
+    "sheets": _write_sheets(examples.images_u8, found.classes, settings),
+    "dataset": settings.dataset,
+    "split": settings.split,
     "features": {
-      "kind": kind,
+      "kind": settings.kind,
       "fingerprint": _fingerprint(networks),
       "dimension": table.shape[1],
-      "image_size": side,
-    }
-    | ({"layer": config.vgg16_layer} if kind == "vgg16" else {}),
-    "covariance": config.covariance,
+      "image_size": examples.images_u8.shape[1],
+      **({"layer": settings.vgg16_layer} if settings.kind == "vgg16" else {}),
+    },
+    "covariance": settings.covariance,
     "pca": found.dimensions,
     "explained_variance": found.explained,
-    "restarts": config.restarts,
-    "seed": config.seed,
+    "restarts": settings.restarts,
+    "seed": settings.seed,
     "log_likelihood": found.log_likelihood,
     "converged": found.converged,
-    "agreement": _agreement(kind, examples, found.classes, config.seed),
+    "agreement": _agreement(examples, found.classes, settings),
   }
-  part = os.path.join(folder, "clusters.json.part")
-  with open(part, "w", encoding="utf8") as file:
-    json.dump(line, file, indent=1)
-  os.replace(part, part.removesuffix(".part"))
+  files.write_json(os.path.join(settings.output, "clusters.json"), line, indent=1)
   return line
 
 
-def kind_of_features(config: config_lib.Config) -> str:
-  """vgg16, classifier or random: --features, or what there are weights for."""
-  if config.features != "auto":
-    return config.features
-  return "vgg16" if config.vgg16_weights else "classifier"
-
-
-def _networks(config: config_lib.Config, kind: str, examples: datasets.Examples) -> list[Any]:
-  """Those whose features stand side by side."""
-  if kind == "vgg16":
-    return [vgg16_lib.load(config.vgg16_weights, config.vgg16_layer)]
-  if kind == "random":
-    return features.random_networks(config.image_size, seed=config.seed)
-  targets = features.targets_of(examples)
+def _networks(examples: datasets.Examples, settings: Settings) -> list[Any]:
+  """The networks whose features stand side by side."""
+  images_u8, seed = examples.images_u8, settings.seed
+  if settings.kind == "vgg16":
+    return [vgg16.load(settings.vgg16_weights, settings.vgg16_layer)]
+  if settings.kind == "random":
+    return untrained.untrained_networks(images_u8.shape[1], seed=seed)
+  wanted = targets.targets_of(examples)
   log.info(
     "features of a classifier that is trained on these %d images, to tell %s; give "
-    "--vgg16_weights=FILE for VGG16's, as in the report",
+    "`vgg16_weights=FILE` for VGG16's, as in the thesis",
     len(examples.names),
-    ", ".join(targets),
+    ", ".join(wanted),
   )
   texts = zlib.crc32("\n".join(examples.captions).encode())
   labels = zlib.crc32(np.ascontiguousarray(examples.labels))
   return [
-    fitting.load_or_train(
-      fitting.kept_at(config, "cluster_classifier", examples.images_u8),
-      features.Classifier,
+    fitting.load_or_fit(
+      fitting.kept_at(settings.data_dir, settings.dataset, "cluster_classifier", images_u8),
+      classifier.Classifier,
       {
         "network": "cluster_classifier",
-        "images": _crc32(examples.images_u8),
+        "images": _crc32(images_u8),
         "captions": f"{texts:08x}",
         "labels": f"{labels:08x}",
-        "seed": config.seed,
+        "seed": seed,
       },
-      lambda: features.train_classifier(
-        examples.images_u8, targets, seed=config.seed, flips=features.may_mirror(examples)
+      lambda: classifier.fit_classifier(
+        images_u8, wanted, seed=seed, flips=targets.may_mirror(examples)
       ),
     )
   ]
 
 
 def _table(
-  config: config_lib.Config, examples: datasets.Examples, networks: list[Any]
+  examples: datasets.Examples, networks: list[Any], settings: Settings
 ) -> Float[np.ndarray, "n d"]:
-  """Each image's features, which are kept: a row for each."""
+  """Each image's features, which are kept in a file."""
 
   def look() -> Table:
     blocks = []
@@ -159,11 +163,11 @@ def _table(
         bar.update(len(block))
     return Table({"features": np.concatenate(blocks)})
 
-  is_vgg16 = kind_of_features(config) == "vgg16"
-  own = _fingerprint(networks) + (f"-{config.vgg16_layer}" if is_vgg16 else "")
+  layer = f"-{settings.vgg16_layer}" if settings.kind == "vgg16" else ""
+  own = _fingerprint(networks) + layer
   origin = {"features": own, "images": _crc32(examples.images_u8)}
-  path = fitting.kept_at(config, f"features_{own}", examples.images_u8)
-  return fitting.load_or_train(path, Table, origin, look).variables["features"]
+  path = fitting.kept_at(settings.data_dir, settings.dataset, f"features_{own}", examples.images_u8)
+  return fitting.load_or_fit(path, Table, origin, look).variables["features"]
 
 
 def _fingerprint(networks: list[Any]) -> str:
@@ -175,7 +179,7 @@ def _crc32(images_u8: UInt8[np.ndarray, "n h w 3"]) -> str:
 
 
 def class_table(captions: Int[np.ndarray, "k"], counts: Int[np.ndarray, "k"]) -> str:
-  """The report's table, whose rows count captions, with images beside them."""
+  """The thesis' table, whose rows count captions, with the numbers of images beside them."""
   rows = [("", "captions", "images")]
   rows += [(f"class{k}", str(c), str(i)) for k, (c, i) in enumerate(zip(captions, counts))]
   rows += [("all", str(captions.sum()), str(counts.sum()))]
@@ -183,15 +187,15 @@ def class_table(captions: Int[np.ndarray, "k"], counts: Int[np.ndarray, "k"]) ->
 
 
 def _agreement(
-  kind: str, examples: datasets.Examples, classes: Int[np.ndarray, "n"], seed: int
+  examples: datasets.Examples, classes: Int[np.ndarray, "n"], settings: Settings
 ) -> dict[str, Any]:
-  """With the true classes, or the attributes of drawn flowers, where there are any."""
+  """Agreement with true classes, or with each attribute of synthetic flowers; {} without either."""
   known = (examples.labels >= 0).any()
   truths = {"class": examples.labels} if known else examples.attributes
   found: dict[str, Any] = {}
   for name, true in truths.items():
-    found[name] = mixture.agreement(classes, true, seed)
-    found[name]["features_learnt_it"] = kind == "classifier"
+    found[name] = mixture.agreement(classes, true, settings.seed)
+    found[name]["features_learnt_it"] = settings.kind == "classifier"
     log.info(
       "%s: purity %.3f (by chance %.3f, at best %.3f), normalised mutual information %.3f (by "
       "chance %.3f)",
@@ -203,18 +207,18 @@ def _agreement(
 
 
 def _write_sheets(
-  folder: str, images_u8: UInt8[np.ndarray, "n h w 3"], classes: Int[np.ndarray, "n"], config
+  images_u8: UInt8[np.ndarray, "n h w 3"], classes: Int[np.ndarray, "n"], settings: Settings
 ) -> list[str]:
-  """class<k>.png: up to 36 images of each class, drawn by the seed, and not chosen."""
-  rng = np.random.default_rng(config.seed)
+  """Writes class<k>.png, up to 36 random images of each class; returns the paths."""
+  rng = np.random.default_rng(settings.seed)
   cell = min(images_u8.shape[1], _SHEET_CELL)
   paths = []
-  for k in range(config.components):
+  for k in range(settings.components):
     own = rng.permutation(np.flatnonzero(classes == k))[: _SHEET_ROWS**2]
     rows = max(1, -(-len(own) // _SHEET_ROWS))
     shown = np.full((rows * _SHEET_ROWS, cell, cell, 3), 255, np.uint8)
     for place, i in enumerate(own.tolist()):
       shown[place] = images.fit_pixels(images_u8[i], cell)
-    paths.append(os.path.join(folder, f"class{k}.png"))
+    paths.append(os.path.join(settings.output, f"class{k}.png"))
     pictures.write_png(paths[-1], pictures.grid(shown.reshape(rows, _SHEET_ROWS, cell, cell, 3)))
   return paths

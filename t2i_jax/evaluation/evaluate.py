@@ -1,133 +1,164 @@
-"""`--mode=evaluate`: draws every caption of a split with fixed noise and scores the images; each
-checkpoint's scores are a line of the workdir's scores.jsonl.
+"""Scores checkpoints of a run: draws every caption of a split with fixed noise and scores the
+images. Each checkpoint's scores are a line of the run's scores.jsonl, with two pictures.
 
-All words are looked at of one caption for each image; of all other captions the last word's image,
-of which features are kept (and of drawn flowers the image, for the rules that read it).
+Per image, one caption is scored word by word; for the others only the final image, of which
+features and embeddings are kept (and, of synthetic flowers, the pixels).
 """
 
 from __future__ import annotations
 
 import dataclasses
+import functools
 import itertools
-import json
 import logging
 import os
 import time
-from collections.abc import Iterator
-from typing import Any
+from collections.abc import Callable, Iterator
+from typing import Any, Literal
 
 import numpy as np
 import tqdm
 from jaxtyping import Int, UInt8
 
-from t2i_jax import config as config_lib
 from t2i_jax import errors, pictures, sampling
-from t2i_jax.data import corpus as pipeline
-from t2i_jax.data import datasets
-from t2i_jax.evaluation import ladder, scores
-from t2i_jax.evaluation import panel as judge_lib
-from t2i_jax.evaluation import word_by_word as words
+from t2i_jax.data import corpus as corpus_lib
+from t2i_jax.data import datasets, sets
+from t2i_jax.evaluation import attributes, scores, word_by_word
+from t2i_jax.evaluation import panel as panel_lib
+from t2i_jax.metrics import neighbours
+from t2i_jax.metrics.metric import Inputs
 from t2i_jax.parallel import hosts
-from t2i_jax.rundir import records
+from t2i_jax.rundir import bucket, files, records
 from t2i_jax.rundir import scores as scores_file
 from t2i_jax.training import checkpoints, loop
 
 log = logging.getLogger(__name__)
 
-_SHOWN = 8
-_AT_ONCE = 512  # images
+_SHOWN = 8  # captions in a picture
+_AT_ONCE = 512  # final images
 _PAUSE_S = 10
 
+Choice = Literal["all", "attributes"]
 
-def evaluate(config: config_lib.Config, given: frozenset[str]) -> dict[str, Any]:
-  """Scores --checkpoint (the newest when not given), or with --follow each one until the run's
-  last; returns the mode's JSON line, of the last one scored.
 
-  Raises InputError for a split that is not there, or --metrics that the dataset cannot have."""
-  run = sampling.open_run(config, given)
-  if run.config.metrics == "attributes" and run.config.dataset != "synthetic":
+@dataclasses.dataclass(frozen=True)
+class Task:
+  """What a run's checkpoints are scored on: a split, its captions as the run reads them, and the
+  panel; without one only attributes are scored."""
+
+  split_name: str
+  split: datasets.Examples
+  corpus: corpus_lib.Corpus
+  panel: panel_lib.Panel | None
+
+  @property
+  def metrics(self) -> Choice:
+    return "attributes" if self.panel is None else "all"
+
+  @functools.cached_property
+  def attributes_of_real(self) -> dict[str, np.ndarray]:
+    """Attribute -> i[n], as read from the split's real images."""
+    return attributes.read(self.split.images_u8)
+
+
+def make_task(
+  run: sampling.TrainedRun, split_name: str, metrics: Choice = "all", inception_weights: str = ""
+) -> Task:
+  """A split of the run's dataset, with a panel if `metrics` is "all".
+
+  inception_weights: a file, for frechet_inception; empty: without it.
+  Raises InputError for an unknown split, or attributes of a dataset without known ones."""
+  if metrics == "attributes" and not sets.DATASETS[run.config.dataset].attributes:
     raise errors.InputError(
-      f"--metrics=attributes: only drawn flowers have known attributes, and the run in "
-      f"{config.workdir} is on {run.config.dataset}; leave the flag out"
+      f"`metrics=attributes`: only synthetic flowers have known attributes, and the run in "
+      f"{run.config.workdir} is on {run.config.dataset}; leave it out"
     )
-  judge = None
-  if run.config.metrics == "all":
-    judge = judge_lib.make_judge(run.config, run.vectors)
-    split, corpus = judge.split, judge.corpus
-  else:
-    split = pipeline.load_examples(run.config, run.config.split)
-    corpus = pipeline.make_corpus(run.config, split, run.vectors)
-  if config.ladder:
-    return ladder.climb(judge)
-  if not config.follow:
-    return _evaluate(run, judge, split, corpus)
-  return _follow(config, given, run, judge, split, corpus)
+  if metrics == "all":
+    panel = panel_lib.make_panel(run, split_name, inception_weights)
+    return Task(split_name, panel.split, panel.corpus, panel)
+  split = corpus_lib.load_examples(run.config, split_name)
+  return Task(split_name, split, corpus_lib.make_corpus(run.config, split, run.vectors), None)
 
 
-def _follow(config, given, run, judge, split, corpus) -> dict[str, Any]:
-  """Scores each checkpoint without a line yet, and waits for more until the run's last step."""
+def follow(
+  workdir: str | os.PathLike, task: Task, open_step: Callable[[int], sampling.TrainedRun]
+) -> dict[str, Any]:
+  """Scores each checkpoint that has no line yet, also those that a run at work still makes, until
+  the run's last step; returns the line of the last one scored.
+
+  open_step: step -> the run at that checkpoint."""
   line = None
   while True:
-    wanted = (run.config.split, run.config.metrics)
-    scored = [
-      line
-      for line in scores_file.read(config.workdir)
-      if (line["split"], line["metrics"]) == wanted
-    ]
+    wanted = (task.split_name, task.metrics)
+    lines = scores_file.read(workdir)
+    scored = [line for line in lines if (line["split"], line["metrics"]) == wanted]
     done = {line["step"] for line in scored}
-    for step in checkpoints.steps_in(config.workdir):
+    for step in checkpoints.steps_in(workdir):
       if step not in done:
-        run = sampling.open_run(config, given, step)
-        line = _evaluate(run, judge, split, corpus)
+        line = evaluate(open_step(step), task)
+        bucket.push(workdir)
         log.info("scored step %d", step)
-    trained, newest = checkpoints.read_config(config.workdir)
-    done = newest >= loop.total_steps(trained, _trained_captions(config.workdir))
-    if done or records.has_stopped(dataclasses.replace(trained, workdir=config.workdir), newest):
+    bucket.pull(workdir)  # The run at work may be on another machine.
+    if _has_ended(workdir):
       return line or scored[-1]
     time.sleep(_PAUSE_S)
 
 
-def _trained_captions(workdir: str | os.PathLike) -> int:
-  """How many captions the run's training split has."""
-  with open(os.path.join(workdir, "data.json"), encoding="utf8") as file:
-    return json.load(file)["captions"]
+def _has_ended(workdir: str | os.PathLike) -> bool:
+  """Whether the newest checkpoint is the run's last."""
+  config, newest = checkpoints.read_config(workdir)
+  captions = files.read_json(os.path.join(workdir, files.DATA))["captions"]
+  if newest >= loop.total_steps(config, captions):
+    return True
+  return config.stop_at_collapse and records.has_collapsed(workdir, newest)
 
 
-def _evaluate(
-  run: sampling.TrainedRun,
-  judge: judge_lib.Judge | None,
-  split: datasets.Examples,
-  corpus: pipeline.Corpus,
-) -> dict[str, Any]:
-  """Scores one checkpoint, adds its line and pictures to the workdir and returns the line."""
+def evaluate(run: sampling.TrainedRun, task: Task) -> dict[str, Any]:
+  """Scores one checkpoint; returns its line, and adds line and pictures to the run's folder."""
+  corpus, split, panel = task.corpus, task.split, task.panel
   one_each = scores.one_caption_each(corpus.image)
   others = np.setdiff1d(np.arange(len(corpus.ids)), one_each)
   shown = np.linspace(0, len(one_each) - 1, min(_SHOWN, len(one_each))).astype(int)
-  by_word = words.WordByWord(corpus, split, judge and judge.classifier.features)
-  last, strips = [], []
+  by_word = word_by_word.WordByWord(corpus, split, panel and panel.classifier.features)
+  final, strips = [], []
   for part, images in _draw(run, corpus, one_each):
     by_word.add(one_each[part], images)
-    last.append(_last_words(images, corpus.length[one_each[part]]))
+    final.append(_final(images, corpus.length[one_each[part]]))
     strips += [images[i - part[0]] for i in shown if part[0] <= i <= part[-1]]
-  images_u8 = np.concatenate(last)
+  images_u8 = np.concatenate(final)
   rows = np.concatenate([one_each, others])
-  blocks = itertools.chain([images_u8], _last_images(run, corpus, others))
+  blocks = itertools.chain([images_u8], _draw_final(run, corpus, others))
+  given: dict[str, Any] = {"image": corpus.image[rows], "arrivals": by_word.arrivals()}
+  if split.attributes:
+    every_u8 = np.concatenate(list(blocks))
+    given["attributes"] = attributes.of_captions(
+      split, corpus, rows, every_u8, task.attributes_of_real
+    )
+    blocks = iter([every_u8])
+  if panel is not None:
+    looked = [(panel.look("classifier", x), panel.encoder.embed_images(x)) for x in blocks]
+    features, embeddings = map(np.concatenate, zip(*looked))
+    given["words"] = by_word.words()
+    given |= scores.judge(
+      panel,
+      rows=rows,
+      features=features,
+      embeddings=embeddings,
+      images_u8=images_u8,
+      reference=corpus.image[one_each],
+    )
+  inputs = Inputs(**given)
   line: dict[str, Any] = {
     "checkpoint": run.checkpoint,
     "step": run.step,
-    "split": run.config.split,
-    "metrics": run.config.metrics,
+    "split": task.split_name,
+    "metrics": task.metrics,
     "images": len(rows),
     "captions": len(rows),
     "real_images": len(split.images_u8),
     "resizing": f"none: drawn, and the dataset prepared, at {run.config.image_size} pixels",
+    **scores.score(inputs),
   }
-  if split.attributes:
-    images = np.concatenate(list(blocks))
-    line |= words.attribute_accuracies(corpus, split, rows, images)
-    blocks = iter([images])
-  word_scores, lists = by_word.scores()
-  line |= word_scores
   sheets = {
     "positions": pictures.strips(
       np.stack(strips),
@@ -135,36 +166,25 @@ def _evaluate(
       corpus.images_u8[corpus.image[one_each[shown]]],
     )
   }
-  if judge is not None:
-    features, embeddings = zip(*(scores.read(judge, block) for block in blocks))
-    drawn = scores.Drawn(
-      rows=rows,
-      features=np.concatenate(features),
-      embeddings=np.concatenate(embeddings),
-      one_each=np.arange(len(one_each)),
-      images_u8=images_u8,
-      reference=corpus.image[one_each],
-    )
-    found, pairs = scores.score(judge, drawn)
-    line |= {**found, "features": judge.record, "by_word": lists}
-    sheets["neighbours"] = pictures.grid(
-      np.stack([images_u8[pairs[:, 0]], judge.train_u8[pairs[:, 1]]])
-    )
-  line["pictures"] = {}
-  for name in sheets:
-    line["pictures"][name] = os.path.join(
-      "samples", f"{name}_{run.config.split}_{run.step:06d}.png"
-    )
-  if not hosts.is_first():
-    return line
-  for name, sheet in sheets.items():
-    pictures.write_png(os.path.join(run.config.workdir, line["pictures"][name]), sheet)
-  scores_file.append(run.config.workdir, line)
+  if panel is not None:
+    frechet = by_word.frechet(panel.real_features["classifier"])
+    line |= {"features": panel.record, "by_word": {"frechet_classifier": frechet}}
+    generated, training = inputs.once(neighbours.memorised)[1].T
+    pairs = np.stack([images_u8[generated], panel.training_u8[training]])
+    sheets["neighbours"] = pictures.grid(pairs)
+  line["pictures"] = {
+    name: os.path.join(files.SAMPLES, f"{name}_{task.split_name}_{run.step:06d}.png")
+    for name in sheets
+  }
+  if hosts.is_first():
+    for name, sheet in sheets.items():
+      pictures.write_png(os.path.join(run.config.workdir, line["pictures"][name]), sheet)
+    scores_file.append(run.config.workdir, line)
   return line
 
 
 def _draw(
-  run: sampling.TrainedRun, corpus: pipeline.Corpus, rows: Int[np.ndarray, "m"]
+  run: sampling.TrainedRun, corpus: corpus_lib.Corpus, rows: Int[np.ndarray, "m"]
 ) -> Iterator[tuple[Int[np.ndarray, "b"], UInt8[np.ndarray, "b t h w 3"]]]:
   """(positions in `rows`, their captions' images), batch after batch."""
   with tqdm.tqdm(total=len(rows), desc="draw", unit="captions", mininterval=1.0) as bar:
@@ -174,17 +194,18 @@ def _draw(
       bar.update(len(part))
 
 
-def _last_words(images_u8, length: Int[np.ndarray, "b"]) -> UInt8[np.ndarray, "b h w 3"]:
+def _final(images_u8, length: Int[np.ndarray, "b"]) -> UInt8[np.ndarray, "b h w 3"]:
+  """Each caption's image after its last word."""
   return images_u8[np.arange(len(length)), length - 1]
 
 
-def _last_images(run, corpus, rows) -> Iterator[UInt8[np.ndarray, "n h w 3"]]:
-  """The last words' images of these captions, some batches at a time."""
+def _draw_final(run, corpus, rows) -> Iterator[UInt8[np.ndarray, "n h w 3"]]:
+  """The captions' final images, in blocks of whole batches with at least 512 images each."""
   if not len(rows):
     return
   block: list[np.ndarray] = []
   for part, images in _draw(run, corpus, rows):
-    block.append(_last_words(images, corpus.length[rows[part]]))
+    block.append(_final(images, corpus.length[rows[part]]))
     if sum(map(len, block)) >= _AT_ONCE:
       yield np.concatenate(block)
       block = []

@@ -1,137 +1,161 @@
-"""What the generated images of a split are held against: its real images, training images, and the
-networks whose features distances are measured in, all fitted on images of other splits.
+"""A panel: the split that is scored, with the judges that look at its generated images. The judges
+are fitted on images of other splits.
 
-Everything is made from the dataset on this machine and kept below --data_dir, so that runs of one
-dataset and size are scored by the same eyes; `Judge.record` says which.
+They are made from the dataset on this machine and kept below the data folder, so that all runs of
+one dataset and image size are scored by the same ones; `Panel.record` says which.
 """
 
 from __future__ import annotations
 
 import dataclasses
-import logging
+import functools
 import os
 import zlib
 from collections.abc import Sequence
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 from jaxtyping import Bool, Float, Int, UInt8
 
-from t2i_jax import errors
-from t2i_jax.data import corpus as pipeline
+from t2i_jax import config as config_lib
+from t2i_jax import errors, sampling
+from t2i_jax.data import corpus as corpus_lib
 from t2i_jax.data import datasets, subsets
+from t2i_jax.judges import classifier as classifier_lib
 from t2i_jax.judges import encoder as encoder_lib
-from t2i_jax.judges import features, fitting
+from t2i_jax.judges import fitting, untrained
 from t2i_jax.judges import inception as inception_lib
+from t2i_jax.judges import targets as targets_lib
+from t2i_jax.rundir import files
 from t2i_jax.text import captions as captions_lib
 from t2i_jax.text import word2vec
 
-if TYPE_CHECKING:
-  from t2i_jax import config as config_lib
-
-log = logging.getLogger(__name__)
-
-_SEED = 0  # of the networks here: the same for all runs
-_LEAST_IMAGES = 20  # that a network is fitted on
+_SEED = 0  # of the judges: the same for all runs
+_LEAST_IMAGES = 20  # to fit a judge on, and to score
 _WORD_DIMENSION = 100
 
 
 @dataclasses.dataclass(frozen=True)
-class Judge:
-  """`split` are the examples that are scored, `corpus` their captions as the run reads them; row i
-  of the arrays is image i of `split`. `train_u8` are images that the run was trained on;
-  `knows_targets`: whether the classifier was fitted on some of the split's classes.
+class Panel:
+  """A split and its judges.
 
-  views: for each name the networks whose features it is (several: distances are averaged)."""
+  split: the examples that are scored; corpus: their captions as the run reads them. targets: target
+  name -> the value of each image of the split. training_u8: the images that the run was trained on.
+  knows_targets: whether the classifier was fitted on some of the split's classes. words: the
+  encoder's vocabulary. views: name -> the networks whose features these are (of several networks,
+  distances are averaged). record: what the judges were fitted on.
+
+  What the judges see of real images and captions is computed once, when it is first needed.
+  """
 
   split: datasets.Examples
-  corpus: pipeline.Corpus
+  corpus: corpus_lib.Corpus
   targets: dict[str, Int[np.ndarray, "n"]]
-  train_u8: UInt8[np.ndarray, "k h w 3"]
-  classifier: features.Classifier
+  training_u8: UInt8[np.ndarray, "k h w 3"]
+  classifier: classifier_lib.Classifier
   knows_targets: bool
   encoder: encoder_lib.Encoder
-  words: word2vec.WordVectors  # the encoder's
+  words: word2vec.WordVectors
   views: dict[str, list[Any]]
   record: dict[str, Any]
 
   def look(self, view: str, images_u8: UInt8[np.ndarray, "n h w 3"]) -> Float[np.ndarray, "n d"]:
-    """Features of a view; those of several networks stand side by side, each as wide."""
+    """Features in a view; those of several networks, of equal length, stand side by side."""
     return np.concatenate([net.features(images_u8) for net in self.views[view]], 1)
 
-  def embed_captions(self, sentences: Sequence[Sequence[str]]) -> Float[np.ndarray, "m d"]:
-    """In the space that the encoder puts images into."""
-    ids, length = _look_up(sentences, self.words, self.corpus.ids.shape[1])
-    return self.encoder.embed_captions(ids, length)
+  @functools.cached_property
+  def _classified(self) -> tuple[np.ndarray, dict[str, np.ndarray]]:
+    return self.classifier.look(self.split.images_u8)
+
+  @functools.cached_property
+  def real_features(self) -> dict[str, np.ndarray]:
+    """View -> f32[n d], the features of the split's real images."""
+    others = [view for view in self.views if view != "classifier"]
+    looked = {view: self.look(view, self.split.images_u8) for view in others}
+    return {"classifier": self._classified[0], **looked}
+
+  @functools.cached_property
+  def real_predictions(self) -> dict[str, np.ndarray]:
+    """Target -> i[n], the classifier's predictions for the split's real images."""
+    return self._classified[1]
+
+  @functools.cached_property
+  def training_features(self) -> np.ndarray:
+    """f32[k d], the classifier's features of the images that the run was trained on."""
+    return self.look("classifier", self.training_u8)
+
+  @functools.cached_property
+  def real_embeddings(self) -> np.ndarray:
+    """f32[n e], the encoder's of the split's real images."""
+    return self.encoder.embed_images(self.split.images_u8)
+
+  @functools.cached_property
+  def caption_embeddings(self) -> np.ndarray:
+    """f32[m e], the encoder's of the corpus' captions."""
+    return self.encoder.embed_captions(*look_up(self.corpus.sentences, self.words))
 
 
-def make_judge(config: config_lib.Config, vectors: word2vec.WordVectors) -> Judge:
-  """For --split of a run with these word vectors; networks that are not kept yet are fitted.
+def make_panel(run: sampling.TrainedRun, split_name: str, inception_weights: str = "") -> Panel:
+  """The panel for a split of the run's dataset; judges that are not kept yet are fitted.
 
-  Raises InputError where the dataset has no images besides the split's to fit them on."""
-  split = pipeline.load_examples(config, config.split)
-  train = _trained_on(config)
-  everything = pipeline.load_examples(config, "all")
+  inception_weights: a file for the view "inception"; empty: no such view.
+  Raises InputError where the dataset has too few images outside the split to fit judges on."""
+  config = run.config
+  split = corpus_lib.load_examples(config, split_name)
+  training = _trained_on(config)
+  everything = corpus_lib.load_examples(config, "all")
   if len(split.names) < _LEAST_IMAGES:
     raise errors.InputError(
-      f"--split={config.split}: {len(split.names)} images are too few for scores of sets; give one "
+      f"`split={split_name}`: {len(split.names)} images are too few for scores of sets; give one "
       f"of at least {_LEAST_IMAGES}"
     )
-  scored, seen = set(split.names), set(train.names)
+  scored, seen = set(split.names), set(training.names)
   unscored = np.array([name not in scored for name in everything.names])
   trained = np.array([name in seen for name in everything.names])
-  # Best fitted on what the run has seen (the classifier) or has not (the encoder); else on what is
-  # there.
-  classified = _first_with_images([unscored & trained, unscored], config)
-  paired = _first_with_images([unscored & ~trained, unscored], config)
-  targets, mirror = features.targets_of(everything), features.may_mirror(everything)
+  # Preferably the classifier is fitted on images that the run has seen, the encoder on others.
+  classified = _first_with_images([unscored & trained, unscored], split_name, config.dataset)
+  paired = _first_with_images([unscored & ~trained, unscored], split_name, config.dataset)
+  targets, mirror = targets_lib.targets_of(everything), targets_lib.may_mirror(everything)
   pools = {
     "classifier": subsets.restrict(everything, classified),
     "encoder": subsets.restrict(everything, paired),
   }
-  words = word2vec.train(
-    [captions_lib.clean(text) for text in pools["encoder"].captions],
-    dimension=_WORD_DIMENSION,
-    architecture="cbow",
-    seed=_SEED,
-  )
+  sentences = [captions_lib.clean(text) for text in pools["encoder"].captions]
+  words = word2vec.train(sentences, dimension=_WORD_DIMENSION, architecture="cbow", seed=_SEED)
 
-  def fit_classifier() -> features.Classifier:
+  def fit_classifier() -> classifier_lib.Classifier:
     chosen = {name: values[classified] for name, values in targets.items()}
-    return features.train_classifier(
+    return classifier_lib.fit_classifier(
       pools["classifier"].images_u8, chosen, seed=_SEED, flips=mirror
     )
 
   def fit_encoder() -> encoder_lib.Encoder:
-    pool = pools["encoder"]
-    ids, length = _look_up(
-      [captions_lib.clean(text) for text in pool.captions], words, config.max_words
-    )
-    table = word2vec.table(words, "zero")
-    return encoder_lib.train_encoder(
+    pool, table = pools["encoder"], word2vec.table(words, "zero")
+    ids, length = look_up(sentences, words)
+    return encoder_lib.fit_encoder(
       pool.images_u8, table, ids, length, pool.caption_image, seed=_SEED, flips=mirror
     )
 
   kinds = {
-    "classifier": (features.Classifier, fit_classifier),
+    "classifier": (classifier_lib.Classifier, fit_classifier),
     "encoder": (encoder_lib.Encoder, fit_encoder),
   }
-  nets = {
-    name: fitting.load_or_train(
-      fitting.kept_at(config, name, pools[name].images_u8),
+  judges = {
+    name: fitting.load_or_fit(
+      fitting.kept_at(config.data_dir, config.dataset, name, pools[name].images_u8),
       kind,
-      _origin(config, pools[name], name),
-      make,
+      _origin(config.dataset, pools[name], name),
+      fit,
     )
-    for name, (kind, make) in kinds.items()
+    for name, (kind, fit) in kinds.items()
   }
   views = {
-    "classifier": [nets["classifier"]],
-    "random": features.random_networks(config.image_size, seed=_SEED),
+    "classifier": [judges["classifier"]],
+    "random": untrained.untrained_networks(config.image_size, seed=_SEED),
   }
-  if config.inception_weights:
-    views["inception"] = [inception_lib.load(config.inception_weights)]
-  record = {name: {"fingerprint": net.fingerprint()} for name, net in nets.items()}
+  if inception_weights:
+    views["inception"] = [inception_lib.load(inception_weights)]
+  record = {name: {"fingerprint": net.fingerprint()} for name, net in judges.items()}
   for name, chosen in (("classifier", classified), ("encoder", paired)):
     record[name] |= {
       "fitted_on_images": int(chosen.sum()),
@@ -145,14 +169,14 @@ def make_judge(config: config_lib.Config, vectors: word2vec.WordVectors) -> Judg
   if "inception" in views:
     record["inception"]["network"] = views["inception"][0].name
   own = {name: _of_names(everything, values, split) for name, values in targets.items()}
-  return Judge(
+  return Panel(
     split=split,
-    corpus=pipeline.make_corpus(config, split, vectors),
+    corpus=corpus_lib.make_corpus(config, split, run.vectors),
     targets=own,
     knows_targets=share_values(own, {n: values[classified] for n, values in targets.items()}),
-    train_u8=train.images_u8,
-    classifier=nets["classifier"],
-    encoder=nets["encoder"],
+    training_u8=training.images_u8,
+    classifier=judges["classifier"],
+    encoder=judges["encoder"],
     words=words,
     views=views,
     record=record,
@@ -160,56 +184,62 @@ def make_judge(config: config_lib.Config, vectors: word2vec.WordVectors) -> Judg
 
 
 def share_values(a: dict[str, np.ndarray], b: dict[str, np.ndarray]) -> bool:
-  """Whether each target has a value, other than the -1 of what is not known, in both."""
+  """Whether, for each target, a and b have a known value (not -1) in common."""
   return all(np.isin(a[name][a[name] >= 0], b[name]).any() for name in a)
 
 
-def _first_with_images(choices: list[Bool[np.ndarray, "n"]], config) -> Bool[np.ndarray, "n"]:
+def _first_with_images(
+  choices: list[Bool[np.ndarray, "n"]], split_name: str, dataset: str
+) -> Bool[np.ndarray, "n"]:
+  """The first choice of enough images. Raises InputError when there is none."""
   for chosen in choices:
     if chosen.sum() >= _LEAST_IMAGES:
       return chosen
   raise errors.InputError(
-    f"--split={config.split}: besides its images {config.dataset} has fewer than {_LEAST_IMAGES}, "
-    "too few to fit the networks that score it; evaluate a smaller split"
+    f"`split={split_name}`: besides its images {dataset} has fewer than {_LEAST_IMAGES}, too few "
+    "to fit the networks that score it; evaluate a smaller split"
   )
 
 
 def _of_names(examples: datasets.Examples, values: np.ndarray, wanted: datasets.Examples):
-  """The values of those images of `examples` that `wanted` has, in its order."""
+  """The values, given for `examples`, of the images in `wanted`, in its order."""
   row = {name: i for i, name in enumerate(examples.names)}
   return values[[row[name] for name in wanted.names]]
 
 
 def _trained_on(config: config_lib.Config) -> datasets.Examples:
-  """What the run was trained on; of a subset by the list that the run keeps, since the file that it
-  came from may have changed."""
-  kept = os.path.join(config.workdir, "subset.txt")
+  """The examples that the run was trained on. A subset is read from the run's own list, since the
+  file that it came from may have changed."""
+  kept = os.path.join(config.workdir, files.SUBSET)
   if (config.subset or config.subset_words) and os.path.exists(kept):
     config = dataclasses.replace(config, subset=kept, subset_words="")
-  return pipeline.load_training_examples(config)
+  return corpus_lib.load_training_examples(config)
 
 
-def _look_up(sentences, words: word2vec.WordVectors, max_words: int):
-  """ids i32[m t] and length i32[m]; a word without a vector is the zero vector."""
+def look_up(
+  sentences: Sequence[Sequence[str]], words: word2vec.WordVectors
+) -> tuple[Int[np.ndarray, "m t"], Int[np.ndarray, "m"]]:
+  """(ids, length) of captions for the encoder: of its own maximum number of words, whatever a run
+  reads, so that one encoder serves all runs. A word without a vector is the zero vector."""
   vocabulary = words.vocabulary()
-  ids = np.zeros((len(sentences), max_words), np.int32)
+  ids = np.zeros((len(sentences), encoder_lib.MAX_WORDS), np.int32)
   length = np.ones(len(sentences), np.int32)
   for row, sentence in enumerate(sentences):
-    found = [vocabulary.get(word, captions_lib.UNKNOWN_ID) for word in sentence[:max_words]]
+    read = sentence[: encoder_lib.MAX_WORDS]
+    found = [vocabulary.get(word, captions_lib.UNKNOWN_ID) for word in read]
     ids[row, : len(found)], length[row] = found, max(1, len(found))
   return ids, length
 
 
-def _origin(config, pool: datasets.Examples, name: str) -> dict[str, Any]:
-  """What a network was fitted on; another one makes it be fitted anew."""
+def _origin(dataset: str, pool: datasets.Examples, name: str) -> dict[str, Any]:
+  """What a judge is fitted on; when it changes, the judge is fitted anew."""
   texts = zlib.crc32("\n".join(pool.captions).encode())
   images = zlib.crc32(np.ascontiguousarray(pool.images_u8))
   return {
     "network": name,
-    "dataset": config.dataset,
+    "dataset": dataset,
     "images": f"{images:08x}",
     "captions": f"{texts:08x}",
     "labels": f"{zlib.crc32(np.ascontiguousarray(pool.labels)):08x}",
-    "max_words": config.max_words,
     "seed": _SEED,
   }

@@ -1,14 +1,13 @@
-"""A caption and an image become two points of one space, near each other where they fit.
+"""Captions and images -> vectors in one space, where an image and its own caption are close.
 
-In: images, their captions as rows of a table of word vectors. Out: `Encoder`, two towers fitted on
-these pairs from nothing. An evaluation asks it whether an image is nearer to its own caption than
-to others.
+`Encoder` has an image tower and a text tower, fitted from random weights on a dataset's own pairs.
+Evaluation measures with it whether an image is closer to its own caption than to others.
 
-Symmetric contrastive loss within the batch, after Radford et al. 2021,
+The loss is the symmetric contrastive loss within a batch of Radford et al. 2021,
 https://arxiv.org/abs/2103.00020. Departures, for a few thousand images instead of 400 million: a
-small convolutional network; a recurrent one over given word vectors; batch norm before the
-points are put on the sphere, without which the images' points stay close together for long; two
-captions an image in each step.
+small convolutional network; a recurrent network over given word vectors; batch norm before the
+embeddings are normalised, without which all images' embeddings stay close together for long; two
+captions of each image in a step.
 """
 
 from __future__ import annotations
@@ -26,39 +25,41 @@ import numpy as np
 import optax
 from jaxtyping import Array, Bool, Float, Int, UInt8
 
-from t2i_jax.judges import features, fitting
-from t2i_jax.training import batches
+from t2i_jax.judges import fitting
+from t2i_jax.judges import trunk as trunk_lib
+from t2i_jax.nets import pixels
 
 DIMENSION = 128
-_SIDE = 32  # Captions speak of little that is finer, and training is four times as fast as at 64.
-_HIDDEN = 64  # of the text tower, in each direction
+MAX_WORDS = 25  # that are read of a caption, whatever a run reads of it
+_SIDE = 32  # pixels; captions tell little that is finer, and fitting is 4 times as fast as at 64
+_HIDDEN = 64  # units of the text tower, in each direction
 _APPLY_BATCH = 256
 _TRAIN_BATCH = 64
-_CAPTIONS = 2  # of each image in a step
+_CAPTIONS = 2  # per image and step
 _STEPS = 2000
 _RATE, _DECAY = 3e-3, 0.1
 _WORD_DROPOUT = 0.1
-_TEMPERATURE, _LEAST_TEMPERATURE = 0.07, 0.01  # At first, and at least: Radford et al., 2.5.
+_TEMPERATURE, _LEAST_TEMPERATURE = 0.07, 0.01  # initial and smallest: Radford et al., 2.5
 
 
 class TextTower(nn.Module):
-  """Words become a point: a GRU in each direction (Cho et al. 2014,
-  https://arxiv.org/abs/1406.1078), then mean and maximum over the words. So the order of words
-  counts: red petals round a yellow centre are not yellow petals round a red one."""
+  """Word vectors -> caption embeddings: a GRU in each direction (Cho et al. 2014,
+  https://arxiv.org/abs/1406.1078), then mean and maximum over the words, then a dense layer. The
+  order of words counts: red petals round a yellow centre are not yellow petals round a red one."""
 
   @nn.compact
   def __call__(
     self, words: Float[Array, "n t e"], counted: Bool[Array, "n t"]
   ) -> Float[Array, "n d"]:
     length = counted.sum(1)
-    # Vectors of rare words are short and those of frequent ones long: all are given one length.
+    # Frequent words have longer vectors than rare ones; this gives all the same length.
     given = nn.Dense(_HIDDEN)(nn.LayerNorm(use_bias=False, use_scale=False)(words))
     there = nn.RNN(nn.GRUCell(_HIDDEN))(given, seq_lengths=length)
     back = nn.RNN(nn.GRUCell(_HIDDEN), reverse=True, keep_order=True)(given, seq_lengths=length)
     read = jnp.concatenate([there, back], -1)
     is_word = counted[..., None]
     mean = (read * is_word).sum(1) / jnp.maximum(length, 1)[:, None]
-    highest = jnp.where(is_word, read, -1.0).max(1)  # A GRU's values lie in (-1, 1).
+    highest = jnp.where(is_word, read, -1.0).max(1)  # GRU outputs lie in (-1, 1)
     return nn.Dense(DIMENSION)(jnp.concatenate([mean, highest], -1))
 
 
@@ -66,7 +67,7 @@ class EncoderNetwork(nn.Module):
   """Both towers and the temperature."""
 
   def setup(self):
-    self.trunk = features.Trunk()
+    self.trunk = trunk_lib.Trunk()
     self.project = nn.Dense(DIMENSION)
     self.text = TextTower()
     self.centre_images = _centre()
@@ -74,12 +75,12 @@ class EncoderNetwork(nn.Module):
     self.scale = self.param("scale", nn.initializers.constant(-math.log(_TEMPERATURE)), ())
 
   def images(self, images: Float[Array, "n h w 3"], train: bool) -> Float[Array, "n d"]:
-    """Points of images, of length 1."""
+    """Embeddings of images in [-1, 1], of length 1."""
     found = self.project(self.trunk(_shrink(images), train))
     return _to_sphere(self.centre_images(found, use_running_average=not train))
 
   def captions(self, words, counted, train: bool) -> Float[Array, "m d"]:
-    """Points of captions, of length 1."""
+    """Embeddings of captions, of length 1."""
     found = self.text(words, counted)
     return _to_sphere(self.centre_captions(found, use_running_average=not train))
 
@@ -93,7 +94,7 @@ def _centre() -> nn.BatchNorm:
 
 
 def _shrink(images: Float[Array, "n h w 3"]) -> Float[Array, "n h2 w2 3"]:
-  """Means over squares, so that the side is at least 32 and less than 64."""
+  """Averages squares of pixels so that the side becomes 32 to 63, where it divides evenly."""
   n, side, _, c = images.shape
   k = max(1, side // _SIDE)
   k = next(by for by in range(k, 0, -1) if side % by == 0)
@@ -106,34 +107,34 @@ def _to_sphere(x: Float[Array, "n d"]) -> Float[Array, "n d"]:
 
 @dataclasses.dataclass(frozen=True)
 class Encoder:
-  """Trained towers; `variables` hold the table of word vectors too, so ids are of that table."""
+  """Fitted towers. `variables` include the table of word vectors that caption ids refer to."""
 
   variables: fitting.Variables
 
   def settings(self) -> dict[str, Any]:
-    """With `variables`, all it takes to make this one again."""
+    """No fields besides `variables`; for `fitting.load_or_fit`."""
     return {}
 
   def fingerprint(self) -> str:
-    """Eight hex digits of the variables."""
+    """Eight hex digits that name the weights and word vectors."""
     return fitting.fingerprint(self.variables)
 
   def embed_images(self, images_u8: UInt8[np.ndarray, "n h w 3"]) -> Float[np.ndarray, "n d"]:
-    """Points of length 1: the cosine between two is their product."""
+    """Embeddings of length 1, d = 128: the cosine of two is their inner product."""
     apply = functools.partial(_embed_images, jax.device_put(self.variables))
     return fitting.in_batches(apply, _APPLY_BATCH, images_u8)
 
   def embed_captions(
     self, ids: Int[np.ndarray, "m t"], length: Int[np.ndarray, "m"]
   ) -> Float[np.ndarray, "m d"]:
-    """As images'; what stands beyond a caption's length does not count."""
+    """Embeddings of length 1. ids[i] counts up to length[i] words; the rest is padding."""
     apply = functools.partial(_embed_captions, jax.device_put(self.variables))
     return fitting.in_batches(apply, _APPLY_BATCH, ids, length)
 
 
 @jax.jit
 def _embed_images(variables, images_u8):
-  images = batches.to_unit_range(images_u8)
+  images = pixels.to_unit_range(images_u8)
   return EncoderNetwork().apply(_network_part(variables), images, False, method="images")
 
 
@@ -147,7 +148,7 @@ def _network_part(variables):
   return {name: variables[name] for name in ("params", "batch_stats")}
 
 
-def train_encoder(
+def fit_encoder(
   images_u8: UInt8[np.ndarray, "n h w 3"],
   table: Float[np.ndarray, "v e"],
   ids: Int[np.ndarray, "m t"],
@@ -159,10 +160,11 @@ def train_encoder(
   flips: bool = True,
   progress: bool = True,
 ) -> Encoder:
-  """Towers fitted to captions ids[i], of length[i] words, of images image[i].
+  """An encoder fitted on captions ids[i], of length[i] words, of images image[i], after `steps`
+  (default 2,000).
 
-  Images are moved a little and, with `flips`, mirrored: say False where captions tell left from
-  right. One word in ten is left out of what the text tower reads.
+  Images are shifted by up to 1/16 of their side and, with `flips`, mirrored half the time: pass
+  False where captions say left or right. A tenth of the words, at random, are zero vectors.
   """
   network = EncoderNetwork()
   variables = network.init(
@@ -175,9 +177,9 @@ def train_encoder(
 
   def loss_of(params, batch_stats, data, rows, key):
     augment_key, word_key = jax.random.split(key)
-    # All captions of a group are of the same images, in the same order.
+    # Each group has one caption of the same images, in the same order.
     shown = data["images_u8"][data["image"][rows[0]]]
-    images = fitting.augment(augment_key, batches.to_unit_range(shown), flips)
+    images = fitting.augment(augment_key, pixels.to_unit_range(shown), flips)
     rows = rows.reshape(-1)
     ids = data["ids"][rows]
     kept = jax.random.bernoulli(word_key, 1 - _WORD_DROPOUT, ids.shape)
@@ -193,7 +195,7 @@ def train_encoder(
     losses = jax.vmap(contrastive_loss, (None, 0, None))(image_points, groups, scale)
     return losses.mean(), updated["batch_stats"]
 
-  trained = fitting.adamw(
+  fitted = fitting.adamw(
     loss_of,
     variables,
     {"images_u8": images_u8, "table": table, "ids": ids, "length": length, "image": image},
@@ -205,13 +207,13 @@ def train_encoder(
     progress=progress,
     name="encoder",
   )
-  return Encoder({**trained, "table": np.asarray(table, np.float32)})
+  return Encoder({**fitted, "table": np.asarray(table, np.float32)})
 
 
 def contrastive_loss(
   image_points: Float[Array, "n d"], caption_points: Float[Array, "n d"], scale: Float[Array, ""]
 ) -> Float[Array, ""]:
-  """The cross-entropy of finding each image's caption among the n, and each caption's image."""
+  """Mean cross-entropy of choosing each image's caption among n, and each caption's image."""
   logits = scale * image_points @ caption_points.T
   own = jnp.arange(len(logits))
   cross_entropy = optax.softmax_cross_entropy_with_integer_labels
@@ -221,9 +223,9 @@ def contrastive_loss(
 def caption_batches(
   image: Int[np.ndarray, "m"], batch: int, count: int, rng: np.random.Generator
 ) -> Iterator[Int[np.ndarray, "count b"]]:
-  """Batches without end of `batch` images, each once, as `count` groups of one caption of each.
+  """Endless batches of `batch` different images, as `count` groups of one caption of each image.
 
-  Only captions of one group are each other's negatives: never two of one image.
+  Negatives come from the same group only, so that two captions of one image never are.
   """
   order = np.argsort(image, kind="stable")
   images, starts, counts = np.unique(image[order], return_index=True, return_counts=True)

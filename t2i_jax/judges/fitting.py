@@ -1,9 +1,5 @@
-"""What the networks that an evaluation looks through have in common: how they are fitted, applied,
-named and kept.
-
-In: a loss, or a network and its variables. Out: trained variables; one value for each image; eight
-hex digits that name the variables; a file. The networks themselves are in `features` and `encoder`.
-"""
+"""What judges (networks that score) share: how they are fitted, applied in batches, named by a
+fingerprint, and kept in a file."""
 
 from __future__ import annotations
 
@@ -11,7 +7,7 @@ import functools
 import os
 import zlib
 from collections.abc import Callable, Iterator, Mapping
-from typing import TYPE_CHECKING, Any, TypeVar
+from typing import Any, TypeVar
 
 import flax.serialization
 import jax
@@ -22,25 +18,24 @@ import tqdm
 from jax.experimental import multihost_utils
 from jaxtyping import Array, Float, Int, Shaped, UInt8
 
-if TYPE_CHECKING:
-  from t2i_jax import config as config_lib
+from t2i_jax.rundir import files
 
 Variables = dict[str, Any]
 # (params, batch_stats, data, rows, key) -> (loss, new batch_stats)
 Loss = Callable[..., tuple[Float[Array, ""], Any]]
 Kept = TypeVar("Kept")
 
-# Part of every record on disk: raise it when a network or the way it is trained changes.
+# Part of every record on disk: increase it when a network or the way it is fitted changes.
 VERSION = 1
-_WARM_UP = 0.1  # Of the steps.
-_SHIFT = 16  # Images are moved by up to this fraction of their side.
+_WARM_UP = 0.1  # share of the steps
+_SHIFT = 16  # images are shifted by up to 1/16 of their side
 
 
 def shuffled(
   items: Int[np.ndarray, "n"], batch: int, rng: np.random.Generator
 ) -> Iterator[Int[np.ndarray, "b"]]:
-  """Batches without end in which no item stands twice: each epoch a new order, what does not fill
-  a batch left out."""
+  """Endless batches without repeated items. Each epoch has a new order; a last batch that would not
+  be full is left out."""
   batch = min(batch, len(items))
   while True:
     order = rng.permutation(items)
@@ -61,13 +56,13 @@ def adamw(
   progress: bool,
   name: str,
 ) -> Variables:
-  """`variables` after so many steps of AdamW (Loshchilov & Hutter 2019,
-  https://arxiv.org/abs/1711.05101); the rate rises to `rate`, then falls along a cosine to 0.
+  """`variables` after `steps` of AdamW (Loshchilov & Hutter 2019, https://arxiv.org/abs/1711.05101).
 
-  `data` stays on the device; `batches` say which rows of it each step sees. Matrices and kernels
-  decay, vectors do not.
+  The learning rate rises linearly to `rate` over the first 10 % of the steps, then follows a cosine
+  to 0. `data` stays on the device; `batches` yields the rows of it that each step uses. Weight
+  decay applies to arrays of two or more axes only.
 
-  Raises FloatingPointError when the loss is not finite at the end.
+  Raises FloatingPointError when the last loss is not finite.
   """
   schedule = optax.warmup_cosine_decay_schedule(
     0.0, rate, max(1, int(_WARM_UP * steps)), max(steps, 1) + 1
@@ -102,8 +97,8 @@ def adamw(
 
 
 def augment(key: Array, images: Float[Array, "n h w 3"], flips: bool) -> Float[Array, "n h w 3"]:
-  """Each image moved by up to a 16th of its side, its border repeated, and mirrored half the
-  time."""
+  """Each image shifted by up to 1/16 of its side, the border repeated; with `flips`, mirrored with
+  probability 0.5."""
   shift_key, flip_key = jax.random.split(key)
   n, side = images.shape[:2]
   by = max(1, side // _SHIFT)
@@ -121,9 +116,10 @@ def augment(key: Array, images: Float[Array, "n h w 3"], flips: bool) -> Float[A
 
 
 def in_batches(apply: Callable[..., Any], batch: int, *arrays: Shaped[np.ndarray, "n ..."]) -> Any:
-  """What `apply` gives for the rows of the arrays, `batch` at a time on each device and always so
-  many: the last ones are filled up with zeros, so that one shape is compiled. Several hosts take
-  turns, and each gets all."""
+  """`apply` on `batch` rows of the arrays a device at a time; returns the results for all n rows.
+
+  The last batch is padded with zero rows, so that one shape is compiled. Each of several processes
+  computes a share of the batches and gets all results."""
   local = jax.local_devices()
   spread = jax.sharding.NamedSharding(
     jax.sharding.Mesh(np.array(local), ("data",)), jax.sharding.PartitionSpec("data")
@@ -143,7 +139,7 @@ def in_batches(apply: Callable[..., Any], batch: int, *arrays: Shaped[np.ndarray
 
 
 def fingerprint(variables: Variables) -> str:
-  """Eight hex digits (CRC-32) of all values, in the order of their names."""
+  """Eight hex digits: the CRC-32 of all names and values, in the order of names."""
   crc = 0
   for path, leaf in sorted(
     (jax.tree_util.keystr(path), leaf)
@@ -153,26 +149,26 @@ def fingerprint(variables: Variables) -> str:
   return f"{crc:08x}"
 
 
-def kept_at(config: config_lib.Config, name: str, images_u8: UInt8[np.ndarray, "n h w 3"]) -> str:
-  """Where `load_or_train` keeps what was made of these images of --dataset: below --data_dir."""
+def kept_at(data_dir: str, dataset: str, name: str, images_u8: UInt8[np.ndarray, "n h w 3"]) -> str:
+  """The file below data_dir in which `load_or_fit` keeps `name`, made of these images of a
+  dataset."""
   count, side = images_u8.shape[:2]
-  file = f"{config.dataset}_{side}px_{name}_{count}.msgpack"
-  return os.path.join(config.data_dir, "features", file)
+  return os.path.join(data_dir, "features", f"{dataset}_{side}px_{name}_{count}.msgpack")
 
 
-def load_or_train(
+def load_or_fit(
   path: str | os.PathLike,
   kind: Callable[..., Kept],
-  trained_on: Mapping[str, str | int | float | bool],
-  make: Callable[[], Kept],
+  fitted_on: Mapping[str, str | int | float | bool],
+  fit: Callable[[], Kept],
 ) -> Kept:
-  """The network kept at `path` if the file says that it was trained on just that, else `make()`,
-  which is kept there.
+  """The network kept in the file, if its record says that it was fitted on exactly `fitted_on`;
+  else `fit()`, which is then kept there.
 
-  `kind` (`features.Classifier`, `encoder.Encoder`) makes one of its `settings` and `variables`.
-  A file that cannot be read counts as none.
+  `kind` (`classifier.Classifier`, `encoder.Encoder`) makes a network of its `settings` and
+  `variables`. A file that cannot be read counts as missing.
   """
-  record = {**trained_on, "version": VERSION}
+  record = {**fitted_on, "version": VERSION}
   try:
     with open(path, "rb") as file:
       found = flax.serialization.msgpack_restore(file.read())
@@ -180,11 +176,8 @@ def load_or_train(
       return kind(**found["settings"], variables=found["variables"])
   except (OSError, ValueError, KeyError, TypeError):
     pass
-  made = make()
-  os.makedirs(os.path.dirname(os.path.abspath(path)), exist_ok=True)
-  part = f"{os.fspath(path)}.{os.getpid()}.part"
+  made = fit()
   content = {"trained_on": record, "settings": made.settings(), "variables": made.variables}
-  with open(part, "wb") as file:
+  with files.atomic_write(path, "wb") as file:
     file.write(flax.serialization.msgpack_serialize(content))
-  os.replace(part, path)
   return made

@@ -1,13 +1,13 @@
-"""Inception v3, from a file of its weights: the features of the Frechet Inception distance.
+"""Inception v3 with weights from a file: the features of the Frechet Inception distance.
 
-In: images as bytes, of any size. Out: the 2,048 values after the last average pool. Szegedy et al.
+Images u8[n h w 3] of any size -> f32[n 2048], the output of the last average pool. Szegedy et al.
 2016, https://arxiv.org/abs/1512.00567; the distance: Heusel et al. 2017,
 https://arxiv.org/abs/1706.08500.
 
-Two networks have these parameters' names. That of the distance is TensorFlow's of 2015-12-05, as
-published for PyTorch: 1,008 classes, average pools that leave padding out, and a max pool in its
-last block. torchvision's own has 1,000 classes and average pools that count padding as zeros, in
-the last block as well; distances in its features are not the ones that papers print.
+Two networks share these parameter names. The one of the distance is TensorFlow's of 2015-12-05, as
+published for PyTorch: 1,008 classes, average pools that exclude padding, and a max pool in the last
+block. torchvision's own has 1,000 classes and average pools that include padding as zeros, also in
+the last block; distances in its features do not compare with published ones.
 """
 
 from __future__ import annotations
@@ -30,9 +30,9 @@ from t2i_jax.judges import fitting, weight_files
 
 FEATURES = 2048
 _SIDE = 299
-_BATCH = 8  # on a CPU as fast as more, in 1 GB
+_BATCH = 8  # takes 1 GB; larger batches are no faster on a CPU
 _NAMES = {1008: "inception_2015_12_05", 1000: "inception_torchvision"}
-# PyTorch's name of a value -> where linen has it.
+# PyTorch's name of a value -> its path in Flax.
 _LEAVES = {
   "conv.weight": ("params", "conv", "kernel"),
   "bn.weight": ("params", "bn", "scale"),
@@ -40,7 +40,7 @@ _LEAVES = {
   "bn.running_mean": ("batch_stats", "bn", "mean"),
   "bn.running_var": ("batch_stats", "bn", "var"),
 }
-# In files of the same network, but not part of it when it only looks.
+# In published files, but not used for features.
 _IGNORED = ("num_batches_tracked", "AuxLogits.")
 _TO_CONVERT = (
   "import sys, torch, safetensors.torch as s; s.save_file({k: v.contiguous() for k, v in "
@@ -58,7 +58,7 @@ class Unit(nn.Module):
 
   @nn.compact
   def __call__(self, x: Float[Array, "n h w c"]) -> Float[Array, "n h2 w2 f"]:
-    # Full precision on every device: the features must not depend on it.
+    # Full precision, so that features do not depend on the device.
     conv = nn.Conv(
       self.features,
       self.size,
@@ -72,13 +72,12 @@ class Unit(nn.Module):
 
 
 def average_pool(x: Float[Array, "n h w c"], count_padding: bool) -> Float[Array, "n h w c"]:
-  """The mean of each place's 3x3 neighbours; those beyond the edge are zeros, or do not count."""
+  """3x3 average pooling of stride 1. Padding counts as zeros, or is excluded from the mean."""
   return nn.avg_pool(x, (3, 3), (1, 1), "SAME", count_include_pad=count_padding)
 
 
 class Network(nn.Module):
-  """Images in [-1, 1], 299 pixels high and wide, become features. The stages and branches have the
-  names of their parameters in the published files."""
+  """Images in [-1, 1] -> features. Stages and branches are named as in the published files."""
 
   torchvision: bool = False
 
@@ -105,7 +104,7 @@ class Network(nn.Module):
 
 
 class BlockA(nn.Module):
-  """35x35 maps; figure 5 of the paper."""
+  """On 35x35 maps; figure 5 of the paper."""
 
   pooled: int
   pool: Any
@@ -136,7 +135,7 @@ class BlockB(nn.Module):
 
 
 class BlockC(nn.Module):
-  """17x17 maps; figure 6: seven by seven as rows and columns."""
+  """On 17x17 maps; figure 6 of the paper: 7x7 convolutions as 1x7 and 7x1."""
 
   width: int
   pool: Any
@@ -174,7 +173,7 @@ class BlockD(nn.Module):
 
 
 class BlockE(nn.Module):
-  """8x8 maps; figure 7: three by three as a row beside a column."""
+  """On 8x8 maps; figure 7 of the paper: 1x3 and 3x1 convolutions side by side."""
 
   pool: Any
 
@@ -197,8 +196,8 @@ def _join(*branches: Array) -> Array:
 
 
 def resize(images_u8: UInt8[Array, "n h w 3"]) -> Float[Array, "n 299 299 3"]:
-  """Bytes to [-1, 1], bilinearly to the network's size: half-pixel centres, and no smoothing of
-  images that are larger, as the published features have it."""
+  """Bytes to [-1, 1], resized bilinearly to 299x299 with half-pixel centres and without
+  antialiasing, as the published features require."""
   shape = (len(images_u8), _SIDE, _SIDE, 3)
   pixels = images_u8.astype(jnp.float32)
   found = jax.image.resize(
@@ -209,18 +208,19 @@ def resize(images_u8: UInt8[Array, "n h w 3"]) -> Float[Array, "n 299 299 3"]:
 
 @dataclasses.dataclass(frozen=True)
 class Inception:
-  """The network with its weights. `name` tells the Frechet distance's own from torchvision's."""
+  """The network with its weights. `name`: inception_2015_12_05, the Frechet distance's own, or
+  inception_torchvision."""
 
   name: str
   variables: dict[str, Any]
 
   def features(self, images_u8: UInt8[np.ndarray, "n h w 3"]) -> Float[np.ndarray, "n 2048"]:
-    """What stands before the classes, the same in whichever batch an image is."""
+    """Pooled features; independent of batching."""
     look = functools.partial(_look, self.name == _NAMES[1000], jax.device_put(self.variables))
     return fitting.in_batches(look, _BATCH, images_u8)
 
   def fingerprint(self) -> str:
-    """Eight hex digits of the weights, whichever kind of file they came from."""
+    """Eight hex digits that name the weights, whichever kind of file they came from."""
     return fitting.fingerprint(self.variables)
 
 
@@ -231,8 +231,8 @@ def _look(torchvision, variables, images_u8):
 
 @functools.cache
 def places() -> dict[str, tuple[tuple[str, ...], tuple[int, ...]]]:
-  """For each of the published names but those of the classes: where linen has the value, and its
-  shape in the file, [out in h w] where it is a kernel."""
+  """Published name -> (path in Flax, shape in the file; kernels are [out in h w]), without the
+  classes' layer."""
   made = jax.eval_shape(
     Network().init, jax.random.key(0), jax.ShapeDtypeStruct((1, _SIDE, _SIDE, 3), jnp.float32)
   )
@@ -250,10 +250,10 @@ def places() -> dict[str, tuple[tuple[str, ...], tuple[int, ...]]]:
 def load(path: str | os.PathLike) -> Inception:
   """The network in a .safetensors or .npz file with the published names; kernels are [out in h w].
 
-  Raises InputError when the file cannot be read or is no such network, naming the first value that
-  is missing, not known, of another shape or not finite. Files that are pickled are not read.
+  Raises InputError when the file is pickled, cannot be read or is not Inception v3; the message
+  names the first value that is missing, unknown, of another shape or not finite.
   """
-  said = f"--inception_weights={path}"
+  said = f"`inception_weights={path}`"
   arrays = weight_files.read(
     path,
     said,

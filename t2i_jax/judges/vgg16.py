@@ -1,13 +1,13 @@
-"""VGG16 with its weights from a file: features of images as bytes, of any size.
+"""VGG16 with weights from a file: images u8[n h w 3] of any size -> features.
 
-Two kinds of names are known, whatever the file's kind. torchvision's (`features.0.weight` to
+Two sets of names are accepted in any kind of file. torchvision's (`features.0.weight` to
 `classifier.6.bias`): kernels are [out in h w], and the first fully connected layer reads the last
-maps channel by channel. Keras's (`block1_conv1/kernel` to `predictions/bias`; also the `_W_1:0` of
-its first files): kernels are [h w in out], and the maps are read place by place. Keras 3 saves
+maps in the order [c h w]. Keras's (`block1_conv1/kernel` to `predictions/bias`; also the `_W_1:0`
+of its first files): kernels are [h w in out], and the last maps are read as [h w c]. Keras 3 names
 weights by the order of layers instead (.weights.h5: `layers/conv2d/vars/0` to
 `layers/dense_2/vars/1`;
-https://github.com/keras-team/keras/blob/master/keras/src/saving/saving_lib.py). Each brings its
-publisher's way to prepare images, `nets.vgg16.prepare`.
+https://github.com/keras-team/keras/blob/master/keras/src/saving/saving_lib.py). The publisher also
+decides how images are prepared: `vgg16_network.prepare`.
 """
 
 from __future__ import annotations
@@ -27,12 +27,11 @@ import numpy as np
 from jaxtyping import Float, UInt8
 
 from t2i_jax import errors
-from t2i_jax.judges import fitting, weight_files
-from t2i_jax.judges import vgg16_network as vgg16
+from t2i_jax.judges import fitting, vgg16_network, weight_files
 
 log = logging.getLogger(__name__)
 
-_BATCH = 16  # on a CPU as fast as more, in 1 GB
+_BATCH = 16  # takes 1 GB; larger batches are no faster on a CPU
 _DENSE = {"fc1": "classifier.0", "fc2": "classifier.3", "predictions": "classifier.6"}
 _KERAS = re.compile(r"(?:.*/)?(block\d_conv\d|fc1|fc2|predictions)[/_](kernel|bias|W_1|b_1)(:0)?")
 _KERAS_3 = re.compile(r"layers/(conv2d|dense)(?:_(\d+))?/vars/([01])")
@@ -47,28 +46,27 @@ _OTHER_KINDS = (
 
 @dataclasses.dataclass(frozen=True)
 class VGG16:
-  """The network with its weights, and what of it is looked at."""
+  """The network with its weights, and the layer whose output is used."""
 
-  publisher: vgg16.Publisher
-  layer: vgg16.Layer
+  publisher: vgg16_network.Publisher
+  layer: vgg16_network.Layer
   variables: dict[str, Any]
-  network: vgg16.VGG16 = dataclasses.field(default_factory=vgg16.VGG16)
-  side: int = vgg16.SIDE
+  network: vgg16_network.VGG16 = dataclasses.field(default_factory=vgg16_network.VGG16)
+  side: int = vgg16_network.SIDE
 
   def features(self, images_u8: UInt8[np.ndarray, "n h w 3"]) -> Float[np.ndarray, "n d"]:
-    """d = 4096, of fc8 the 1000 classes' logits; the same in whichever batch an image is."""
+    """f32[n 4096], or of fc8 the logits f32[n 1000]; independent of batching."""
     look = functools.partial(
       _look, self.network, self.publisher, self.layer, self.side, jax.device_put(self.variables)
     )
     return fitting.in_batches(look, _BATCH, images_u8)
 
   def fingerprint(self) -> str:
-    """Eight hex digits of the weights and one that tells the ways to prepare images apart."""
+    """Eight hex digits that name the weights, and one letter for the publisher: t or k."""
     return f"{fitting.fingerprint(self.variables)}{self.publisher[0]}"
 
   def check_value(self) -> float:
-    """The mean of the features of a fixed image: red rises along a row, green down a column, blue
-    is their product."""
+    """Mean feature of a fixed image with red = column, green = row, blue = their product."""
     y, x = np.mgrid[: self.side, : self.side]
     image_u8 = np.stack([x, y, x * y % 256], -1).astype(np.uint8)
     return float(self.features(image_u8[None]).mean())
@@ -76,17 +74,17 @@ class VGG16:
 
 @functools.partial(jax.jit, static_argnums=(0, 1, 2, 3))
 def _look(network, publisher, layer, side, variables, images_u8):
-  return network.apply(variables, vgg16.prepare(images_u8, publisher, side), layer)
+  return network.apply(variables, vgg16_network.prepare(images_u8, publisher, side), layer)
 
 
-def load(path: str | os.PathLike, layer: vgg16.Layer = "fc7") -> VGG16:
-  """The network in a .safetensors, .npz or .h5 file with torchvision's or Keras's names; logs its
+def load(path: str | os.PathLike, layer: vgg16_network.Layer = "fc7") -> VGG16:
+  """The network in a .safetensors, .npz or .h5 file with torchvision's or Keras's names. Logs its
   check value.
 
-  Raises InputError when the file cannot be read or is no such network, naming the first value that
-  is missing, of another shape or not finite. Files that are pickled are not read.
+  Raises InputError when the file is pickled, cannot be read or is not VGG16; the message names the
+  first value that is missing, of another shape or not finite.
   """
-  said = f"--vgg16_weights={path}"
+  said = f"`vgg16_weights={path}`"
   kinds = (*weight_files.KINDS, weight_files.HDF5)
   found = from_arrays(weight_files.read(path, said, _OTHER_KINDS, kinds), said, layer)
   log.info(
@@ -102,12 +100,12 @@ def load(path: str | os.PathLike, layer: vgg16.Layer = "fc7") -> VGG16:
 def from_arrays(
   arrays: Mapping[str, Any],
   said: str,
-  layer: vgg16.Layer = "fc7",
-  network: vgg16.VGG16 | None = None,
-  side: int = vgg16.SIDE,
+  layer: vgg16_network.Layer = "fc7",
+  network: vgg16_network.VGG16 | None = None,
+  side: int = vgg16_network.SIDE,
 ) -> VGG16:
-  """As `load`, of arrays; `said` begins each error."""
-  network = network or vgg16.VGG16()
+  """As `load`, from arrays by name. `said` begins each error message."""
+  network = network or vgg16_network.VGG16()
   by_path = {}
   for name, value in arrays.items():
     if path := _keras_path(name, network):
@@ -144,8 +142,8 @@ def _torchvision_shape(shape: tuple[int, ...]) -> tuple[int, ...]:
 
 
 def _from_torchvision(value: np.ndarray, map_side: int, reads_maps: bool) -> np.ndarray:
-  """A kernel as linen has it. The layer that reads the maps, [c h w] flattened, is to read them
-  [h w c] flattened."""
+  """A kernel or bias in Flax's layout. The layer that reads the maps gets its inputs reordered from
+  [c h w] to [h w c]."""
   if value.ndim == 4:
     return value.transpose(2, 3, 1, 0)
   if value.ndim == 2 and reads_maps:
@@ -154,8 +152,8 @@ def _from_torchvision(value: np.ndarray, map_side: int, reads_maps: bool) -> np.
   return value.T
 
 
-def _keras_path(name: str, network: vgg16.VGG16) -> tuple[str, str] | None:
-  """Where linen has the value that one of Keras's files calls so, if anywhere."""
+def _keras_path(name: str, network: vgg16_network.VGG16) -> tuple[str, str] | None:
+  """(layer, leaf) in Flax of a name in a Keras file; None for names that VGG16 does not have."""
   if match := _KERAS.fullmatch(name):
     return match[1], _KERAS_LEAVES.get(match[2], match[2])
   if match := _KERAS_3.fullmatch(name):
@@ -165,7 +163,7 @@ def _keras_path(name: str, network: vgg16.VGG16) -> tuple[str, str] | None:
   return None
 
 
-def _convolutions(network: vgg16.VGG16) -> list[str]:
+def _convolutions(network: vgg16_network.VGG16) -> list[str]:
   return [
     f"block{b}_conv{c}"
     for b, (convolutions, _) in enumerate(network.blocks, 1)
@@ -173,8 +171,9 @@ def _convolutions(network: vgg16.VGG16) -> list[str]:
   ]
 
 
-def _torchvision_names(network: vgg16.VGG16) -> dict[tuple[str, str], str]:
-  """Where linen has a value -> its name; `features` counts convolutions, ReLUs and pools."""
+def _torchvision_names(network: vgg16_network.VGG16) -> dict[tuple[str, str], str]:
+  """(layer, leaf) in Flax -> torchvision's name, where `features` numbers convolutions, ReLUs and
+  pools."""
   layers, place = dict(_DENSE), 0
   for b, (convolutions, _) in enumerate(network.blocks, 1):
     for c in range(1, convolutions + 1):
@@ -186,8 +185,8 @@ def _torchvision_names(network: vgg16.VGG16) -> dict[tuple[str, str], str]:
 
 
 @functools.cache
-def _shapes(network: vgg16.VGG16, side: int) -> dict[tuple[str, str], tuple[int, ...]]:
-  """Layer and leaf -> shape, as linen has them."""
+def _shapes(network: vgg16_network.VGG16, side: int) -> dict[tuple[str, str], tuple[int, ...]]:
+  """(layer, leaf) -> shape in Flax."""
   blank = jax.ShapeDtypeStruct((1, side, side, 3), jnp.float32)
   made = jax.eval_shape(functools.partial(network.init, layer="fc8"), jax.random.key(0), blank)
   flat = flax.traverse_util.flatten_dict(made["params"])

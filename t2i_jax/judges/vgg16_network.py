@@ -1,7 +1,5 @@
-"""VGG16: images become the outputs of one of its three fully connected layers.
-
-Simonyan & Zisserman 2015, https://arxiv.org/abs/1409.1556, configuration D; section "VGG16 on
-flickr30k" of the report. 138,357,544 parameters.
+"""The VGG16 network, configuration D of Simonyan & Zisserman 2015, https://arxiv.org/abs/1409.1556;
+section "VGG16 on flickr30k" of the thesis. 138,357,544 parameters.
 """
 
 from __future__ import annotations
@@ -16,18 +14,18 @@ from jaxtyping import Array, Float, UInt8
 SIDE = 224
 Layer = Literal["fc6", "fc7", "fc8"]
 Publisher = Literal["torchvision", "keras"]
-# Mean and standard deviation of ImageNet's red, green and blue, of pixels in [0, 1].
+# Mean and standard deviation of ImageNet's red, green and blue; pixels in [0, 1].
 _TORCHVISION = ((0.485, 0.456, 0.406), (0.229, 0.224, 0.225))
-# Mean of its blue, green and red, in [0, 255]: the paper's own, which Caffe and Keras kept.
+# Mean of its blue, green and red; pixels in [0, 255]. The paper's, also Caffe's and Keras's.
 _KERAS = (103.939, 116.779, 123.68)
 
 
 class VGG16(nn.Module):
-  """Prepared images (`prepare`) become features: five blocks of 3x3 convolutions, each followed by
-  ReLU and a block by 2x2 max pooling, then three fully connected layers.
+  """Images from `prepare` -> the output of one of three fully connected layers.
 
-  `fc6` and `fc7` are after ReLU; `fc8` are the logits of the classes, as is. Training's dropout is
-  not there. The layers have the names of Keras's files.
+  Five blocks of 3x3 convolutions with ReLU, each block followed by 2x2 max pooling, then the fully
+  connected layers. `fc6` and `fc7` are taken after ReLU; `fc8` are the class logits. There is no
+  dropout. Layers are named as in Keras's files.
   """
 
   blocks: tuple[tuple[int, int], ...] = ((2, 64), (2, 128), (3, 256), (3, 512), (3, 512))
@@ -36,7 +34,7 @@ class VGG16(nn.Module):
 
   @nn.compact
   def __call__(self, images: Float[Array, "n h w 3"], layer: Layer = "fc7") -> Float[Array, "n d"]:
-    full = jax.lax.Precision.HIGHEST  # on every device: the features must not depend on it
+    full = jax.lax.Precision.HIGHEST  # so that features do not depend on the device
     x = images
     for b, (convolutions, width) in enumerate(self.blocks, 1):
       for c in range(1, convolutions + 1):
@@ -55,11 +53,10 @@ class VGG16(nn.Module):
 def prepare(
   images_u8: UInt8[Array, "n h w 3"], publisher: Publisher, side: int = SIDE
 ) -> Float[Array, "n s s 3"]:
-  """Pixels as the publisher of the weights trained with them, images of another size resized
-  bilinearly.
+  """Images resized bilinearly to `side` pixels and normalised as the weights' publisher did.
 
-  torchvision: red, green and blue in [0, 1], less the mean, over the standard deviation. keras
-  (Caffe's weights): blue, green and red in [0, 255], less the mean.
+  torchvision: (RGB in [0, 1] - mean) / standard deviation. keras (Caffe's weights): BGR in [0, 255]
+  - mean.
   """
   shape = (len(images_u8), side, side, 3)
   pixels = images_u8.astype(jnp.float32)

@@ -1,4 +1,4 @@
-"""Files of published weights -> arrays by name. Nothing that is pickled is read."""
+"""Files of published weights -> arrays by name. Pickled files are never read."""
 
 from __future__ import annotations
 
@@ -17,19 +17,19 @@ from t2i_jax import errors
 KINDS = (".safetensors", ".npz")
 HDF5 = ".h5"
 
-# Of a whole model that Keras saved; its names end as those of the weights do.
+# In a whole model saved by Keras, whose names end like those of the weights.
 _OPTIMIZER = ("optimizer_weights/", "optimizer/")
 
 
 def read(
   path: str | os.PathLike, said: str, other_kinds: str, kinds: Sequence[str] = KINDS
 ) -> dict[str, Any]:
-  """The arrays of a .safetensors, .npz or, where `kinds` has it, .h5 file.
+  """Name -> array, from a file of one of `kinds`: .safetensors, .npz, .h5.
 
-  Arrays of HDF5 are named by the groups they are in: `layers/conv2d/vars/0`.
+  HDF5 arrays are named by their groups: `layers/conv2d/vars/0`. `said` begins each error message:
+  the setting in backquotes. `other_kinds` ends the one for a file of another kind.
 
-  `said` begins each error: the flag with its value. `other_kinds` tells what to do with a file of
-  another kind. Raises InputError for such a file, and one that cannot be read.
+  Raises InputError for a file of another kind, or one that cannot be read.
   """
   kind = os.path.splitext(path)[1].lower()
   if kind not in kinds:
@@ -45,11 +45,11 @@ def read(
   except (OSError, ValueError, TypeError, EOFError, zipfile.BadZipFile) as error:
     raise errors.InputError(f"{said}: cannot be read ({error})") from None
   except safetensors.SafetensorError as error:
-    raise errors.InputError(f"{said}: is no safetensors file ({error})") from None
+    raise errors.InputError(f"{said}: not a safetensors file ({error})") from None
 
 
 def _read_hdf5(path: str | os.PathLike) -> dict[str, np.ndarray]:
-  """All arrays but an optimizer's; links to other files are not followed."""
+  """All arrays except an optimizer's; links to other files are not followed."""
   arrays = {}
 
   def keep(name: str, item: h5py.Dataset | h5py.Group):
@@ -61,6 +61,6 @@ def _read_hdf5(path: str | os.PathLike) -> dict[str, np.ndarray]:
   try:
     with h5py.File(path, "r") as file:
       file.visititems(keep)
-  except (KeyError, RuntimeError, MemoryError) as error:  # What a damaged file makes HDF5 say.
+  except (KeyError, RuntimeError, MemoryError) as error:  # raised by HDF5 for damaged files
     raise OSError(str(error)) from None
   return arrays

@@ -1,11 +1,11 @@
-"""A score and its 95 % interval.
+"""A score with its 95 % confidence interval.
 
-In: a value for every image or caption (`of_means`), two sets of rows and a statistic of them
-(`of_sets`), or a statistic and what each row adds to it (`of_influences`). Out: `Score`.
+From one value per image or caption (`of_means`), from a statistic of two sets of rows (`of_sets`),
+or from a statistic and each row's influence on it (`of_influences`).
 
-Rows that belong to one image, such as its captions' images, are dependent: with `groups`, integers
-that say which image a row belongs to, whole images are drawn or left out. All intervals are those
-of other images from where these came; networks and features are taken as given.
+Rows of one image, such as those of its captions, are dependent: with `groups`, which give the image
+that each row belongs to, whole images are resampled or left out. Intervals are for other images
+from the same distribution; networks and features are taken as given.
 """
 
 from __future__ import annotations
@@ -21,20 +21,20 @@ from jaxtyping import Float, Int
 Groups = tuple[Int[np.ndarray, "n"], Int[np.ndarray, "m"]]
 
 _DRAWS = 2000
-_BATCH_VALUES = 4_000_000  # Drawn at once: 32 MB an array.
+_BATCH_VALUES = 4_000_000  # resampled at once: 32 MB per array
 _BLOCKS = 40
 
 
 @dataclasses.dataclass(frozen=True)
 class Score:
-  """A metric's value and the ends of its 95 % interval; NaN where there is none."""
+  """A value and the ends of its 95 % interval; NaN where undefined."""
 
   value: float
   low: float
   high: float
 
   def as_json(self) -> dict[str, float | None]:
-    """{"value", "low", "high"} with 6 significant digits; what is not finite is None."""
+    """{"value", "low", "high"} with 6 significant digits; None for values that are not finite."""
     return {name: _six_digits(x) for name, x in dataclasses.asdict(self).items()}
 
 
@@ -43,12 +43,11 @@ def of_means(
 ) -> Score:
   """The mean, with a bootstrap percentile interval (Efron & Tibshirani 1993, chapter 13).
 
-  With `groups`, images are drawn with all their rows (cluster bootstrap). Of fewer than two images
-  there is no interval. Where all values are equal the interval has no width: a bootstrap cannot
-  know of values that it never saw.
+  With `groups`, images are resampled with all their rows (cluster bootstrap). Fewer than two images
+  give no interval. The interval of equal values has width 0.
 
   Raises:
-    ValueError: there is no value.
+    ValueError: there are no values.
   """
   if not len(values):
     raise ValueError("the mean of no values is undefined")
@@ -84,20 +83,20 @@ def of_sets(
 ) -> Score:
   """`statistic(a, b)` with a delete-block jackknife interval (Shao & Tu 1995, section 2.3).
 
-  Images are dealt into 40 blocks (each its own where there are fewer); the statistic is computed
-  without each block in turn; the interval is value -+ t * standard error, cut at `minimum`, the
-  least that the statistic can be. An image that has rows in both sets is left out of both.
+  Images are assigned at random to 40 blocks (to one each, if there are fewer images); the statistic
+  is computed without each block in turn; the interval is value -+ t * standard error, cut off at
+  `minimum`, the statistic's lower bound. Leaving out an image removes its rows from both sets.
 
-  What the interval covers is the statistic's mean over sets of these sizes. For a Frechet distance
-  this lies above the distance of the distributions, by an amount that a floor computed with sets
-  of the same sizes shows. Why not a bootstrap: sets drawn with replacement have that bias once
-  more, so that percentiles lie above the value (their coverage falls to 0 for equal Gaussians);
-  reversed percentiles lie below it; a bootstrap's standard error is about right but much too wide
-  near the floor, takes more computations, and doubled rows mislead nearest neighbours. For
-  Gaussian samples of 300 rows the jackknife covers 93 to 98 % where the distributions differ, and
-  is half as wide again as it should be where they are equal (99 %).
+  The interval covers the statistic's mean over sets of these sizes. For a Frechet distance that
+  mean is above the distance of the distributions; two sets of equal distribution and these sizes
+  show by how much. Why not a bootstrap: resampling with replacement adds that bias once more, so
+  that percentiles lie above the value (for equal Gaussians their coverage falls to 0) and reversed
+  percentiles below it; a bootstrap's standard error is about right but much too wide near the
+  minimum, takes more computations, and repeated rows mislead nearest neighbours. For Gaussian
+  samples of 300 rows the jackknife covers 93 to 98 % where the distributions differ; where they are
+  equal it is 1.5 times as wide as needed (99 %).
   """
-  # Images that only a, only b or both have are dealt separately: each block then holds as many.
+  # Images in a only, in b only and in both are assigned separately, so that blocks are balanced.
   ids_a, ids_b = _joint_ids(len(a), len(b), groups)
   rng = np.random.default_rng(seed)
   block = np.zeros(max(ids_a.max(initial=-1), ids_b.max(initial=-1)) + 1, int)
@@ -117,8 +116,8 @@ def of_sets(
 
 
 def of_jackknife(value: float, without: Float[np.ndarray, "g"]) -> Score:
-  """A statistic's value with an interval from its values without each of g equal blocks in turn:
-  value -+ t * standard error (Shao & Tu 1995, section 2.3). None of fewer than two blocks."""
+  """A statistic's value and the interval value -+ t * standard error, from the statistic without
+  each of g equal blocks in turn (Shao & Tu 1995, section 2.3). Fewer than two blocks give none."""
   blocks = len(without)
   if blocks < 2:
     return Score(value, math.nan, math.nan)
@@ -130,11 +129,11 @@ def of_jackknife(value: float, without: Float[np.ndarray, "g"]) -> Score:
 def of_influences(
   value: float, influences: Sequence[Float[np.ndarray, "_"]], groups: Sequence | None = None
 ) -> Score:
-  """A normal interval from what each row of each set adds to a smooth statistic.
+  """A smooth statistic's normal interval: the infinitesimal jackknife (Efron 1982, chapter 6).
 
   `influences[s][i]` is the statistic's derivative with respect to the weight of row i of set s,
-  times that set's size, up to a constant (the infinitesimal jackknife, Efron 1982, chapter 6). With
-  `groups`, one array of image ids for each set, an image's rows are added up first, over all sets.
+  times the set's size, up to a constant. With `groups`, one array of image ids per set, the
+  influences of an image's rows are summed first, over all sets.
   """
   shares = [(x - x.mean()) / len(x) for x in influences]
   if groups is None:
@@ -150,7 +149,7 @@ def of_influences(
 
 
 def _joint_ids(n: int, m: int, groups: Groups | None):
-  """Images numbered from 0, the same number for the same image in both sets."""
+  """Ids of the rows' images, numbered from 0 over both sets together."""
   if groups is None:
     return np.arange(n), n + np.arange(m)
   ids = np.unique(np.concatenate(groups), return_inverse=True)[1]

@@ -1,5 +1,5 @@
-"""Features of images -> classes, by a Gaussian mixture on their principal components; and how far
-classes agree with true ones. Section (3) "VGG16 on flickr30k" of the report.
+"""Features of images -> classes, by a Gaussian mixture on their principal components; and the
+agreement of such classes with true ones. Section (3) "VGG16 on flickr30k" of the thesis.
 """
 
 from __future__ import annotations
@@ -19,15 +19,15 @@ from jaxtyping import Float, Int
 from t2i_jax import errors
 
 Covariance = Literal["full", "tied", "diag", "spherical"]
-_ITERATIONS = 300  # of expectation and maximisation
-_SHUFFLES = 20  # of the classes, for what chance gives
+_ITERATIONS = 300  # of expectation maximisation, at most
+_SHUFFLES = 20  # of the classes, to estimate agreement by chance
 
 
 @dataclasses.dataclass(frozen=True)
 class Mixture:
-  """`classes`: of each image, from 0. `dimensions` principal components were fitted, with the share
-  `explained` of the features' variance; `log_likelihood` is an image's mean, in units of the first
-  component's standard deviation."""
+  """classes: of each image, from 0. dimensions: number of principal components; explained: their
+  share of the features' variance. log_likelihood: mean over images, with features in units of the
+  first component's standard deviation. converged: before the limit of 300 iterations."""
 
   classes: Int[np.ndarray, "n"]
   dimensions: int
@@ -45,15 +45,15 @@ def fit(
   restarts: int,
   seed: int,
 ) -> Mixture:
-  """The likeliest of `restarts` mixtures; each image counts once.
+  """The most likely of `restarts` mixtures of `components` Gaussians.
 
-  pca: how many principal components are kept, where there are so many; 0: all.
-  Raises InputError for fewer images than components, and covariances that collapse.
+  pca: number of principal components to keep, at most; 0: all.
+  Raises InputError for fewer images than components, and for singular covariances.
   """
   n = len(features)
   if n < max(components, 2):
     raise errors.InputError(
-      f"--components={components}: there are only {n} images; give fewer, or a larger --train_split"
+      f"`components={components}`: there are only {n} images; give fewer, or a larger `train_split`"
     )
   reduced, explained = _reduce(features, pca, seed)
   model = sklearn.mixture.GaussianMixture(
@@ -65,13 +65,13 @@ def fit(
   )
   try:
     with warnings.catch_warnings():
-      # `converged` tells; and images that are all alike are fewer clusters than asked for.
+      # `converged` reports it; it is also raised for fewer different images than components.
       warnings.simplefilter("ignore", sklearn.exceptions.ConvergenceWarning)
       classes = model.fit_predict(reduced)
   except ValueError as error:
     raise errors.InputError(
-      f"--components={components} --covariance={covariance} --pca={reduced.shape[1]}: no mixture "
-      f"can be fitted to {n} images ({error}); give fewer, or --covariance=diag"
+      f"`components={components}` `covariance={covariance}` `pca={reduced.shape[1]}`: no mixture "
+      f"can be fitted to {n} images ({error}); give fewer, or `covariance=diag`"
     ) from None
   return Mixture(
     classes.astype(np.int32),
@@ -85,14 +85,14 @@ def fit(
 def _reduce(
   features: Float[np.ndarray, "n d"], pca: int, seed: int
 ) -> tuple[Float[np.ndarray, "n k"], float]:
-  """Principal components, and their share of the variance."""
+  """Principal components in units of the first one's standard deviation, and their share of the
+  variance."""
   most = min(len(features) - 1, features.shape[1])
   model = sklearn.decomposition.PCA(min(pca or most, most), random_state=seed)
-  with np.errstate(invalid="ignore"):  # images that are all alike have no variance to share
+  with np.errstate(invalid="ignore"):  # equal images have no variance
     reduced = model.fit_transform(features.astype(np.float64))
-  # One scale for all: what the mixture adds to variances, lest they vanish, is then the same share
-  # of them whatever the features' unit. And a table of its own: what PCA gives is a view into a
-  # larger one, on which the mixture takes several times as long.
+  # A common scale, so that the constant that the mixture adds to variances does not depend on the
+  # features' unit. A copy, since PCA returns a view, on which the mixture is several times slower.
   scale = max(math.sqrt(model.explained_variance_[0]), 1e-12)
   reduced = np.ascontiguousarray(reduced) / scale
   explained = float(np.nan_to_num(model.explained_variance_ratio_).sum())
@@ -100,7 +100,7 @@ def _reduce(
 
 
 def purity(classes: Int[np.ndarray, "n"], true: Int[np.ndarray, "n"]) -> float:
-  """The share of images that have the commonest true class of their class. Manning, Raghavan &
+  """Share of images whose true class is the most frequent one in their class. Manning, Raghavan &
   Schuetze 2008, section 16.3, https://nlp.stanford.edu/IR-book/."""
   counts = sklearn.metrics.cluster.contingency_matrix(true, classes)
   return float(counts.max(0).sum() / len(classes))
@@ -109,11 +109,11 @@ def purity(classes: Int[np.ndarray, "n"], true: Int[np.ndarray, "n"]) -> float:
 def agreement(
   classes: Int[np.ndarray, "n"], true: Int[np.ndarray, "n"], seed: int
 ) -> dict[str, float | int]:
-  """Purity and normalised mutual information (arithmetic mean of the entropies) of images whose
-  true class is known, which is not -1.
+  """Purity and normalised mutual information (by the arithmetic mean of the entropies), over images
+  whose true class is known (not -1).
 
-  Beside each what the same classes give when dealt out at random; and the purity that so many
-  classes could have at best. Raises ValueError when no true class is known.
+  Beside each its mean over random permutations of the classes (`_by_chance`), and the largest
+  purity possible with that number of classes. Raises ValueError when no true class is known.
   """
   known = true >= 0
   if not known.any():
@@ -126,6 +126,6 @@ def agreement(
   for name, measure in measures.items():
     found[name] = float(measure(classes, true))
     found[f"{name}_by_chance"] = float(np.mean([measure(dealt, true) for dealt in shuffled]))
-  # Each of k classes has one commonest true class at most.
+  # At best, the k classes contain the k largest true classes.
   largest = np.sort(np.bincount(true))[::-1][: len(np.unique(classes))]
   return found | {"purity_at_best": float(largest.sum() / len(true))}

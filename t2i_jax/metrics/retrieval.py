@@ -1,16 +1,24 @@
-"""Does a generated image go with its own caption rather than with other images' captions?
+"""Does a generated image fit its own caption better than other images' captions?
 
-In: embeddings of images and captions in one space, row i of one for row i of the other, and the
-image that a caption was written for. Out: one value a row; `intervals.of_means(values, image_ids)`
-makes the score. R-precision of Xu et al. 2018, https://arxiv.org/abs/1711.10485, section 4.
+Measured by cosines of embeddings in one space: row i of `images` is generated for row i of
+`captions`; `image_ids` says which real image a caption belongs to. The functions return one value
+per row. R-precision of Xu et al. 2018, https://arxiv.org/abs/1711.10485, section 4.
 """
+
+from __future__ import annotations
+
+from collections.abc import Callable
 
 import numpy as np
 from jaxtyping import Float, Int
 
+from t2i_jax.metrics import intervals
+from t2i_jax.metrics.metric import FALLS, RISES, SEED, Inputs, Metric, entry, shuffled
+
+_CANDIDATES = 100
 _BLOCK = 256
-# Cosines that differ by less count as equal: equal captions' float32 embeddings from different
-# batches differ in their last digits.
+# Cosines that differ by less count as equal: equal captions' float32 embeddings differ in their
+# last digits between batches.
 _TIE = 1e-6
 
 
@@ -23,9 +31,8 @@ def r_precision(
 ) -> Float[np.ndarray, "n"]:
   """1 where the own caption has the largest cosine with the image among `candidates`, else 0.
 
-  The others are captions of other images, drawn anew for each row. Where several captions share the
-  largest cosine, the own one has its share of the hit: embeddings that say nothing score
-  1 / candidates.
+  The other candidates are captions of other images, sampled for each row. Where k captions share
+  the largest cosine, the value is 1 / k: constant embeddings score 1 / candidates.
 
   Raises:
     ValueError: fewer captions of other images than asked for, or values that are not finite.
@@ -41,17 +48,17 @@ def caption_rank(
   candidates: int = 100,
   seed: int = 0,
 ) -> Float[np.ndarray, "n"]:
-  """The share of the other candidates that are nearer to the image than its own caption, in [0, 1].
+  """Share of the other candidates with a larger cosine than the own caption, in [0, 1].
 
-  0 is best, 0.5 chance; one that is as near counts half. The same candidates as `r_precision` with
-  the same seed, and the same errors.
+  0 is best, 0.5 chance; an equal cosine counts half. With the same seed, the candidates are those
+  of `r_precision`; the errors are too.
   """
   above, level = _compare(images, captions, image_ids, candidates, seed)
   return (above + 0.5 * level) / (candidates - 1)
 
 
 def _compare(images, captions, image_ids, candidates, seed):
-  """For each row, how many other candidates have a larger and how many the same cosine."""
+  """For each row, the numbers of other candidates with a larger and with the same cosine."""
   images, captions = _directions(images), _directions(captions)
   others = _draw_others(image_ids, candidates - 1, np.random.default_rng(seed))
   above, level = np.zeros(len(images), int), np.zeros(len(images), int)
@@ -68,8 +75,8 @@ def _compare(images, captions, image_ids, candidates, seed):
 def _draw_others(
   image_ids: Int[np.ndarray, "n"], count: int, rng: np.random.Generator
 ) -> Int[np.ndarray, "n count"]:
-  """For each row, different rows of other images."""
-  # In the order of images, the rows of other images are all but one run.
+  """For each row, `count` different rows of other images."""
+  # Sorted by image, the rows of one image are contiguous.
   order = np.argsort(image_ids, kind="stable")
   first = np.searchsorted(image_ids[order], image_ids, side="left")
   size = np.searchsorted(image_ids[order], image_ids, side="right") - first
@@ -87,9 +94,59 @@ def _draw_others(
 
 
 def _directions(rows) -> Float[np.ndarray, "n d"]:
-  """Rows of length 1; a row of zeros stays as it is, at cosine 0 with all."""
+  """Rows scaled to length 1; zero rows stay zero and have cosine 0 with all."""
   if not np.isfinite(rows).all():
     raise ValueError("embeddings have values that are not finite")
   rows = rows.astype(np.float64)
   length = np.linalg.norm(rows, axis=1, keepdims=True)
   return rows / np.where(length > 0, length, 1.0)
+
+
+def _score(name: str, measure: Callable, inputs: Inputs):
+  image, embeddings = inputs.image, inputs.embeddings
+  candidates = min(_CANDIDATES, len(image) - int(np.bincount(image).max()) + 1)
+  if candidates < 2:
+    return {}
+  sets = {
+    "generated": embeddings,
+    "real": inputs.real_embeddings,
+    "shuffled": embeddings[shuffled(len(image))],
+  }
+  scores = {
+    level: intervals.of_means(
+      measure(rows, inputs.caption_embeddings, image, candidates, SEED), image
+    )
+    for level, rows in sets.items()
+  }
+  own = scores.pop("generated")
+  beside = {level: score.value for level, score in scores.items()}
+  return {
+    name: {**entry(own, **beside), "candidates": candidates},
+    **{f"{name}_{level}": entry(score) for level, score in scores.items()},
+  }
+
+
+_NEEDS = ("image", "embeddings", "real_embeddings", "caption_embeddings")
+METRICS = (
+  Metric(
+    "r_precision",
+    "R-precision",
+    "higher",
+    needs=_NEEDS,
+    compute=lambda inputs: _score("r_precision", r_precision, inputs),
+    ladder={
+      "blur": FALLS,
+      "noise": FALLS,
+      "one image instead": FALLS,
+      "captions exchanged": FALLS,
+    },
+  ),
+  Metric(
+    "caption_rank",
+    "Rank of the own caption",
+    "lower",
+    needs=_NEEDS,
+    compute=lambda inputs: _score("caption_rank", caption_rank, inputs),
+    ladder={"captions exchanged": RISES},
+  ),
+)

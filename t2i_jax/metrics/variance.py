@@ -1,10 +1,9 @@
-"""Do images look the same? How far apart the images of neighbouring words and of different captions
-are, and how much of all images' variance caption, word and place explain (the report's experiment
-of section 5 (6) with "the image of each word in one sentence, and the image of different position
-word in different sentence").
+"""Do images look the same? Distances between the images of neighbouring words and of different
+captions, and the shares of all images' variance that caption, word and position explain: the
+experiment of the thesis' section 5 (6) with "the image of each word in one sentence, and the image
+of different position word in different sentence".
 
-In: all words' images, reduced to 16x16 pixels, with the caption, image, word and place of each.
-What is finer than that, such as a checkerboard, does not count.
+Images are averaged to 16x16 pixels, so that finer patterns, such as a checkerboard, do not count.
 """
 
 from __future__ import annotations
@@ -16,15 +15,15 @@ import scipy.sparse
 from jaxtyping import Float, Int, UInt8
 
 from t2i_jax.metrics import intervals
+from t2i_jax.metrics.metric import SEED, Inputs, Metric
 
 _SIDE = 16
 _BLOCKS = 40
 _AT_ONCE = 8192  # images
-_SEED = 0
 
 
 def reduce(images_u8: UInt8[np.ndarray, "n h w 3"]) -> UInt8[np.ndarray, "n d"]:
-  """Means over squares, 16 of them along each side (of which image sizes are multiples)."""
+  """Images averaged to 16x16 pixels, d = 768; image sizes are multiples of 16."""
   n, height, width, channels = images_u8.shape
   squares = images_u8.reshape(n, _SIDE, height // _SIDE, _SIDE, width // _SIDE, channels)
   return np.round(squares.mean((2, 4), dtype=np.float32)).astype(np.uint8).reshape(n, -1)
@@ -37,9 +36,11 @@ def score(
   position: Int[np.ndarray, "m"],
   real: UInt8[np.ndarray, "n d"],
 ) -> dict[str, Any]:
-  """The scores by name. Distances are root mean squares, pixels in [-1, 1]; beside them that of two
-  real images."""
-  rng, order = np.random.default_rng(_SEED), np.lexsort((position, caption))
+  """The five scores by name, from m images with their captions, words and positions.
+
+  Distances are root mean squares, pixels in [-1, 1]; beside them the mean distance of two real
+  images (real). A distance without any pair of images is left out."""
+  rng, order = np.random.default_rng(SEED), np.lexsort((position, caption))
   reduced, caption, word, position = (x[order] for x in (reduced, caption, word, position))
   follows = np.flatnonzero(caption[1:] == caption[:-1]) + 1
   places = _pairs(position, rng)
@@ -63,7 +64,7 @@ def score(
 
 
 def _pairs(position, rng) -> tuple[Int[np.ndarray, "k"], Int[np.ndarray, "k"]]:
-  """Images of the same place in two captions: each image with one drawn among the others."""
+  """Pairs of images at the same position in two captions: each image with a random other one."""
   a, b = [], []
   for place in np.unique(position):
     at = rng.permutation(np.flatnonzero(position == place))
@@ -74,8 +75,8 @@ def _pairs(position, rng) -> tuple[Int[np.ndarray, "k"], Int[np.ndarray, "k"]]:
 
 
 def _mean(distance, caption_a, caption_b) -> intervals.Score:
-  """The mean over pairs of captions. Each pair counts for both: as one of the first alone, the
-  interval would be half as wide as it should be where captions are what makes the difference."""
+  """The mean over pairs of captions. Each pair counts for both captions; counted for the first
+  alone, the interval would be half as wide as it should be where captions make the difference."""
   value = float(distance.mean(dtype=np.float64))
   influences = np.tile(2 * (distance - value), 2).astype(np.float64)
   return intervals.of_influences(value, [influences], [np.concatenate([caption_a, caption_b])])
@@ -87,7 +88,7 @@ def _distance(a: UInt8[np.ndarray, "k d"], b: UInt8[np.ndarray, "k d"]) -> Float
 
 
 def _deal(caption, rng) -> Int[np.ndarray, "m"]:
-  """A block for each image, the same one for all of a caption's."""
+  """A random block of the jackknife for each caption, repeated for its images."""
   captions, row = np.unique(caption, return_inverse=True)
   return rng.permutation(np.arange(len(captions)) % min(_BLOCKS, len(captions)))[row]
 
@@ -95,19 +96,18 @@ def _deal(caption, rng) -> Int[np.ndarray, "m"]:
 def explained(
   reduced: UInt8[np.ndarray, "m d"], group: Int[np.ndarray, "m"], block: Int[np.ndarray, "m"]
 ) -> intervals.Score:
-  """The share of the images' variance, summed over pixels, that lies between groups: 1 minus the
-  mean square within groups by the total one (epsilon squared, Kelley 1935,
-  https://doi.org/10.1073/pnas.21.9.554). Thousands of groups of a few images explain much by
-  chance; of this share chance explains 0. NaN where no group has two images.
+  """Share of the images' variance, summed over pixels, between groups: 1 - (mean square within
+  groups) / (total mean square), which is epsilon squared, Kelley 1935,
+  https://doi.org/10.1073/pnas.21.9.554. NaN where no group has two images.
 
-  Chance is that of images dealt to groups at random. A group is rather more alike than that to
-  others where each has the same mixture of something else that matters: then the share may fall
-  below 0, for captions of t words down to -1 / (t - 1).
+  Unlike the plain share, its mean is 0 for images assigned to groups at random, even for thousands
+  of small groups. It is below 0 where groups are more alike than that, since each has the same
+  mixture of something else that matters: for captions of t words down to -1 / (t - 1).
 
-  The interval is a delete-block jackknife's, over `block`."""
+  The interval is that of a delete-block jackknife over `block`."""
   names, number = np.unique(group, return_inverse=True)
-  # Around their mean: the difference of two large sums would lose what little nearly equal images
-  # differ.
+  # The mean is subtracted first: as the difference of two large sums, the variance of nearly equal
+  # images would be lost to rounding.
   mean = reduced.mean(0, dtype=np.float64).astype(np.float32)
   sums, counts, square = _sums(reduced, mean, number, len(names))
   without = []
@@ -120,7 +120,7 @@ def explained(
 
 
 def _sums(reduced, mean, number, groups: int) -> tuple[np.ndarray, np.ndarray, float]:
-  """Each group's sum f64[g d] and count, and the sum of all squares; of differences from `mean`."""
+  """Of the images minus `mean`: each group's sum f64[g d] and count, and the sum of squares."""
   sums, square = np.zeros((groups, reduced.shape[1])), 0.0
   for first in range(0, len(reduced), _AT_ONCE):
     x = reduced[first : first + _AT_ONCE].astype(np.float32) - mean
@@ -141,3 +141,27 @@ def _share(sums: np.ndarray, counts: np.ndarray, square: float) -> float:
   mean_square = (square - between) / (total - groups)
   total_square = (square - whole) / (total - 1)
   return float(1 - mean_square / total_square) if total_square > 0 else float("nan")
+
+
+def _scores(inputs: Inputs) -> dict[str, Any]:
+  words = inputs.words
+  return score(words.reduced_u8, words.caption, words.word, words.position, words.real_reduced_u8)
+
+
+def _metric(name: str, title: str, better: str) -> Metric:
+  """One of the five scores; all are computed together."""
+
+  def compute(inputs: Inputs):
+    found = inputs.once(_scores)
+    return {name: found[name]} if name in found else {}
+
+  return Metric(name, title, better, needs=("words",), compute=compute)
+
+
+METRICS = (
+  _metric("neighbour_distance", "Distance of neighbouring words’ images", ""),
+  _metric("caption_distance", "Distance of captions’ images at a place", "as real"),
+  _metric("variance_by_caption", "Variance that the caption explains", ""),
+  _metric("variance_by_word", "Variance that the word explains", ""),
+  _metric("variance_by_position", "Variance that the place explains", ""),
+)

@@ -1,14 +1,44 @@
-"""`--mode=cluster`: groups images into classes by their features."""
+"""`--mode=cluster`: the images of --train_split fall into classes by their features.
+
+Writes labels.csv, which --subset reads, contact sheets and clusters.json to --output, by default
+the folder clusters below --data_dir.
+"""
 
 from __future__ import annotations
 
+import os
 from typing import Any
 
 from t2i_jax import config as config_lib
 
 
 def run(config: config_lib.Config, given: frozenset[str]) -> dict[str, Any]:
-  """Returns the mode's JSON line."""
+  from t2i_jax.data import corpus
   from t2i_jax.evaluation import cluster
+  from t2i_jax.judges import vgg16_network
 
-  return cluster.cluster(config)
+  kind = kind_of_features(config)
+  # VGG16 expects larger images: the dataset is prepared in its size.
+  side = vgg16_network.SIDE if kind == "vgg16" else config.image_size
+  settings = cluster.Settings(
+    kind=kind,
+    vgg16_weights=config.vgg16_weights,
+    vgg16_layer=config.vgg16_layer,
+    components=config.components,
+    covariance=config.covariance,
+    pca=config.pca,
+    restarts=config.restarts,
+    seed=config.seed,
+    dataset=config.dataset,
+    split=config.train_split,
+    data_dir=config.data_dir,
+    output=config.output or os.path.join(config.data_dir, "clusters"),
+  )
+  return cluster.cluster(corpus.load_training_examples(config, side), settings)
+
+
+def kind_of_features(config: config_lib.Config) -> str:
+  """vgg16, classifier or random: --features, or for auto vgg16 if there are --vgg16_weights."""
+  if config.features != "auto":
+    return config.features
+  return "vgg16" if config.vgg16_weights else "classifier"

@@ -12,8 +12,8 @@ from t2i_jax import config as config_lib
 from t2i_jax import errors
 from t2i_jax.data import datasets
 from t2i_jax.evaluation import cluster
-from t2i_jax.judges import features, vgg16
-from t2i_jax.judges import vgg16_network as vgg16_nets
+from t2i_jax.judges import classifier, untrained, vgg16, vgg16_network
+from t2i_jax.modes import cluster as mode
 
 CLUSTER = ["--mode=cluster", "--components=3", "--pca=4", "--restarts=1"]
 
@@ -21,13 +21,13 @@ CLUSTER = ["--mode=cluster", "--components=3", "--pca=4", "--restarts=1"]
 @pytest.fixture
 def looks(monkeypatch):
   """How many images each random network has looked at."""
-  seen, plain = [], features.RandomNetwork.features
+  seen, plain = [], untrained.UntrainedNetwork.features
 
   def count(self, images_u8):
     seen.append(len(images_u8))
     return plain(self, images_u8)
 
-  monkeypatch.setattr(features.RandomNetwork, "features", count)
+  monkeypatch.setattr(untrained.UntrainedNetwork, "features", count)
   return seen
 
 
@@ -95,7 +95,7 @@ def test_a_class_is_a_subset_to_cluster_or_train_on(command, tmp_path, looks):
 
 @pytest.mark.slow
 def test_without_weights_a_classifier_is_trained_and_it_says_so(command, tmp_path, monkeypatch):
-  monkeypatch.setattr(features, "_STEPS", 3)
+  monkeypatch.setattr(classifier, "_STEPS", 3)
   command(*CLUSTER, f"--output={tmp_path}")
   assert command.status == 0 and command.json["features"]["kind"] == "classifier"
   assert "trained on these 24 images, to tell" in command.err
@@ -104,7 +104,7 @@ def test_without_weights_a_classifier_is_trained_and_it_says_so(command, tmp_pat
   def never(*_, **__):
     raise AssertionError("trained anew")
 
-  monkeypatch.setattr(features, "train_classifier", never)
+  monkeypatch.setattr(classifier, "fit_classifier", never)
   again = command.json
   command(*CLUSTER, f"--output={tmp_path}")
   assert command.json == again
@@ -128,7 +128,7 @@ def test_vgg16_sees_images_of_its_own_size(command, tmp_path, monkeypatch):
 
   monkeypatch.setattr(vgg16, "load", load)
   command(*CLUSTER, "--vgg16_weights=w.npz", "--vgg16_layer=fc6", f"--output={tmp_path}")
-  assert command.status == 0 and seen == [(24, vgg16_nets.SIDE, vgg16_nets.SIDE, 3)]
+  assert command.status == 0 and seen == [(24, vgg16_network.SIDE, vgg16_network.SIDE, 3)]
   assert command.json["features"] == {
     "kind": "vgg16",
     "layer": "fc6",
@@ -142,7 +142,7 @@ def test_vgg16_sees_images_of_its_own_size(command, tmp_path, monkeypatch):
   assert len(seen) == 2
 
 
-def test_the_report_s_table():
+def test_the_table_of_the_thesis():
   table = cluster.class_table(np.array([15030, 22550]), np.array([3006, 4510]))
   assert table.splitlines() == [
     "          captions    images",
@@ -173,4 +173,4 @@ def test_which_features_are_clustered():
     ({"features": "vgg16", "vgg16_weights": "w.npz"}, "vgg16"),
     ({"features": "random"}, "random"),
   ):
-    assert cluster.kind_of_features(config_lib.Config(mode="cluster", **given)) == kind
+    assert mode.kind_of_features(config_lib.Config(mode="cluster", **given)) == kind

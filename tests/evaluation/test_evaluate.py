@@ -6,9 +6,8 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from t2i_jax.evaluation import ladder, scores
-from t2i_jax.evaluation import panel as judge
-from t2i_jax.judges import features
+from t2i_jax.evaluation import ladder, panel, scores
+from t2i_jax.judges import classifier, encoder
 from t2i_jax.rundir import scores as scores_file
 
 NAMES = {
@@ -28,15 +27,7 @@ def test_one_caption_of_each_image():
   assert len(several) > 10
 
 
-def test_a_classifier_of_other_classes_is_no_level_for_these():
-  seen = {"class": np.array([0, 1, 1, -1])}
-  assert judge.share_values({"class": np.array([1, 5])}, seen)
-  assert not judge.share_values({"class": np.array([2, 5, -1])}, seen)
-  both = {**seen, "shape": np.array([3, 3, 3, 3])}
-  assert not judge.share_values({"class": np.array([1]), "shape": np.array([0])}, both)
-
-
-def test_only_drawn_flowers_have_attributes(command, tmp_path, trained):
+def test_attributes_alone_need_no_judges(command, tmp_path, trained):
   command("--mode=evaluate", f"--workdir={trained}", "--metrics=attributes", tiny=False)
   assert command.status == 0
   line = command.json
@@ -50,10 +41,10 @@ def test_only_drawn_flowers_have_attributes(command, tmp_path, trained):
 
 @pytest.mark.slow
 def test_all_scores_of_a_run_and_following_it(command, trained, monkeypatch, data_dir):
-  monkeypatch.setattr(features, "_STEPS", 3)
-  monkeypatch.setattr(judge.encoder_lib, "_STEPS", 3)
+  monkeypatch.setattr(classifier, "_STEPS", 3)
+  monkeypatch.setattr(encoder, "_STEPS", 3)
   monkeypatch.setattr(scores, "_CLASSIFIER_STEPS", 3)
-  monkeypatch.setattr(judge, "_LEAST_IMAGES", 6)
+  monkeypatch.setattr(panel, "_LEAST_IMAGES", 6)
   command("--mode=evaluate", f"--workdir={trained}", "--split=train", "--follow", tiny=False)
   assert command.status == 0
   line = command.json
@@ -86,10 +77,10 @@ def test_all_scores_of_a_run_and_following_it(command, trained, monkeypatch, dat
 
 @pytest.mark.slow
 def test_the_ladder_of_a_run_trained_on_the_split_itself(command, trained, monkeypatch):
-  monkeypatch.setattr(features, "_STEPS", 3)
-  monkeypatch.setattr(judge.encoder_lib, "_STEPS", 3)
+  monkeypatch.setattr(classifier, "_STEPS", 3)
+  monkeypatch.setattr(encoder, "_STEPS", 3)
   monkeypatch.setattr(scores, "_CLASSIFIER_STEPS", 3)
-  monkeypatch.setattr(judge, "_LEAST_IMAGES", 6)
+  monkeypatch.setattr(panel, "_LEAST_IMAGES", 6)
   monkeypatch.setattr(ladder, "STEPS", {"noise": (0.0, 0.1, 0.4), "training images": (0.0, 1.0)})
   command("--mode=evaluate", f"--workdir={trained}", "--split=train", "--ladder", tiny=False)
   assert command.status == 0
@@ -98,17 +89,3 @@ def test_the_ladder_of_a_run_trained_on_the_split_itself(command, trained, monke
   # There is no measure of memorisation here, and the rest is there all the same.
   assert "memorisation_ratio" not in found["training images"]
   assert not [wrong for wrong in command.json["wrong"] if "mse" in wrong]
-
-
-def test_what_the_eyes_were_fitted_on_is_not_what_they_judge():
-  chosen = [np.array([0, 0, 1, 0], bool), np.array([1, 1, 1, 0], bool)]
-
-  class Config:
-    split, dataset = "test", "toy"
-
-  least = judge._LEAST_IMAGES
-  judge._LEAST_IMAGES = 3
-  try:
-    np.testing.assert_array_equal(judge._first_with_images(chosen, Config), chosen[1])
-  finally:
-    judge._LEAST_IMAGES = least

@@ -4,6 +4,7 @@ import numpy as np
 import pytest
 
 from t2i_jax.evaluation import ladder
+from t2i_jax.metrics import registry
 
 
 @pytest.fixture(scope="module")
@@ -13,7 +14,7 @@ def sets():
   return images, train
 
 
-@pytest.mark.parametrize("name", list(ladder.EXPECTED))
+@pytest.mark.parametrize("name", list(ladder.STEPS))
 def test_every_ladder_begins_with_the_images_and_leads_away(sets, name):
   images, train = sets
   steps = [ladder.worsen(name, amount, images, train) for amount in ladder.STEPS[name]]
@@ -33,3 +34,20 @@ def test_what_replaces_images(sets):
   exchanged = ladder.worsen("captions exchanged", 0.5, images, train)
   assert (exchanged != images).any((1, 2, 3)).sum() == 20
   assert {image.tobytes() for image in exchanged} == {image.tobytes() for image in images}
+
+
+def test_every_ladder_has_scores_that_must_move():
+  moved = {name for metric in registry.ALL for name in metric.ladder}
+  assert moved == set(ladder.STEPS)
+
+
+def test_what_does_not_move_as_it_must_is_named():
+  found = {
+    "blur": {"mse": [0.0, 1.0, 2.0], "ssim": [1.0, 0.5, 0.5], "diversity": [3.0, 2.0, 3.0]},
+    "training images": {"memorisation_ratio": [1.0, 1.1], "mse": [2.0, 1.0]},
+  }
+  # mse rises as it must; ssim stops falling; nothing is asked of diversity.
+  assert ladder.wrong(found) == ["blur: ssim", "training images: memorisation_ratio"]
+  table = ladder.table(found)
+  assert "| mse | 0 | 1 | 2 | rise |" in table and "| ssim | 1 | 0.5 | 0.5 | fall |" in table
+  assert "| diversity | 3 | 2 | 3 |  |" in table

@@ -4,8 +4,9 @@ import numpy as np
 import pytest
 
 from t2i_jax import config as config_lib
-from t2i_jax.data import corpus as pipeline
-from t2i_jax.evaluation import word_by_word as words
+from t2i_jax.data import corpus as corpus_lib
+from t2i_jax.evaluation import attributes, scores, word_by_word
+from t2i_jax.metrics.metric import Inputs
 from t2i_jax.text import captions, word2vec
 
 
@@ -21,10 +22,10 @@ def drawn(data_dir):
     max_words=20,
     data_dir=str(data_dir),
   )
-  split = pipeline.load_examples(config, "train")
+  split = corpus_lib.load_examples(config, "train")
   known = sorted({word for text in split.captions for word in captions.clean(text)})
   vectors = word2vec.WordVectors(tuple(known), np.eye(len(known), dtype=np.float32))
-  return split, pipeline.make_corpus(config, split, vectors)
+  return split, corpus_lib.make_corpus(config, split, vectors)
 
 
 def _images(split, corpus, shift):
@@ -41,14 +42,24 @@ def _images(split, corpus, shift):
   return images
 
 
+def _score(reader):
+  return scores.score(Inputs(words=reader.words(), arrivals=reader.arrivals()))
+
+
 def _scores(split, corpus, images):
-  reader = words.WordByWord(corpus, split, None)
+  reader = word_by_word.WordByWord(corpus, split, None)
   rows = np.arange(len(corpus.ids))
   for part in np.array_split(rows, 3):
     reader.add(part, images[part])
-  found, lists = reader.scores()
-  assert not lists
-  return found
+  assert reader.words() is None
+  return _score(reader)
+
+
+def _accuracies(split, corpus, rows, images_u8):
+  """Of captions' final images."""
+  of_real = attributes.read(split.images_u8)
+  found = attributes.of_captions(split, corpus, rows, images_u8, of_real)
+  return scores.score(Inputs(image=corpus.image[rows], attributes=found))
 
 
 def test_a_colour_that_comes_with_its_word_arrives(drawn):
@@ -66,40 +77,40 @@ def test_a_colour_that_comes_with_its_word_arrives(drawn):
 def test_the_accuracy_of_last_words_images(drawn):
   split, corpus = drawn
   rows = np.arange(len(corpus.ids))
-  true = words.attribute_accuracies(corpus, split, rows, split.images_u8[corpus.image])
+  true = _accuracies(split, corpus, rows, split.images_u8[corpus.image])
   assert true["petal_colour_accuracy"]["value"] == true["petal_colour_accuracy"]["real"] > 0.95
   assert true["petal_colour_accuracy"]["shuffled"] < 0.5
-  named = sum(true[f"{name}_accuracy"]["captions"] for name in words.RULES)
+  named = sum(true[f"{name}_accuracy"]["captions"] for name in attributes.RULES)
   assert true["attribute_accuracy"]["captions"] == named
   # Every other caption with other petals: its hit is gone.
   wrong = split.images_u8[corpus.image]
   wrong[::2] = _images(split, corpus, 1)[::2, 0]
-  half = words.attribute_accuracies(corpus, split, rows, wrong)["petal_colour_accuracy"]
+  half = _accuracies(split, corpus, rows, wrong)["petal_colour_accuracy"]
   named = split.named["petal_colour"][corpus.source] >= 0
   assert half["value"] == pytest.approx(named[1::2].sum() / named.sum(), abs=0.03)
 
 
-@pytest.mark.slow
 def test_changes_at_content_words_and_at_function_words(drawn):
   split, corpus = drawn
-  assert {"a", "with", "and", "by", "that"} <= words.FUNCTION_WORDS
-  assert not {"five", "three", "yellow", "round", "small"} & words.FUNCTION_WORDS
+  assert {"a", "with", "and", "by", "that"} <= word_by_word.FUNCTION_WORDS
+  assert not {"five", "three", "yellow", "round", "small"} & word_by_word.FUNCTION_WORDS
   rows = np.arange(len(corpus.ids))
   shade = np.full(corpus.ids.shape, 128)
   for row in rows:
     for t, word in enumerate(corpus.sentences[row][1:], 1):
-      is_function = word in words.FUNCTION_WORDS
+      is_function = word in word_by_word.FUNCTION_WORDS
       # Back and forth, so that shades stay within bytes.
       away = 20 if is_function else 40
       shade[row, t] = shade[row, t - 1] + (away if shade[row, t - 1] < 128 else -away)
   wide = np.broadcast_to(shade[..., None, None, None], (*shade.shape, 16, 16, 3))
-  pixels = lambda images: images.reshape(len(images), -1).astype(np.float32)  # noqa: E731
-  reader = words.WordByWord(corpus, split, pixels)
+  pixels = lambda images: images[:, ::8, ::8, 0].reshape(-1, 4).astype(np.float32)  # noqa: E731
+  reader = word_by_word.WordByWord(corpus, split, pixels)
   reader.add(rows, wide.astype(np.uint8))
-  found, lists = reader.scores()
+  found = _score(reader)
   assert found["change_at_content_words"]["value"] == pytest.approx((40 / 127.5) ** 2)
   assert found["change_at_function_words"]["value"] == pytest.approx((20 / 127.5) ** 2)
-  assert len(lists["frechet_classifier"]) == corpus.length.max()
+  frechet = reader.frechet(pixels(split.images_u8))
+  assert len(frechet) == corpus.length.max() and frechet[0] is not None and frechet[-1] is None
 
 
 def test_variance_is_told_of_each_image_s_word_and_place(drawn):
@@ -114,9 +125,9 @@ def test_variance_is_told_of_each_image_s_word_and_place(drawn):
   }
   for name, number in own.items():
     shade = (number * 37 % 200).astype(np.uint8)
-    reader = words.WordByWord(corpus, split, means)
+    reader = word_by_word.WordByWord(corpus, split, means)
     reader.add(rows, np.broadcast_to(shade[..., None, None, None], (*shade.shape, 16, 16, 3)))
-    found, _ = reader.scores()
+    found = _score(reader)
     explained = {other: found[f"variance_by_{other}"]["value"] for other in own}
     assert explained.pop(name) == pytest.approx(1, abs=1e-4)
     assert max(explained.values()) < 0.9, (name, explained)

@@ -7,7 +7,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from t2i_jax.judges import encoder, features, fitting
+from t2i_jax.judges import encoder, fitting
 
 COLOURS = np.array([(220, 30, 30), (30, 200, 40), (40, 60, 220), (230, 220, 40)])
 # Rows of the table: 0 padding, 1 unknown, then four colours, "over".
@@ -33,7 +33,7 @@ def pairs(per_pair, seed):
 def trained():
   images_u8, ids, length, _ = pairs(6, seed=0)
   image = np.arange(len(ids), dtype=np.int32)
-  return encoder.train_encoder(
+  return encoder.fit_encoder(
     images_u8, TABLE, ids, length, image, seed=0, steps=60, flips=False, progress=False
   )
 
@@ -114,8 +114,8 @@ def test_large_images_are_averaged_down():
 def test_kept_equals_trained(trained, tmp_path):
   images_u8, ids, length, _ = pairs(1, seed=2)
   path, record = tmp_path / "encoder.msgpack", {"split": "train"}
-  fitting.load_or_train(path, encoder.Encoder, record, lambda: trained)
-  kept = fitting.load_or_train(path, encoder.Encoder, record, lambda: pytest.fail("was kept"))
+  fitting.load_or_fit(path, encoder.Encoder, record, lambda: trained)
+  kept = fitting.load_or_fit(path, encoder.Encoder, record, lambda: pytest.fail("was kept"))
   assert kept.fingerprint() == trained.fingerprint()
   np.testing.assert_array_equal(kept.embed_images(images_u8), trained.embed_images(images_u8))
   np.testing.assert_array_equal(
@@ -124,11 +124,3 @@ def test_kept_equals_trained(trained, tmp_path):
   # The table is part of what is named and kept.
   other = encoder.Encoder({**trained.variables, "table": TABLE + 1})
   assert other.fingerprint() != trained.fingerprint()
-
-
-def test_the_trunk_halves_until_four_pixels():
-  assert features.stages(64, 32) == [
-    ("strided", 32), ("strided", 64), ("strided", 128), ("strided", 128), ("same", 128),
-  ]  # fmt: skip
-  assert features.stages(48, 32)[-2:] == [("strided", 128), ("same", 128)]
-  assert len(features.stages(48, 32)) == 5 and len(features.stages(80, 32)) == 5

@@ -149,7 +149,7 @@ def test_a_file_that_does_not_fit_is_refused_with_the_value_named(tmp_path, weig
   np.savez(path, **{k: v for k, v in {**weights, **change}.items() if v is not None})
   with pytest.raises(errors.InputError) as caught:
     inception.load(path)
-  assert f"--inception_weights={path}: " in str(caught.value) and named in str(caught.value)
+  assert f"`inception_weights={path}`: " in str(caught.value) and named in str(caught.value)
 
 
 @pytest.mark.parametrize(
@@ -167,7 +167,7 @@ def test_a_file_that_is_none_is_refused(tmp_path, name, content, named):
   path = tmp_path / name
   if content is not None:
     path.write_bytes(content)
-  with pytest.raises(errors.InputError, match="--inception_weights=") as caught:
+  with pytest.raises(errors.InputError, match="`inception_weights=") as caught:
     inception.load(path)
   assert str(path) in str(caught.value) and named in str(caught.value)
 

@@ -10,13 +10,11 @@ import safetensors.numpy
 import scipy.signal
 
 from t2i_jax import errors
-from t2i_jax.judges import vgg16 as vgg16_lib
-from t2i_jax.judges import vgg16_network as vgg16
-from t2i_jax.judges import weight_files
+from t2i_jax.judges import vgg16, vgg16_network, weight_files
 
 # 32 times 2: 2x2 maps reach the first fully connected layer.
 SIDE = 64
-NARROW = vgg16.VGG16(blocks=((2, 2), (2, 3), (3, 4), (3, 5), (3, 5)), hidden=7, classes=6)
+NARROW = vgg16_network.VGG16(blocks=((2, 2), (2, 3), (3, 4), (3, 5), (3, 5)), hidden=7, classes=6)
 # torchvision's list of layers; "M" is a pool, and each convolution is followed by a ReLU.
 PLAN = [2, 2, "M", 3, 3, "M", 4, 4, 4, "M", 5, 5, 5, "M", 5, 5, 5, "M"]
 KERAS_NAMES = [
@@ -62,7 +60,7 @@ def _keras(torch, leaves=("kernel", "bias"), pattern="{layer}/{leaf}"):
 
 
 def _network(arrays, layer="fc7"):
-  return vgg16_lib.from_arrays(arrays, "--vgg16_weights=w.npz", layer, NARROW, SIDE)
+  return vgg16.from_arrays(arrays, "`vgg16_weights=w.npz`", layer, NARROW, SIDE)
 
 
 def _reference(torch, image_u8):
@@ -147,7 +145,7 @@ def _write_hdf5(path, arrays):
 
 
 def _read_hdf5(path):
-  return weight_files.read(path, "--vgg16_weights=w.h5", "", (".h5",))
+  return weight_files.read(path, "`vgg16_weights=w.h5`", "", (".h5",))
 
 
 def test_every_layout_of_keras_s_hdf5_gives_what_npz_gives(tmp_path):
@@ -186,7 +184,7 @@ def test_hdf5_that_does_not_fit_is_named(tmp_path, change, named):
   _write_hdf5(tmp_path / "a.h5", arrays)
   with pytest.raises(errors.InputError) as caught:
     _network(_read_hdf5(tmp_path / "a.h5"))
-  assert str(caught.value).startswith("--vgg16_weights=w.") and named in str(caught.value)
+  assert str(caught.value).startswith("`vgg16_weights=w.") and named in str(caught.value)
 
 
 def test_a_damaged_hdf5_is_refused(tmp_path):
@@ -201,7 +199,7 @@ def test_a_damaged_hdf5_is_refused(tmp_path):
     data.replace(b"SNOD", b"XXXX"),
   ):
     (tmp_path / "b.h5").write_bytes(damaged)
-    with pytest.raises(errors.InputError, match=r"--vgg16_weights=w\.h5: cannot be read"):
+    with pytest.raises(errors.InputError, match=r"`vgg16_weights=w\.h5`: cannot be read"):
       _read_hdf5(tmp_path / "b.h5")
 
 
@@ -230,7 +228,7 @@ def test_weights_that_do_not_fit_are_named(change, named):
   arrays = {k: v for k, v in {**_torchvision(), **change}.items() if v is not None}
   with pytest.raises(errors.InputError) as caught:
     _network(arrays)
-  assert str(caught.value).startswith("--vgg16_weights=w.npz: ") and named in str(caught.value)
+  assert str(caught.value).startswith("`vgg16_weights=w.npz`: ") and named in str(caught.value)
 
 
 def test_keras_s_file_without_the_top_is_told_what_is_missing():
@@ -255,9 +253,9 @@ def test_a_file_that_is_none_is_refused(tmp_path, name, content, named):
   path = tmp_path / name
   if content is not None:
     path.write_bytes(content)
-  with pytest.raises(errors.InputError, match="--vgg16_weights=") as caught:
-    vgg16_lib.load(path)
+  with pytest.raises(errors.InputError, match="`vgg16_weights=") as caught:
+    vgg16.load(path)
   assert str(path) in str(caught.value) and named in str(caught.value)
   np.savez(tmp_path / "b.npz", a=np.array([None]))
   with pytest.raises(errors.InputError, match="allow_pickle"):
-    vgg16_lib.load(tmp_path / "b.npz")
+    vgg16.load(tmp_path / "b.npz")

@@ -9,15 +9,16 @@ import numpy as np
 import pytest
 import scipy.signal
 
-from t2i_jax.judges import vgg16_network as vgg16
+from t2i_jax.judges import vgg16_network
 
-NARROW = vgg16.VGG16(blocks=((2, 2), (2, 3), (3, 4), (3, 5), (3, 5)), hidden=7, classes=6)
+NARROW = vgg16_network.VGG16(blocks=((2, 2), (2, 3), (3, 4), (3, 5), (3, 5)), hidden=7, classes=6)
 DENSE = ("fc1", "fc2", "predictions")
 
 
 def test_as_many_parameters_as_published():
   blank = jax.ShapeDtypeStruct((1, 224, 224, 3), jnp.float32)
-  made = jax.eval_shape(lambda k, x: vgg16.VGG16().init(k, x, "fc8"), jax.random.key(0), blank)
+  network = vgg16_network.VGG16()
+  made = jax.eval_shape(lambda k, x: network.init(k, x, "fc8"), jax.random.key(0), blank)
   assert sum(math.prod(leaf.shape) for leaf in jax.tree.leaves(made)) == 138_357_544
   assert len(made["params"]) == 13 + 3
   assert made["params"]["fc1"]["kernel"].shape == (7 * 7 * 512, 4096)
@@ -86,21 +87,21 @@ def test_each_layer_is_what_scipy_computes_of_an_image_that_is_wider_than_high()
 @pytest.mark.slow
 def test_each_layer_at_the_published_widths():
   image = np.random.default_rng(1).normal(size=(32, 32, 3)).astype(np.float32)
-  _check_each_layer(vgg16.VGG16(), image)
+  _check_each_layer(vgg16_network.VGG16(), image)
 
 
 def test_pixels_as_each_publisher_prepares_them():
   image = np.zeros((1, 4, 4, 3), np.uint8)
   image[..., 0], image[0, 1, 2] = 255, (10, 20, 30)
   image = jnp.asarray(image)
-  torch = vgg16.prepare(image, "torchvision", 4)[0]
+  torch = vgg16_network.prepare(image, "torchvision", 4)[0]
   np.testing.assert_allclose(torch[0, 0], [2.2489083, -2.0357143, -1.8044444], rtol=1e-5)
   np.testing.assert_allclose(
     torch[1, 2],
     [(10 / 255 - 0.485) / 0.229, (20 / 255 - 0.456) / 0.224, (30 / 255 - 0.406) / 0.225],
     rtol=1e-5,
   )
-  keras = vgg16.prepare(image, "keras", 4)[0]
+  keras = vgg16_network.prepare(image, "keras", 4)[0]
   np.testing.assert_allclose(keras[0, 0], [-103.939, -116.779, 255 - 123.68], rtol=1e-5)
   np.testing.assert_allclose(keras[1, 2], [30 - 103.939, 20 - 116.779, 10 - 123.68], rtol=1e-5)
 
@@ -108,6 +109,6 @@ def test_pixels_as_each_publisher_prepares_them():
 def test_images_of_another_size_are_resized_between_pixel_centres():
   row = np.array([0, 100, 200], np.uint8)
   image = np.broadcast_to(row[None, :, None], (3, 3, 3))
-  made = vgg16.prepare(jnp.asarray(image[None]), "keras", 6)[0, 2, :, 2] + 123.68
+  made = vgg16_network.prepare(jnp.asarray(image[None]), "keras", 6)[0, 2, :, 2] + 123.68
   at = np.clip((np.arange(6) + 0.5) / 2 - 0.5, 0, 2)
   np.testing.assert_allclose(made, 100 * at, atol=1e-3)

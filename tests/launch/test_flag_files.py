@@ -9,7 +9,7 @@ import pytest
 
 from t2i_jax import main
 from t2i_jax.config import flags
-from t2i_jax.judges import features
+from t2i_jax.judges import classifier
 from t2i_jax.training import checkpoints
 
 ROOT = pathlib.Path(__file__).parents[2]
@@ -109,7 +109,7 @@ def test_every_experiment_trains_goes_on_and_draws(name, tmp_path, data_dir):
 
 @pytest.mark.slow
 def test_the_clusters_of_toys(monkeypatch, tmp_path, data_dir, capsys):
-  monkeypatch.setattr(features, "_STEPS", 3)
+  monkeypatch.setattr(classifier, "_STEPS", 3)
   shape = [f"--flagfile={FOLDER / CLUSTERS}.flags", "--flagfile=launch/flags/toy.flags"]
   words = ["t2i_jax", *shape, f"--output={tmp_path}", f"--data_dir={data_dir}"]
   assert main.main([*words, "--train_split=train"]) == 0

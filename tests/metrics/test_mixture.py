@@ -54,7 +54,7 @@ def test_few_or_equal_images():
   features, _ = _blobs()
   assert mixture.fit(features[:4], **{**FIT, "pca": 50, "components": 2}).dimensions == 3
   assert mixture.fit(features, **{**FIT, "pca": 0}).dimensions == 12
-  with pytest.raises(errors.InputError, match="--components=5: there are only 4 images"):
+  with pytest.raises(errors.InputError, match="`components=5`: there are only 4 images"):
     mixture.fit(features[:4], **{**FIT, "components": 5})
   alike = mixture.fit(np.ones((20, 8), np.float32), **FIT)
   assert len(alike.classes) == 20 and alike.explained == 0.0

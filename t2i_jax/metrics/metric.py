@@ -1,0 +1,155 @@
+"""What a score is, and what it can be computed from.
+
+A `Metric` is a record: how to compute the score from `Inputs`, how the report shows it, and which
+way it must move when real images are made worse. `registry.ALL` has all of them.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Callable, Mapping
+from typing import Any, NamedTuple, TypeVar
+
+import numpy as np
+from jaxtyping import Bool, Float, Int, UInt8
+
+from t2i_jax.metrics import intervals
+
+RISES, FALLS = 1, -1  # a score, with every step of a ladder
+SEED = 0  # of all shuffles and samples
+_Result = TypeVar("_Result")
+
+
+@dataclasses.dataclass(frozen=True)
+class Metric:
+  """One score.
+
+  name: the key in scores.jsonl. title, better: as the report shows them; better is "lower",
+  "higher", "near 1", "as real" or "". needs: the fields of `Inputs` that `compute` reads; without
+  one of them the score is left out. compute: the score's `entry` by name, with any entries that
+  belong to it, such as `r_precision_real`; nothing where it is undefined. ladder: RISES or FALLS,
+  for each kind of worsening that the score must notice.
+  """
+
+  name: str
+  title: str
+  better: str
+  needs: tuple[str, ...]
+  compute: Callable[[Inputs], dict[str, dict[str, Any]]]
+  ladder: Mapping[str, int] = dataclasses.field(default_factory=dict)
+
+
+class View(NamedTuple):
+  """Features of two sets of n images, from one or several networks.
+
+  Several networks' features, all of the same length, stand side by side; a distance is computed
+  for each network, then averaged."""
+
+  generated: Float[np.ndarray, "n d"]
+  real: Float[np.ndarray, "n d"]
+  networks: int = 1
+
+
+class Attribute(NamedTuple):
+  """One attribute, such as the petals' colour, of m captions: its values are numbered from 0."""
+
+  true: Int[np.ndarray, "m"]
+  read: Int[np.ndarray, "m"]  # from the caption's generated image
+  read_of_real: Int[np.ndarray, "m"]  # from the caption's own real image
+  is_named: Bool[np.ndarray, "m"]  # in the caption
+
+
+class Arrival(NamedTuple):
+  """One attribute in generated images of captions, one image for every word read so far: k of all
+  captions."""
+
+  image: Int[np.ndarray, "k"]  # the caption's real image
+  position: Int[np.ndarray, "k"]  # of the last word read, from 0
+  place: Int[np.ndarray, "k"]  # position of the word that names the attribute; -1: unknown, or none
+  read: Int[np.ndarray, "k"]  # the attribute's value in the generated image
+  true: Int[np.ndarray, "r"]  # its value in each real image
+
+
+class WordImages(NamedTuple):
+  """Generated images of captions, one for every word read so far: k of all captions.
+
+  caption, word, position: the caption's number, the word's id in the vocabulary, and its place in
+  the caption from 0. image: the caption's real image. change: mean squared difference from the
+  image one word earlier, pixels in [-1, 1]; 0 at position 0. reduced_u8: the image averaged to
+  16x16 pixels (`variance.reduce`); real_reduced_u8: those of the split's real images."""
+
+  caption: Int[np.ndarray, "k"]
+  image: Int[np.ndarray, "k"]
+  word: Int[np.ndarray, "k"]
+  position: Int[np.ndarray, "k"]
+  is_function_word: Bool[np.ndarray, "k"]
+  change: Float[np.ndarray, "k"]
+  reduced_u8: UInt8[np.ndarray, "k p"]
+  real_reduced_u8: UInt8[np.ndarray, "r p"]
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True, eq=False)
+class Inputs:
+  """What an evaluation has; a field that it does not have is None.
+
+  Of m captions, each with its final generated image: `image`, the number of the caption's own real
+  image; embeddings, in one space, of generated images, own real images and captions; features of
+  generated and own real images; and, for synthetic flowers, `attributes` by name.
+
+  Of some captions, an image for every word: `words` and `arrivals`, by attribute.
+
+  Two sets of n images, one generated for each real image: `groups`, the number of the real image
+  that each row of the generated and of the real set belongs to; the features of both in three
+  views; `training_features`, the classifier's of the images that the run was trained on.
+  `own_u8[i]` is the real image that generated image `images_u8[i]` should show.
+
+  hits: a function, since it takes a minute. (share of known targets that a classifier fitted on the
+  generated images predicts right, for each real image; the same for the judges' own classifier, or
+  None where that does not know the targets).
+  """
+
+  image: Int[np.ndarray, "m"] | None = None
+  embeddings: Float[np.ndarray, "m e"] | None = None
+  real_embeddings: Float[np.ndarray, "m e"] | None = None
+  caption_embeddings: Float[np.ndarray, "m e"] | None = None
+  features: Float[np.ndarray, "m f"] | None = None
+  own_features: Float[np.ndarray, "m f"] | None = None
+  attributes: dict[str, Attribute] | None = None
+
+  words: WordImages | None = None
+  arrivals: dict[str, Arrival] | None = None
+
+  images_u8: UInt8[np.ndarray, "n h w 3"] | None = None
+  own_u8: UInt8[np.ndarray, "n h w 3"] | None = None
+  groups: tuple[Int[np.ndarray, "n"], Int[np.ndarray, "n"]] | None = None
+  classifier: View | None = None
+  random: View | None = None
+  inception: View | None = None
+  training_features: Float[np.ndarray, "t f"] | None = None
+  hits: Callable[[], tuple[np.ndarray, np.ndarray | None]] | None = None
+
+  _results: dict[Any, Any] = dataclasses.field(default_factory=dict, repr=False)
+
+  def once(self, function: Callable[[Inputs], _Result]) -> _Result:
+    """`function(self)`, computed at the first call; for what several scores share."""
+    if function not in self._results:
+      self._results[function] = function(self)
+    return self._results[function]
+
+
+def entry(score: intervals.Score, **beside: float | np.floating) -> dict[str, Any]:
+  """The score as in scores.jsonl, with the numbers beside it (such as `real`, what real images
+  score), all with 6 significant digits."""
+  return {**score.as_json(), **{name: float(f"{value:.6g}") for name, value in beside.items()}}
+
+
+def shuffled(count: int) -> Int[np.ndarray, "n"]:
+  """A fixed permutation: which other caption's image stands in for each image."""
+  return np.random.default_rng(SEED).permutation(count)
+
+
+def halves(rows: Float[np.ndarray, "n d"]) -> tuple[np.ndarray, np.ndarray]:
+  """Two random halves of the rows: a distance between those of real images is what a perfect
+  generator would score (a little high, since each half is smaller than the whole)."""
+  order = shuffled(len(rows))
+  return rows[order[: len(rows) // 2]], rows[order[len(rows) // 2 :]]

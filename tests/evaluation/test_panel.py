@@ -1,0 +1,136 @@
+"""Judges look at each real image once, are fitted on other images than they score, and one encoder
+serves runs that read captions of any length."""
+
+import collections
+
+import numpy as np
+import pytest
+
+from t2i_jax import config as config_lib
+from t2i_jax import errors, sampling
+from t2i_jax.data import corpus as corpus_lib
+from t2i_jax.evaluation import evaluate, ladder, panel, scores
+from t2i_jax.judges import classifier, encoder, untrained
+from t2i_jax.text import captions, word2vec
+
+
+def test_a_classifier_of_other_classes_is_no_level_for_these():
+  seen = {"class": np.array([0, 1, 1, -1])}
+  assert panel.share_values({"class": np.array([1, 5])}, seen)
+  assert not panel.share_values({"class": np.array([2, 5, -1])}, seen)
+  both = {**seen, "shape": np.array([3, 3, 3, 3])}
+  assert not panel.share_values({"class": np.array([1]), "shape": np.array([0])}, both)
+
+
+def test_judges_are_fitted_on_other_images_than_they_score(monkeypatch):
+  monkeypatch.setattr(panel, "_LEAST_IMAGES", 3)
+  few, enough = np.array([0, 0, 1, 0], bool), np.array([1, 1, 1, 0], bool)
+  chosen = panel._first_with_images([few, enough], "test", "toy")
+  np.testing.assert_array_equal(chosen, enough)
+  with pytest.raises(errors.InputError, match="`split=test`: besides its images toy has fewer"):
+    panel._first_with_images([few, few], "test", "toy")
+
+
+def test_the_encoder_reads_captions_of_its_own_length():
+  words = word2vec.WordVectors(("red", "blue"), np.eye(2, dtype=np.float32))
+  ids, length = panel.look_up([["red", "green", "blue"], ["blue"] * 40, []], words)
+  assert ids.shape == (3, encoder.MAX_WORDS) and length.tolist() == [3, encoder.MAX_WORDS, 1]
+  red, blue = (words.vocabulary()[word] for word in ("red", "blue"))
+  assert ids[0, :4].tolist() == [red, captions.UNKNOWN_ID, blue, 0]
+  assert (ids[1] == blue).all() and (ids[2] == 0).all()
+
+
+class Drawing(sampling.TrainedRun):
+  """A run whose images are random."""
+
+  def draw_batches(self, ids, length, table, batch_size=64):
+    size = self.config.image_size
+    rng = np.random.default_rng(self.step)
+    for rows in np.array_split(np.arange(len(ids)), 3):
+      shape = (len(rows), ids.shape[1], size, size, 3)
+      yield rows, rng.integers(0, 256, shape).astype(np.uint8)
+
+
+@pytest.fixture
+def make_task(data_dir, tmp_path, monkeypatch):
+  """max_words -> (a task on all 24 images of the training split, step -> its run)."""
+  monkeypatch.setattr(panel, "_LEAST_IMAGES", 3)
+  monkeypatch.setattr(classifier, "_STEPS", 0)
+  monkeypatch.setattr(encoder, "_STEPS", 0)
+  monkeypatch.setattr(scores, "_CLASSIFIER_STEPS", 0)
+
+  def make(max_words=20):
+    config = config_lib.Config(
+      mode="evaluate", dataset="synthetic", synthetic_images=30, image_size=16, start_size=4,
+      max_words=max_words, data_dir=str(data_dir), workdir=str(tmp_path), train_split="test",
+    )  # fmt: skip
+    split = corpus_lib.load_examples(config, "train")
+    known = sorted({word for text in split.captions for word in captions.clean(text)})
+    vectors = word2vec.WordVectors(tuple(known), np.eye(len(known), dtype=np.float32))
+
+    def run(step):
+      return Drawing(config, step, {}, vectors)
+
+    return evaluate.make_task(run(0), "train"), run
+
+  return make
+
+
+@pytest.mark.slow
+def test_one_encoder_serves_runs_that_read_captions_of_any_length(make_task, monkeypatch):
+  first = make_task(max_words=20)[0].panel
+  monkeypatch.setattr(encoder, "fit_encoder", lambda *_, **__: pytest.fail("was kept"))
+  monkeypatch.setattr(classifier, "fit_classifier", lambda *_, **__: pytest.fail("was kept"))
+  second = make_task(max_words=8)[0].panel
+  assert first.record == second.record
+  assert first.corpus.ids.shape[1] == 20 and second.corpus.ids.shape[1] == 8
+
+
+@pytest.fixture
+def looks(monkeypatch):
+  """(kind of network, image or caption) -> how often it was looked at."""
+  seen = collections.Counter()
+
+  def count(kind, method, name):
+    plain = getattr(kind, method)
+
+    def counting(self, rows, *more):
+      seen.update((name, row.tobytes()) for row in rows)
+      return plain(self, rows, *more)
+
+    monkeypatch.setattr(kind, method, counting)
+
+  count(classifier.Classifier, "look", "classifier")
+  count(untrained.UntrainedNetwork, "features", "random")
+  count(encoder.Encoder, "embed_images", "encoder")
+  count(encoder.Encoder, "embed_captions", "captions")
+  return seen
+
+
+NETWORKS = {"classifier": 1, "random": 4, "encoder": 1}
+
+
+def test_checkpoints_share_the_looks_at_real_images(make_task, looks):
+  task, run = make_task()
+  lines = [evaluate.evaluate(run(step), task) for step in (1, 2)]
+  assert lines[0]["mse"] != lines[1]["mse"] and lines[0]["features"] == lines[1]["features"]
+  real = [image.tobytes() for image in task.split.images_u8]
+  assert len(set(real)) == 24
+  fitted = {"classifier": 2}  # by each checkpoint, on its images, and applied to the real ones
+  for name, networks in NETWORKS.items():
+    times = {looks[name, image] for image in real}
+    assert times == {networks + fitted.get(name, 0)}, name
+  assert {looks["classifier", image.tobytes()] for image in task.panel.training_u8} == {1}
+  assert sum(n for (name, _), n in looks.items() if name == "captions") == len(task.corpus.ids)
+
+
+def test_the_rungs_of_a_ladder_share_the_looks_at_real_images(make_task, looks, monkeypatch):
+  monkeypatch.setattr(ladder, "STEPS", {"noise": (0.0, 0.1, 0.2), "blur": (0.0, 1.0)})
+  panel = make_task()[0].panel
+  ladder.climb(panel)
+  # Half of the images are also the first rung, in place of generated ones; and on each of the four
+  # rungs a classifier is fitted and applied to these.
+  for name, networks in NETWORKS.items():
+    times = [looks[name, image.tobytes()] for image in panel.split.images_u8]
+    fitted = 4 if name == "classifier" else 0
+    assert sorted(times) == [networks] * 12 + [2 * networks + fitted] * 12, name

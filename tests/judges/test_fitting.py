@@ -1,0 +1,59 @@
+"""Judges are kept in files and read back as they were; images are augmented as described."""
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from t2i_jax.judges import classifier, fitting
+from tests.fixtures import coloured
+
+
+@pytest.fixture(scope="module")
+def trained():
+  images_u8, colour = coloured.coloured(40, seed=0)
+  return classifier.fit_classifier(images_u8, {"colour": colour}, seed=0, steps=2, progress=False)
+
+
+def test_kept_equals_trained_and_another_record_trains_again(trained, tmp_path):
+  images_u8, _ = coloured.coloured(5, seed=7)
+  calls = []
+
+  def make():
+    calls.append(1)
+    return trained
+
+  def load(**record):
+    path = tmp_path / "deep" / "classifier.msgpack"
+    return fitting.load_or_fit(path, classifier.Classifier, record, make)
+
+  first, second = load(split="train", seed=0), load(split="train", seed=0)
+  assert len(calls) == 1
+  assert second.fingerprint() == first.fingerprint() == trained.fingerprint()
+  np.testing.assert_array_equal(second.features(images_u8), trained.features(images_u8))
+  assert (
+    second.predict(images_u8)["colour"].tolist() == trained.predict(images_u8)["colour"].tolist()
+  )
+  load(split="test", seed=0)
+  assert len(calls) == 2
+  assert [p.name for p in (tmp_path / "deep").iterdir()] == ["classifier.msgpack"]
+
+
+@pytest.mark.parametrize("content", [b"", b"\xc1nonsense", b"\x93\x01\x02\x03", "cut"])
+def test_a_file_that_cannot_be_read_is_made_again(trained, tmp_path, content):
+  path = tmp_path / "classifier.msgpack"
+  fitting.load_or_fit(path, classifier.Classifier, {}, lambda: trained)
+  whole = path.read_bytes()
+  path.write_bytes(whole[: len(whole) // 2] if content == "cut" else content)
+  fitting.load_or_fit(path, classifier.Classifier, {}, lambda: trained)
+  assert path.read_bytes() == whole
+
+
+def test_images_are_moved_a_little_and_mirrored_only_when_asked():
+  ramp = jnp.broadcast_to(jnp.arange(32.0)[None, None, :, None], (64, 32, 32, 3))
+  still = fitting.augment(jax.random.key(0), ramp, flips=False)
+  assert np.all(np.diff(still, axis=2) >= 0)
+  assert set(np.unique(still[:, :, 16] - 16)) == {-2, -1, 0, 1, 2}
+  mirrored = fitting.augment(jax.random.key(0), ramp, flips=True)
+  share = np.mean(mirrored[:, 0, 0, 0] > mirrored[:, 0, -1, 0])
+  assert 0.25 < share < 0.75

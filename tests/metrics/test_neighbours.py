@@ -1,0 +1,141 @@
+"""Scores of neighbours against closed forms and brute force, and which way they move."""
+
+import math
+
+import numpy as np
+import pytest
+import scipy.spatial.distance
+
+from t2i_jax.metrics import intervals, neighbours, rows
+
+
+def normal(n, d, seed, shift=0.0, scale=1.0):
+  return shift + scale * np.random.default_rng(seed).normal(size=(n, d))
+
+
+def brute_balls(real, fake, k):
+  """[m n]: is the generated row in the real row's ball?"""
+  radius = [sorted(math.dist(x, y) for y in real)[k] for x in real]  # [0] is the row itself.
+  return np.array([[math.dist(y, x) <= r for x, r in zip(real, radius)] for y in fake])
+
+
+@pytest.mark.parametrize("k", [1, 3])
+def test_density_and_coverage_by_brute_force(k):
+  real, fake = normal(40, 2, 0), normal(30, 2, 1, 0.5)
+  inside = brute_balls(real, fake, k)
+  density, coverage = neighbours.density_and_coverage(real, fake, k=k)
+  assert density.value == pytest.approx(inside.sum() / (k * 30))
+  assert coverage.value == pytest.approx(inside.any(0).mean())
+  # What coverage loses without a generated row, times the rows, is the row's influence.
+  lost = [30 * (inside.any(0).mean() - np.delete(inside, j, 0).any(0).mean()) for j in range(30)]
+  expected = intervals.of_influences(0.0, [inside.any(0).astype(float), np.array(lost)])
+  assert coverage.high - coverage.value == pytest.approx(expected.high)
+
+
+def test_density_and_coverage_tell_dropped_modes_from_bad_images():
+  modes = np.random.default_rng(0).integers(0, 5, 400)[:, None] * 20.0
+  real = modes + normal(400, 3, 1)
+  density, coverage = neighbours.density_and_coverage(real, modes + normal(400, 3, 2))
+  assert 0.85 < density.value < 1.15
+  assert 0.94 < coverage.value < 0.99  # 1 - 2^-5
+  density, coverage = neighbours.density_and_coverage(real, modes * 0 + normal(400, 3, 2))
+  assert density.value > 0.85  # Every image is a good one,
+  assert coverage.value < 0.3  # of one mode in five.
+  density, coverage = neighbours.density_and_coverage(real, real + 300)
+  assert (density.value, coverage.value) == (0, 0)
+
+
+def test_equal_rows_lie_in_balls_without_radius():
+  real = np.repeat(normal(4, 3, 0), 6, axis=0)
+  _, coverage = neighbours.density_and_coverage(real, real + 1e-7)
+  assert coverage.value == 1
+
+
+def test_nearest_neighbour_accuracy_by_brute_force():
+  real, fake = normal(25, 2, 0), normal(25, 2, 1, 0.7)
+  rows = [*real, *fake]
+  right = 0
+  for i, x in enumerate(rows):
+    nearest = min((math.dist(x, y), j) for j, y in enumerate(rows) if j != i)[1]
+    right += (i < 25) == (nearest < 25)
+  score = neighbours.nearest_neighbour_accuracy(real, fake)
+  assert score.value == pytest.approx(right / 50)
+  assert score.low < score.value < score.high
+
+
+def test_nearest_neighbour_accuracy_of_equal_far_and_copied_sets():
+  real = normal(300, 3, 0)
+  assert 0.4 < neighbours.nearest_neighbour_accuracy(real, normal(300, 3, 1)).value < 0.6
+  assert neighbours.nearest_neighbour_accuracy(real, normal(300, 3, 1, 50)).value == 1
+  copies = real[::-1] + 1e-7 * normal(300, 3, 2)
+  assert neighbours.nearest_neighbour_accuracy(real, copies).value == 0
+  half = np.concatenate([real[:150], normal(150, 3, 3)])
+  assert neighbours.nearest_neighbour_accuracy(real, half).high < 0.5
+
+
+def test_equally_near_rows_share_the_vote():
+  # 8 equal rows, 4 of each set: 3 of the 7 others are of the own set.
+  equal = neighbours.nearest_neighbour_accuracy(np.ones((4, 2)), np.ones((4, 2)))
+  assert equal.value == pytest.approx(3 / 7)
+  # A real image that is there twice, and copied once: one of two neighbours is of its set; the
+  # copy has none; the pairs far off are right.
+  real = np.array([[0.0, 0.0], [0.0, 0.0], [90.0, 0.0], [90.0, 1.0]])
+  fake = np.array([[0.0, 0.0], [50.0, 0.0], [50.0, 1.0]])
+  fake = np.concatenate([fake, [[50.0, 2.0]]])
+  expected = (0.5 + 0.5 + 1 + 1 + 0 + 1 + 1 + 1) / 8
+  assert neighbours.nearest_neighbour_accuracy(real, fake).value == expected
+  # The same where copies differ in float32's last digits.
+  jitter = 1e-5 * normal(8, 2, 0)
+  found = neighbours.nearest_neighbour_accuracy(real + jitter[:4], fake + jitter[4:])
+  assert found.value == expected
+
+
+def test_nearest_neighbour_accuracy_takes_as_many_of_the_larger_set():
+  # With all 1,000 real rows, chance would be far above one half.
+  score = neighbours.nearest_neighbour_accuracy(normal(1000, 3, 0), normal(100, 3, 1))
+  assert 0.35 < score.value < 0.65
+  assert score == neighbours.nearest_neighbour_accuracy(normal(1000, 3, 0), normal(100, 3, 1))
+  assert score != neighbours.nearest_neighbour_accuracy(normal(1000, 3, 0), normal(100, 3, 1), 1)
+
+
+def test_memorisation_by_hand():
+  train = np.array([[0.0], [10.0], [20.0]])
+  generated = np.array([[1.0], [10.5], [23.0], [20.0]])  # 1, 0.5, 3, 0 away
+  held_out = np.array([[2.0], [14.0], [17.0]])  # 2, 4, 3 away
+  ratio, pairs = neighbours.memorisation(generated, train, held_out, shown=3)
+  assert ratio.value == pytest.approx(0.75 / 3)
+  np.testing.assert_array_equal(pairs, [[3, 2], [1, 1], [0, 0]])
+
+
+def test_memorisation_tells_copies_from_new_images():
+  train, held_out = normal(300, 8, 0), normal(200, 8, 1)
+  fresh, _ = neighbours.memorisation(normal(200, 8, 2), train, held_out)
+  assert fresh.low < 1 < fresh.high
+  assert fresh.high - fresh.low < 0.3
+  copies, pairs = neighbours.memorisation(100 + train[::-1], 100 + train, 100 + held_out)
+  assert (copies.value, copies.high) == (0, 0)
+  np.testing.assert_array_equal(pairs.sum(1), 299)
+  nothing, _ = neighbours.memorisation(held_out, train, train)
+  assert math.isnan(nothing.value)
+
+
+def test_spread_is_the_mean_of_all_pairs():
+  rows = 1000 + normal(60, 5, 0)
+  score = neighbours.spread(rows)
+  assert score.value == pytest.approx(scipy.spatial.distance.pdist(rows).mean())
+  without = [scipy.spatial.distance.pdist(np.delete(rows, i, 0)).mean() for i in range(60)]
+  assert score.high - score.low == pytest.approx(2 * 1.96 * np.sqrt(59 * np.var(without)), rel=0.03)
+  assert neighbours.spread(np.ones((9, 5))).value == pytest.approx(0, abs=1e-6)
+
+
+def test_several_chunks_give_what_one_gives(monkeypatch):
+  a, b = normal(700, 3, 0), normal(900, 3, 1, 0.3)
+
+  def everything():
+    memorised, pairs = neighbours.memorisation(a, b, b + 0.1)
+    scores = [*neighbours.density_and_coverage(a, b), neighbours.nearest_neighbour_accuracy(a, b)]
+    return [s.as_json() for s in [*scores, neighbours.spread(a), memorised]], pairs.tolist()
+
+  whole = everything()
+  monkeypatch.setattr(rows, "_CHUNK_MB", 1)
+  assert everything() == whole

@@ -1,0 +1,97 @@
+"""Every score's record is complete, and each is computed from the inputs that it says it needs."""
+
+import dataclasses
+import json
+
+import numpy as np
+import pytest
+
+from t2i_jax.metrics import registry
+from t2i_jax.metrics.metric import Arrival, Attribute, Inputs, View, WordImages
+
+
+def _inputs():
+  """Random ones of 40 captions of 20 images, all fields given."""
+  rng = np.random.default_rng(0)
+  image = np.repeat(np.arange(20), 2)
+
+  def view(networks=1):
+    return View(rng.normal(size=(20, 4)), rng.normal(size=(20, 4)), networks)
+
+  def values(count):
+    return rng.integers(0, 3, count)
+
+  caption, position = np.repeat(np.arange(10), 5), np.tile(np.arange(5), 10)
+  return Inputs(
+    image=image,
+    embeddings=rng.normal(size=(40, 6)),
+    real_embeddings=rng.normal(size=(40, 6)),
+    caption_embeddings=rng.normal(size=(40, 6)),
+    features=rng.normal(size=(40, 4)),
+    own_features=rng.normal(size=(40, 4)),
+    attributes={"petals": Attribute(values(40), values(40), values(40), values(40) > 0)},
+    words=WordImages(
+      caption=caption,
+      image=caption * 2,
+      word=rng.integers(0, 4, 50),
+      position=position,
+      is_function_word=position % 2 == 0,
+      change=rng.random(50),
+      reduced_u8=rng.integers(0, 256, (50, 12), dtype=np.uint8),
+      real_reduced_u8=rng.integers(0, 256, (20, 12), dtype=np.uint8),
+    ),
+    arrivals={"petals": Arrival(caption * 2, position, np.full(50, 2), values(50), values(20))},
+    images_u8=rng.integers(0, 256, (20, 16, 16, 3), dtype=np.uint8),
+    own_u8=rng.integers(0, 256, (20, 16, 16, 3), dtype=np.uint8),
+    groups=(np.arange(20), np.arange(20)),
+    classifier=view(),
+    random=view(networks=2),
+    inception=view(),
+    training_features=rng.normal(size=(30, 4)),
+    hits=lambda: (rng.random(20), rng.random(20)),
+  )
+
+
+def test_records_are_complete_and_names_unique():
+  names = [metric.name for metric in registry.ALL]
+  assert len(set(names)) == len(names) == len(registry.IN_LINE_ORDER)
+  # The order of the report's table names no score that is gone.
+  assert names[: len(registry._FIRST)] == list(registry._FIRST)
+  fields = {field.name for field in dataclasses.fields(Inputs)}
+  for metric in registry.ALL:
+    assert metric.title and metric.needs, metric.name
+    assert set(metric.needs) <= fields, metric.name
+
+
+@pytest.mark.parametrize("metric", registry.ALL, ids=lambda metric: metric.name)
+def test_a_score_needs_what_it_says_and_no_more(metric):
+  inputs = _inputs()
+  alone = Inputs(**{name: getattr(inputs, name) for name in metric.needs})
+  found = metric.compute(alone)
+  assert next(iter(found)) == metric.name
+  for entry in found.values():
+    assert entry["low"] <= entry["value"] <= entry["high"]
+  json.dumps(found, allow_nan=False)
+
+
+def test_the_mean_over_networks_is_that_of_each_networks_distance():
+  inputs = _inputs()
+  compute = {metric.name: metric for metric in registry.ALL}["frechet_random"].compute
+  generated, real, _ = inputs.random
+  alone = [
+    dataclasses.replace(inputs, random=View(generated[:, part], real[:, part]))
+    for part in (slice(0, 2), slice(2, 4))
+  ]
+  both, *each = (compute(one)["frechet_random"]["value"] for one in (inputs, *alone))
+  assert both == pytest.approx(np.mean(each), rel=1e-5)
+
+
+def test_what_scores_share_is_computed_once():
+  inputs, calls = Inputs(), []
+
+  def count(given):
+    calls.append(given)
+    return len(calls)
+
+  assert [inputs.once(count), inputs.once(count)] == [1, 1] and calls == [inputs]
+  assert Inputs().once(count) == 2
