@@ -18,9 +18,9 @@ class Preempted(Exception):
 
 
 def with_flags(message: object) -> str:
-  """The message on one line, with settings in backquotes written as flags.
+  """The message with settings in backquotes written as flags.
 
   >>> with_flags(InputError("`raw_dir=/photos`: no such folder; or give `data_dir`"))
   '--raw_dir=/photos: no such folder; or give --data_dir'
   """
-  return _SETTING.sub(r"--\1\2", " ".join(str(message).split()))
+  return _SETTING.sub(r"--\1\2", str(message))

@@ -105,7 +105,7 @@ def _log_to_standard_error() -> None:
 
 def _tell(what: Any, status: int) -> int:
   """One line on standard error."""
-  print(f"t2i_jax: {errors.with_flags(what)}", file=sys.stderr)
+  print(f"t2i_jax: {' '.join(errors.with_flags(what).split())}", file=sys.stderr)
   return status
 
 

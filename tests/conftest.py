@@ -28,6 +28,10 @@ import json
 import pytest
 
 from t2i_jax import main
+from t2i_jax.nets import packing
+
+# A bucket is compiled once: few of them, for the same reason.
+packing._BUCKETS = 2
 
 TINY = [
   "--dataset=synthetic",

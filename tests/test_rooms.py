@@ -1,4 +1,4 @@
-"""The direction of imports: a room (a folder or file of t2i_jax) imports only from rooms below it."""
+"""The direction of imports: a room (folder or file of t2i_jax) imports only from rooms below it."""
 
 import ast
 import pathlib

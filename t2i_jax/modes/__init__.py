@@ -38,6 +38,6 @@ def about() -> dict[str, str]:
   """What each mode does: its docstring's first sentence, after the name."""
   sentences = {name: re.split(r"\.\s", mode.__doc__ + " ")[0] for name, mode in MODES.items()}
   return {
-    name: errors.with_flags(re.sub(r"^`?--mode=\w+`?:", "", sentence))
+    name: errors.with_flags(" ".join(re.sub(r"^`--mode=\w+`:", "", sentence).split()))
     for name, sentence in sentences.items()
   }

@@ -1,4 +1,4 @@
-"""`--mode=bench`: how long a training step takes, what it computes, and how near that is to this
+"""`--mode=bench`: times a training step, counts its operations, and compares both with this
 machine's limits.
 
 Captions and images are random, of the configured shapes, and captions are of full length; with

@@ -1,4 +1,4 @@
-"""`--mode=cluster`: the images of --train_split fall into classes by their features.
+"""`--mode=cluster`: fits a Gaussian mixture to features of the images of --train_split.
 
 Writes labels.csv, which --subset reads, contact sheets and clusters.json to --output, by default
 the folder clusters below --data_dir.

@@ -1,4 +1,4 @@
-"""--mode=prepare: writes a dataset's prepared copy below --data_dir, unless it is there already."""
+"""`--mode=prepare`: writes a dataset's prepared copy below --data_dir, unless it is there."""
 
 from __future__ import annotations
 

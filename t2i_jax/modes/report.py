@@ -1,4 +1,4 @@
-"""`--mode=report`: one HTML file about `--workdir`, or about several runs side by side, that needs
+"""`--mode=report`: one HTML file about --workdir, or about several runs side by side, that needs
 no other file and no network.
 
 Of several runs (`--compare`) it also writes a table over seeds (.md, .json) and a picture of the

@@ -1,4 +1,4 @@
-"""`--mode=sample`: images of captions, one for every word read so far; of a run's checkpoint."""
+"""`--mode=sample`: draws captions by a run's checkpoint, one image for every word read so far."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""`--mode=train`: trains a run, or goes on with it where its last checkpoint stands."""
+"""`--mode=train`: trains a run, or continues it from its last checkpoint."""
 
 from __future__ import annotations
 

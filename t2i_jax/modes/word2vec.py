@@ -1,4 +1,4 @@
-"""--mode=word2vec: trains word vectors on --corpus and writes them to --output. With --dataset it
+"""`--mode=word2vec`: trains word vectors on --corpus and writes them to --output. With --dataset it
 also reports how well they cover the words of that dataset's captions."""
 
 from __future__ import annotations

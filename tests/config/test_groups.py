@@ -11,6 +11,7 @@ import pytest
 from t2i_jax import config as config_lib
 from t2i_jax import errors
 from t2i_jax.config import flags, groups, training
+from t2i_jax.training import losses
 
 ROOT = pathlib.Path(__file__).parents[2]
 RUN = {"mode": "train", "workdir": "w", "steps": 1}
@@ -153,19 +154,22 @@ def test_flag_files_of_runs_may_be_given_in_every_mode(mode):
   assert (config.mode, used) == (mode, dataclasses.replace(run, mode="params"))
 
 
-def _attributes_read(path):
-  """Names read as attributes of a config: `config.x`, `self.config.x`, `run.config.x`."""
+def _names_read(path, in_nets):
+  """Attributes of a config (`config.x`, `self._config.x`, `run.config.x`); of a network's module,
+  which `model.build` sets; and the weights of losses' terms."""
   for node in ast.walk(ast.parse(path.read_text(encoding="utf8"))):
     if isinstance(node, ast.Attribute):
       owner = node.value
       name = owner.id if isinstance(owner, ast.Name) else getattr(owner, "attr", "")
-      if name in ("config", "asked"):
+      if name.lstrip("_") in ("config", "asked", "used"):
         yield node.attr
+    elif in_nets and isinstance(node, ast.AnnAssign):
+      yield getattr(node.target, "id", "")
 
 
 def test_every_flag_is_read_somewhere():
-  read = set()
+  read = {term.weight for term in losses.TERMS.values()}
   for path in (ROOT / "t2i_jax").rglob("*.py"):
     if path.parent.name != "config":
-      read.update(_attributes_read(path))
+      read.update(_names_read(path, "nets" in path.parts))
   assert {f.name for f, _ in config_lib.fields()} - read == set()

@@ -155,7 +155,7 @@ def test_the_table_stands_in_the_page_and_beside_it(tmp_path, caplog):
   text = " ".join(run_folders.Page(output).text.split())
   row = "12.50 0.7071 2 lower b 30.00 – 1 +17.50 – yes, by scores’ intervals"
   assert row in text and "SeedsRuns a --train_split=a 0, 1" in text
-  assert "a/seed0: there is no checkpoint" in caplog.text and "No picture: --workdir" in text
+  assert "a/seed0`: there is no checkpoint" in caplog.text and "No picture: --workdir" in text
 
 
 def test_names_of_experiments_are_text_in_the_page_and_in_markdown(tmp_path):
