@@ -25,7 +25,7 @@ from t2i_jax.parallel import mesh
 from t2i_jax.rundir import bucket, files
 from t2i_jax.text import captions as captions_lib
 from t2i_jax.text import word2vec
-from t2i_jax.training import batches, checkpoints, steps
+from t2i_jax.training import checkpoints, reading, steps
 
 log = logging.getLogger(__name__)
 
@@ -85,7 +85,7 @@ class TrainedRun:
     variables, table = devices.put((self.variables, table))
     parts = list(self._batches(len(ids), batch_size, devices.count))
     lengths = np.stack([length[rows] for rows, _ in parts])
-    size = batches.bucket(self.config, batches.by_device(lengths, devices.count))
+    size = reading.bucket(self.config, reading.by_device(lengths, devices.count))
     for rows, drawn in parts:
       given = ids[rows], length[rows], drawn if noise is None else noise[rows]
       images = np.asarray(draw(variables, table, *devices.put(given, mesh.SHARDED), size))
@@ -101,7 +101,7 @@ class TrainedRun:
     table, rows = jnp.asarray(table), jnp.asarray(ids)
     for i, count in enumerate(length.tolist()):
       caption, position = jnp.zeros(count, jnp.int32), jnp.arange(count)
-      vectors = batches.read(self.config, table, rows[i : i + 1], caption, position)
+      vectors = reading.read(self.config, table, rows[i : i + 1], caption, position)
       found.append(Read(np.asarray(vectors), noise[i]))
     return found
 
@@ -114,7 +114,7 @@ class TrainedRun:
     size += -size % devices
     for first in range(0, count, size):
       key = jax.random.fold_in(jax.random.key(self.config.seed), first)
-      noise = batches.draw_noise(key, size, self.config.noise_dim)
+      noise = reading.draw_noise(key, size, self.config.noise_dim)
       yield np.arange(first, first + size) % count, np.asarray(noise)
 
 

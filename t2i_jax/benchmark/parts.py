@@ -16,7 +16,7 @@ from t2i_jax.benchmark import costs, timing
 from t2i_jax.data import corpus as corpus_lib
 from t2i_jax.nets import model, packing
 from t2i_jax.nets.recurrences import convlstm
-from t2i_jax.training import batches, steps
+from t2i_jax.training import batches, reading, steps
 from t2i_jax.training import state as state_lib
 
 
@@ -167,7 +167,7 @@ def time_parts(
   for name, rows in (("draw_caption", 1), ("draw_batch", b)):
     length = corpus.length[:rows]
     given = corpus.table, corpus.ids[:rows], length, np.zeros((rows, config.noise_dim), np.float32)
-    bucket = batches.bucket(config, length[None])
+    bucket = reading.bucket(config, length[None])
     run = lambda variables, given, bucket=bucket: draw(variables, *given, bucket)  # noqa: E731
     cost = a_word * float(length.sum() if config.mask_padding else corpus.ids[:rows].size)
     add(name, timing.fastest(run, state.variables(), jax.device_put(given)), cost)

@@ -139,7 +139,7 @@ def evaluate(run: sampling.TrainedRun, task: Task) -> dict[str, Any]:
     looked = [(panel.look("classifier", x), panel.encoder.embed_images(x)) for x in blocks]
     features, embeddings = map(np.concatenate, zip(*looked))
     given["words"] = by_word.words()
-    given |= scores.judge(
+    given |= scores.panel_inputs(
       panel,
       rows=rows,
       features=features,

@@ -68,7 +68,7 @@ def climb(panel: panel_lib.Panel) -> dict[str, Any]:
   images_u8 = panel.split.images_u8[panel.corpus.image[rows]]
 
   def score(worse: np.ndarray) -> dict[str, float]:
-    judged = scores.judge(
+    inputs = scores.panel_inputs(
       panel,
       rows=rows,
       features=panel.look("classifier", worse),
@@ -76,7 +76,7 @@ def climb(panel: panel_lib.Panel) -> dict[str, Any]:
       images_u8=worse,
       reference=reference,
     )
-    found = scores.score(Inputs(**judged))
+    found = scores.score(Inputs(**inputs))
     # Memorisation has no value where the run was trained on this split.
     return {n: s["value"] for n, s in found.items() if "low" in s and s["value"] is not None}
 

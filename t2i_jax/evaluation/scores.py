@@ -37,7 +37,7 @@ def one_caption_each(image: Int[np.ndarray, "m"], seed: int = SEED) -> Int[np.nd
   return order[first]
 
 
-def judge(
+def panel_inputs(
   panel: panel_lib.Panel,
   *,
   rows: Int[np.ndarray, "m"],

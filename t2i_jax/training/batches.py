@@ -20,6 +20,7 @@ from t2i_jax.data import corpus as corpus_lib
 from t2i_jax.nets import packing, pixels
 from t2i_jax.nets import words as words_lib
 from t2i_jax.parallel import collectives, mesh
+from t2i_jax.training import reading
 
 
 @flax.struct.dataclass
@@ -124,75 +125,6 @@ def scored_count(config: config_lib.Config, packed: packing.Packing) -> int:
   return packed.bucket + (packed.place.shape[1] if scores_last(config) else 0)
 
 
-def by_device(length: Any, devices: int) -> Any:
-  """Lengths i[k b] of k minibatches as i[k*devices b/devices]: each device's captions."""
-  return length.reshape(-1, length.shape[-1] // devices)
-
-
-def bucket(config: config_lib.Config, length: Any) -> int | None:
-  """The bucket for captions of lengths i[k b], enough for the fullest of k batches of one device;
-  None where empty slots count as words."""
-  if not config.mask_padding:
-    return None
-  return packing.bucket_of(int(length.sum(-1).max()), length.shape[-1], config.max_words)
-
-
-def training_bucket(config: config_lib.Config, length: Any) -> int | None:
-  """As `bucket`; 0 where a caption is one vector, which is its last word's."""
-  return bucket(config, length) if config.text == "sequence" else 0
-
-
-def draw_noise(key: Array, captions: int, size: int) -> Float[Array, "b z"]:
-  """Noise of each caption, from U[-1, 1]."""
-  return jax.random.uniform(key, (captions, size), minval=-1.0, maxval=1.0)
-
-
-def words_of(
-  packed: packing.Packing, vectors: Float[Array, "n e"], noise: Float[Array, "b z"]
-) -> words_lib.Words:
-  """Packed words with these vectors, and their captions' noise."""
-  return words_lib.Words(
-    vectors, noise[packed.caption], packed.caption, packed.position, packed.weight
-  )
-
-
-def read(
-  config: config_lib.Config,
-  table: Float[Array, "v e"],
-  ids: Int[Array, "b t"],
-  caption: Int[Array, "n"],
-  position: Int[Array, "n"],
-) -> Float[Array, "n _"]:
-  """What the networks are given of these captions read up to these positions, by --text."""
-  vectors = words_lib.READINGS[config.text](table, ids, caption, position)
-  return words_lib.normalize(vectors) if config.normalize_text else vectors
-
-
-def keys_of(rng: Array, step: Any, count: int) -> Array:
-  """The keys of a step's `count` minibatches."""
-  return jax.random.split(jax.random.fold_in(rng, step), count)
-
-
-def _split(key: Array) -> Array:
-  """A minibatch's keys: for noise, for random real images, for the word that --text=word takes."""
-  return jax.random.split(key, 3)
-
-
-def pack(
-  config: config_lib.Config,
-  length: Int[Array, "b"],
-  slots: int,
-  key: Array,
-  bucket: int | None,
-  axes: collectives.Axes = (),
-) -> packing.Packing:
-  """The packing of the words that are read of captions of these lengths. `key`: a minibatch's."""
-  if config.text == "word":
-    share = jax.random.uniform(_split(key)[2], (length.shape[0] * collectives.count(axes),))
-    length = 1 + jnp.floor(collectives.own(share, axes) * length).astype(length.dtype)
-  return packing.pack(length, slots, config.mask_padding, bucket, config.bn_layout)
-
-
 def choose_reals(
   config: config_lib.Config,
   packed: packing.Packing,
@@ -204,7 +136,8 @@ def choose_reals(
   scores; `key` is the minibatch's."""
   slots, b = packed.place.shape
   # Drawn for every slot, so that the bucket makes no difference.
-  chosen = jax.random.randint(_split(key)[1], (slots, b * collectives.count(axes)), 0, images)
+  shape = slots, b * collectives.count(axes)
+  chosen = jax.random.randint(reading.split(key).reals, shape, 0, images)
   chosen = collectives.own(chosen, axes, along=1).reshape(-1)
   scored = packed.slot[: scored_count(config, packed)]
   return chosen.at[scored].get(mode="fill", fill_value=0)
@@ -227,9 +160,10 @@ def gather(
   captions = chosen.captions
   length, image, ids = (x[captions] for x in (resident.length, resident.image, resident.ids))
   b, slots = ids.shape
-  packed = pack(config, length, slots, key, bucket, axes)
-  all_noise = draw_noise(_split(key)[0], b * collectives.count(axes), config.noise_dim)
-  words = words_of(
+  packed = reading.pack(config, length, slots, key, bucket, axes)
+  count = b * collectives.count(axes)
+  all_noise = reading.draw_noise(reading.split(key).noise, count, config.noise_dim)
+  words = reading.words_of(
     packed,
     _read_examples(config, resident, ids, image, packed.caption, packed.position),
     collectives.own(all_noise, axes),
@@ -267,7 +201,7 @@ def _random_reals(
 def _read_examples(config, resident, ids, image, caption, position) -> Float[Array, "n _"]:
   """As `read`; --text=mean reads of each caption the mean of its image's captions' sums."""
   if config.text != "mean":
-    return read(config, resident.table, ids, caption, position)
+    return reading.read(config, resident.table, ids, caption, position)
   vectors = resident.image_sums[image[caption]]
   return words_lib.normalize(vectors) if config.normalize_text else vectors
 

@@ -22,7 +22,7 @@ from t2i_jax import config as config_lib
 from t2i_jax import errors
 from t2i_jax.data import corpus as corpus_lib
 from t2i_jax.parallel import memory, mesh
-from t2i_jax.training import batches, steps
+from t2i_jax.training import batches, reading, steps
 
 # (examples in device memory, the step's choice among them, bucket)
 Feed = Iterator[tuple[batches.Resident, batches.Chosen, int | None]]
@@ -117,7 +117,7 @@ class Chooser:
     config, corpus = self.config, self.corpus
     captions = self._order(step)
     length = corpus.length[captions]
-    bucket = batches.training_bucket(config, batches.by_device(length, self.devices))
+    bucket = reading.training_bucket(config, reading.by_device(length, self.devices))
     if config.real_pairing != "random" or config.adversarial == "none":
       return batches.Chosen(captions), bucket
     images = reals_of(config, self.key_data, step, length, corpus, bucket, self.devices)
@@ -232,10 +232,10 @@ def reals_of(
 @functools.partial(jax.jit, static_argnums=(0, 1, 2, 3, 4))
 def _reals_of(config, slots, images, bucket, devices, key_data, step, length):
   def of_device(length, key):
-    packed = batches.pack(config, length, slots, key, bucket, _HOST_AXIS)
+    packed = reading.pack(config, length, slots, key, bucket, _HOST_AXIS)
     return batches.choose_reals(config, packed, images, key, _HOST_AXIS)
 
-  keys = batches.keys_of(jax.random.wrap_key_data(key_data), step, len(length))
+  keys = reading.minibatch_keys(jax.random.wrap_key_data(key_data), step, len(length))
   dealt = length.reshape(len(length), devices, -1)
   on_all: Callable = jax.vmap(of_device, in_axes=(0, None), axis_name=_HOST_AXIS[0])
   return jax.vmap(on_all)(dealt, keys).reshape(len(length), -1)

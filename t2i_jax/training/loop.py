@@ -25,7 +25,7 @@ from t2i_jax.parallel import hosts, mesh
 from t2i_jax.rundir import bucket, environment, files, records
 from t2i_jax.rundir import metrics as metrics_lib
 from t2i_jax.text import word2vec
-from t2i_jax.training import batches, capacity, checkpoints, collapse, resume, steps
+from t2i_jax.training import capacity, checkpoints, collapse, reading, resume, steps
 from t2i_jax.training import feed as feed_lib
 from t2i_jax.training import state as state_lib
 
@@ -249,10 +249,10 @@ def _picture_writer(
   rows = np.resize(rows, used + -used % devices.count)  # Devices share them evenly.
   real, length = corpus.images_u8[corpus.image[rows]], corpus.length[rows]
   draw = steps.make_draw(config, networks, devices)
-  noise = batches.draw_noise(jax.random.key(config.seed), len(rows), config.noise_dim)
+  noise = reading.draw_noise(jax.random.key(config.seed), len(rows), config.noise_dim)
   table = devices.put(corpus.table)
   given = devices.put((corpus.ids[rows], length, np.asarray(noise)), mesh.SHARDED)
-  size = batches.bucket(config, batches.by_device(length[None], devices.count))
+  size = reading.bucket(config, reading.by_device(length[None], devices.count))
   folder = os.path.join(config.workdir, files.SAMPLES)
 
   def show(step: int, state: state_lib.TrainState) -> float:

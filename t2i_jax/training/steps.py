@@ -18,7 +18,7 @@ from jaxtyping import Array, Float, UInt8
 from t2i_jax import config as config_lib
 from t2i_jax.nets import model, packing
 from t2i_jax.parallel import collectives, mesh
-from t2i_jax.training import batches, losses
+from t2i_jax.training import batches, losses, reading
 from t2i_jax.training import state as state_lib
 from t2i_jax.training.losses import adversarial
 from t2i_jax.training.orders import ORDERS
@@ -211,12 +211,12 @@ def make_train_step(
   """The jitted step (state, resident, chosen, bucket) -> (state, metrics).
 
   The state's memory is donated. `chosen` has `minibatch_count` minibatches. `bucket` is static:
-  `batches.training_bucket` of the chosen captions of each device. The networks are built for the
+  `reading.training_bucket` of the chosen captions of each device. The networks are built for the
   devices' `axes`."""
   updates = Updates(config, networks, optimizers, devices)
 
   def compute(bucket, state, resident, chosen):
-    keys = batches.keys_of(state.rng, state.step, len(chosen.captions))
+    keys = reading.minibatch_keys(state.rng, state.step, len(chosen.captions))
     minibatches = [
       batches.gather(config, resident, chosen[i], keys[i], bucket, devices.axes)
       for i in range(len(keys))
@@ -240,14 +240,14 @@ def make_draw(
   """The jitted (variables, table, ids i32[b t], length i32[b], noise f32[b z], bucket) -> images as
   bytes; black in slots after the last word.
 
-  `bucket` is static, of `batches.bucket`. The captions are sharded over the devices, and each gets
+  `bucket` is static, of `reading.bucket`. The captions are sharded over the devices, and each gets
   all images. Batch norm uses running statistics, or by --sampling_statistics those of these
   captions, as Radford's code does."""
 
   def compute(bucket, variables, table, ids, length, noise):
     packed = packing.pack(length, ids.shape[1], config.mask_padding, bucket, config.bn_layout)
-    vectors = batches.read(config, table, ids, packed.caption, packed.position)
-    words = batches.words_of(packed, vectors, noise)
+    vectors = reading.read(config, table, ids, packed.caption, packed.position)
+    words = reading.words_of(packed, vectors, noise)
     train = config.sampling_statistics == "batch"
     images, _ = model.draw(networks, variables, words, packed, train=train)
     images = jnp.swapaxes(packing.spread(packed, images + 1.0), 0, 1)

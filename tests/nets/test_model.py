@@ -9,7 +9,7 @@ import pytest
 
 from t2i_jax import config as config_lib
 from t2i_jax.nets import model, packing
-from t2i_jax.training import batches
+from t2i_jax.training import reading
 
 CONFIG = config_lib.Config(
   mode="bench",
@@ -37,7 +37,7 @@ def _draw(networks, variables, words, length, train, mask_padding=True):
   """From words [t b e] to images [t b h w 3]."""
   packed = packing.pack(length, len(words), mask_padding)
   vectors = packing.collect(packed, words)
-  packed_words = batches.words_of(packed, vectors, jnp.zeros((len(length), 0)))
+  packed_words = reading.words_of(packed, vectors, jnp.zeros((len(length), 0)))
   images, stats = model.draw(networks, variables, packed_words, packed, train)
   return packing.spread(packed, images), stats
 

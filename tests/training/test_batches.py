@@ -12,7 +12,7 @@ from t2i_jax import config as config_lib
 from t2i_jax.data import corpus as corpus_lib
 from t2i_jax.data import datasets
 from t2i_jax.nets import packing
-from t2i_jax.training import batches
+from t2i_jax.training import batches, reading
 
 RNG = np.random.default_rng(0)
 TABLE = np.concatenate([np.zeros((1, 6)), RNG.normal(size=(8, 6))]).astype(np.float32)
@@ -34,7 +34,7 @@ def _choose(config, key, bucket):
   """The minibatch's examples: its captions, and random reals as the key draws them."""
   if config.real_pairing != "random":
     return batches.Chosen(ROWS)
-  packed = batches.pack(config, jnp.asarray(CORPUS.length)[ROWS], 4, key, bucket)
+  packed = reading.pack(config, jnp.asarray(CORPUS.length)[ROWS], 4, key, bucket)
   images = batches.choose_reals(config, packed, 2, key)
   return batches.Chosen(ROWS, images, jnp.array([1, 2])[images])  # image 0: caption 1; 1: 2
 
@@ -42,7 +42,7 @@ def _choose(config, key, bucket):
 def _gather(key=0, bucket=None, **changes):
   config, key = dataclasses.replace(CONFIG, **changes), jax.random.key(key)
   resident = batches.make_resident(config, CORPUS)
-  bucket = batches.training_bucket(config, CORPUS.length[ROWS][None]) if bucket is None else bucket
+  bucket = reading.training_bucket(config, CORPUS.length[ROWS][None]) if bucket is None else bucket
   return batches.gather(config, resident, _choose(config, key, bucket), key, bucket)
 
 
@@ -160,7 +160,7 @@ def test_drawing_reads_a_word_or_the_words_so_far(text):
   config = dataclasses.replace(CONFIG, text=text, noise_dim=0)
   packed = packing.pack(jnp.array([4, 3]), 4, True)
   ids = jnp.asarray(IDS[[2, 1]])
-  read = batches.read(config, jnp.asarray(TABLE), ids, packed.caption, packed.position)
+  read = reading.read(config, jnp.asarray(TABLE), ids, packed.caption, packed.position)
   words = np.asarray(packing.spread(packed, read)).swapaxes(0, 1)
   expected = TABLE[IDS[[2, 1]]]
   if text in ("sum", "mean"):

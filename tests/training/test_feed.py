@@ -13,7 +13,7 @@ from t2i_jax.data import images, stored
 from t2i_jax.nets import packing
 from t2i_jax.parallel import memory, mesh
 from t2i_jax.rundir import metrics
-from t2i_jax.training import batches, feed
+from t2i_jax.training import batches, feed, reading
 
 RNG = np.random.default_rng(0)
 CAPTIONS, IMAGES, SLOTS = 21, 10, 6
@@ -119,7 +119,7 @@ def _steps(config, corpus, first, total):
   found = []
   fed = feed.feed(config, corpus, mesh.ALONE, rng, first, total)
   for step, (resident, chosen, bucket) in enumerate(fed, first):
-    keys = batches.keys_of(rng, step, len(chosen.captions))
+    keys = reading.minibatch_keys(rng, step, len(chosen.captions))
     parts = [_gather(config, resident, chosen[i], key, bucket) for i, key in enumerate(keys)]
     found.append((parts, bucket))
   return found

@@ -15,7 +15,7 @@ from t2i_jax import errors
 from t2i_jax.data import corpus as corpus_lib
 from t2i_jax.nets import model, packing
 from t2i_jax.parallel import memory
-from t2i_jax.training import batches, capacity, steps
+from t2i_jax.training import batches, capacity, reading, steps
 from t2i_jax.training import state as state_lib
 from t2i_jax.training.losses import euclid
 
@@ -55,7 +55,7 @@ def _step(d_rate=1.0, **changes):
   optimizers["discriminator"] = optax.sgd(d_rate)
   resident = batches.make_resident(config, CORPUS)
   rows = ROWS[: steps.minibatch_count(config)]
-  bucket = batches.training_bucket(config, CORPUS.length[rows])
+  bucket = reading.training_bucket(config, CORPUS.length[rows])
   updates = steps.Updates(config, networks, optimizers)
 
   def run():
@@ -63,7 +63,7 @@ def _step(d_rate=1.0, **changes):
     keys = jax.random.split(state.rng, len(rows))
     gathered = []
     for captions, key in zip(rows, keys):
-      packed = batches.pack(config, resident.length[captions], 4, key, bucket)
+      packed = reading.pack(config, resident.length[captions], 4, key, bucket)
       images = batches.choose_reals(config, packed, len(CORPUS.images_u8), key)
       chosen = batches.Chosen(captions, images, 0 * images)
       gathered.append(batches.gather(config, resident, chosen, key, bucket))
@@ -271,8 +271,8 @@ def test_drawing_with_the_batch_s_statistics_is_drawing_as_in_training():
   config, state, _, _, _ = _step()
   ids, length, noise = jnp.asarray(CORPUS.ids), jnp.asarray(CORPUS.length), jnp.zeros((3, 0))
   packed, table = packing.pack(length, 4, True), jnp.asarray(CORPUS.table)
-  vectors = batches.read(config, table, ids, packed.caption, packed.position)
-  words = batches.words_of(packed, vectors, noise)
+  vectors = reading.read(config, table, ids, packed.caption, packed.position)
+  words = reading.words_of(packed, vectors, noise)
   networks = model.build(config)
   for kind, train in (("running", False), ("batch", True)):
     chosen = dataclasses.replace(config, sampling_statistics=kind)

@@ -11,7 +11,7 @@ import pytest
 
 from t2i_jax import config as config_lib
 from t2i_jax.nets import model, packing
-from t2i_jax.training import batches, losses, steps
+from t2i_jax.training import batches, losses, reading, steps
 from t2i_jax.training import state as state_lib
 
 CONFIG = config_lib.Config(
@@ -60,7 +60,7 @@ def _batch(config, slots=5, seed=0, bucket=None):
   weights = LENGTH - 1 if config.mask_padding else np.full(3, slots - 1)
   weights = jnp.asarray(weights, jnp.float32)
   vectors, noise = packing.collect(packed, words), jnp.zeros((3, 0))
-  read = batches.words_of(packed, vectors, noise)
+  read = reading.words_of(packed, vectors, noise)
   reals = batches.Examples(own, read[-3:], weights)
   return batches.Batch(read, packed, own, reals, packed.bucket)
 
