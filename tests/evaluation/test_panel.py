@@ -110,6 +110,7 @@ def looks(monkeypatch):
 NETWORKS = {"classifier": 1, "random": 4, "encoder": 1}
 
 
+@pytest.mark.slow
 def test_checkpoints_share_the_looks_at_real_images(make_task, looks):
   task, run = make_task()
   lines = [evaluate.evaluate(run(step), task) for step in (1, 2)]
@@ -124,6 +125,7 @@ def test_checkpoints_share_the_looks_at_real_images(make_task, looks):
   assert sum(n for (name, _), n in looks.items() if name == "captions") == len(task.corpus.ids)
 
 
+@pytest.mark.slow
 def test_the_rungs_of_a_ladder_share_the_looks_at_real_images(make_task, looks, monkeypatch):
   monkeypatch.setattr(ladder, "STEPS", {"noise": (0.0, 0.1, 0.2), "blur": (0.0, 1.0)})
   panel = make_task()[0].panel

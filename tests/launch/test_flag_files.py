@@ -1,6 +1,7 @@
 """The thesis's experiments as flag files: each runs, and files that are compared differ only in the
 flags that the comparison is about."""
 
+import contextlib
 import dataclasses
 import json
 import pathlib
@@ -94,8 +95,18 @@ def test_ancestor_and_small_go_with_every_experiment():
     assert (config.updates == "alternating") == bool(ancestor)
 
 
+def _different_toys():
+  """Of the experiments that toy.flags makes equal, the first."""
+  toy = f"--flagfile={ROOT}/launch/flags/toy.flags"
+  first = {}
+  with contextlib.chdir(ROOT):
+    for name in EXPERIMENTS:
+      first.setdefault(dataclasses.replace(_config(name, toy), epochs=0), name)
+  return [*first.values()]
+
+
 @pytest.mark.slow
-@pytest.mark.parametrize("name", EXPERIMENTS)
+@pytest.mark.parametrize("name", _different_toys())
 def test_every_experiment_trains_goes_on_and_draws(name, tmp_path, data_dir):
   shape = [f"--flagfile={FOLDER / name}.flags", "--flagfile=launch/flags/toy.flags"]
   words = ["t2i_jax", *shape, f"--workdir={tmp_path}", f"--data_dir={data_dir}"]

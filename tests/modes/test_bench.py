@@ -12,6 +12,7 @@ def small_limits(monkeypatch):
   monkeypatch.setattr(timing, "_COPIED_BYTES", 1 << 20)
 
 
+@pytest.mark.slow
 def test_the_json_line(command):
   command("--mode=bench", "--steps=2", "--max_words=3")
   assert command.status == 0

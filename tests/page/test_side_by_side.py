@@ -24,6 +24,7 @@ def second(trained, tmp_path):
   return copy
 
 
+@pytest.mark.slow
 def test_each_experiments_image_of_the_same_captions_stands_beside_the_real_one(
   trained, second, tmp_path, command
 ):

@@ -134,6 +134,7 @@ def test_without_a_discriminator_the_euclidean_term_is_all():
   assert jax.tree.structure(before.generator) == jax.tree.structure(_step()[1].generator)
 
 
+@pytest.mark.slow
 def test_without_a_euclidean_term_the_adversarial_one_is_all():
   _, _, _, metrics, (batch,) = _step(euclid_target="none")
   assert batch.scored == len(batch.packed.slot)
@@ -221,6 +222,7 @@ def test_each_euclidean_term_by_hand(target, reduction):
   assert float(got) == pytest.approx(np.mean(terms), rel=1e-5)
 
 
+@pytest.mark.slow
 def test_the_mean_of_distances_is_the_mean_image_s_distance_and_the_words_variance():
   """mean_t |O_t - R|^2 = |mean O - R|^2 + var_t(O): why the second reading of the mean method also
   pulls the words' images together."""

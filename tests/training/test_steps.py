@@ -180,6 +180,7 @@ def test_padding_changes_no_loss_and_no_update():
     np.testing.assert_allclose(x, y, rtol=1e-4, atol=1e-6)
 
 
+@pytest.mark.slow
 def test_a_larger_bucket_changes_no_loss_and_no_update():
   (a, m_a), (b, m_b) = _updated(CONFIG), _updated(CONFIG, bucket=9)  # 4 + 1 + 2 words, and two more
   for name in m_a:
