@@ -64,13 +64,14 @@ def compare_flags(runs: Sequence[runs_lib.Run]) -> list[dict[str, Any]]:
   """As `compare` on the runs' flags, each also with its `default` and `help`. A single run is
   compared with the defaults.
 
-  A flag that is newer than a run counts as having its default there."""
+  A flag that is newer than a run counts as having its default there, and one that was removed as
+  having had the value with which it did nothing."""
   known = {field.name: field for field, _ in config_lib.fields()}
   columns = [{name: run.flag(name) for name in [*known, *run.flags]} for run in runs]
   rows = []
   for row in compare(columns):
     field = known.get(row["name"])
-    default = runs_lib.as_text(field.default) if field else None
+    default = runs_lib.as_text(field.default) if field else config_lib.REMOVED.get(row["name"])
     meant = {default if value is None else value for value in row["values"]}
     differs = len(meant) > 1 if len(runs) > 1 else meant != {default}
     help = field.metadata["help"] if field else ""
