@@ -2,7 +2,9 @@
 
 import dataclasses
 import functools
+from typing import Any
 
+import flax.linen as nn
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -11,6 +13,7 @@ import pytest
 
 from t2i_jax import config as config_lib
 from t2i_jax.nets import model, packing
+from t2i_jax.nets.discriminators import DISCRIMINATORS
 from t2i_jax.training import batches, losses, reading, steps
 from t2i_jax.training import state as state_lib
 
@@ -255,3 +258,88 @@ def test_a_fixed_batch_is_learnt():
     state, metrics = step(state, batch)
     first = first or float(metrics["g/euclid"])
   assert float(metrics["g/euclid"]) < 0.5 * first
+
+
+class Counting(nn.Module):
+  """A discriminator that reads words, and counts the calls in training in its own state."""
+
+  base_channels: int
+  kernel_size: int
+  dtype: Any = jnp.float32
+  axes: tuple = ()
+
+  @nn.compact
+  def __call__(self, images, words, weight, train):
+    calls = self.variable("batch_stats", "calls", lambda: jnp.zeros(()))
+    if train and not self.is_initializing():
+      calls.value = calls.value + 1
+    seen = jnp.concatenate([images.mean((1, 2)), words.vectors], 1)
+    return nn.Dense(1, name="logit")(seen)[:, 0]
+
+
+def test_a_discriminator_reads_words_and_its_state_is_carried_from_call_to_call(monkeypatch):
+  monkeypatch.setitem(DISCRIMINATORS, "dcgan", Counting)
+  networks, optimizers, state = _parts.__wrapped__(CONFIG)
+  batch = _batch(CONFIG)
+  updates = steps.Updates(CONFIG, networks, optimizers)
+  run = jax.jit(lambda s, b: steps.update(updates, s, [b]))
+  after, metrics = run(state, batch)
+  # It is called on reals, then on fakes; what the generator learns through it leaves no trace.
+  assert float(state.discriminator.batch_stats["calls"]) == 0
+  assert float(after.discriminator.batch_stats["calls"]) == 2
+  logit = jax.tree.map(np.asarray, state.discriminator.params)["logit"]
+  read = batch.reals.words.vectors @ logit["kernel"][3:]
+  seen = np.asarray(batch.reals.images).mean((1, 2)) @ logit["kernel"][:3] + logit["bias"]
+  weight = np.asarray(batch.reals.weight)
+  probability = 1 / (1 + np.exp(-(seen + read)[:, 0]))
+  expected = (probability * weight).sum() / weight.sum()
+  assert float(metrics["d/real_probability"]) == pytest.approx(expected, rel=1e-5)
+  # Other words of the generated images: other logits of those alone.
+  moved = batch.words.replace(vectors=batch.words.vectors + 1.0)
+  _, d_metrics = jax.jit(updates.update_discriminator)(
+    state, batch.replace(words=moved), jnp.zeros((len(moved.weight), 16, 16, 3))
+  )
+  assert float(d_metrics["d/real_probability"]) == pytest.approx(expected, rel=1e-5)
+  shift = logit["kernel"][3:].sum()
+  vectors = np.asarray(batch.words.vectors)[: batch.scored] @ logit["kernel"][3:] + logit["bias"]
+  shown = 1 / (1 + np.exp(-(vectors[:, 0] + shift)))
+  counted = np.asarray(batch.words.weight)[: batch.scored]
+  expected = (shown * counted).sum() / counted.sum()
+  assert float(d_metrics["d/fake_probability"]) == pytest.approx(expected, rel=1e-5)
+
+
+@pytest.mark.slow
+def test_a_term_of_the_discriminator_is_weighted_and_learnt(monkeypatch):
+  """A gradient penalty on real images, R1 of Mescheder et al. 2018, against finite differences."""
+
+  def r1(config, batch, images, score, axes):
+    reals = batch.reals
+    gradient = jax.grad(lambda x: score(x, reals.words, reals.weight).sum())(reals.images)
+    return (gradient**2).sum((1, 2, 3)).mean() / 2
+
+  networks, optimizers, state = _parts(CONFIG)
+  batch = _batch(CONFIG)
+  updates = steps.Updates(CONFIG, networks, optimizers)
+  run = lambda: jax.jit(  # noqa: E731
+    lambda s: updates.update_discriminator(s, batch, updates.draw(s, batch))
+  )(state)
+  plain, plain_metrics = run()
+  monkeypatch.setitem(losses.TERMS, "r1", losses.Term("discriminator", "euclid_weight", r1))
+  after, metrics = run()
+  assert "d/r1" not in plain_metrics and float(metrics["d/r1"]) > 0
+  difference = float(metrics["d/loss"] - plain_metrics["d/loss"])
+  assert difference == pytest.approx(2.0 * float(metrics["d/r1"]), rel=1e-4)
+  assert any(_moved(plain.discriminator.params, after.discriminator.params).values())
+
+  def logits(x):
+    images = jnp.asarray(x, jnp.float32)
+    return float(_score(networks.discriminator, state.discriminator.params, images, weight).sum())
+
+  weight, x = batch.reals.weight, np.asarray(batch.reals.images)
+  direction = np.random.default_rng(0).normal(size=x.shape).astype(np.float32)
+  slope = (logits(x + 1e-3 * direction) - logits(x - 1e-3 * direction)) / 2e-3
+  gradient = jax.grad(
+    lambda x: _score(networks.discriminator, state.discriminator.params, x, weight).sum()
+  )(jnp.asarray(x))
+  assert float((gradient * direction).sum()) == pytest.approx(slope, rel=5e-2)
+  assert float(metrics["d/r1"]) == pytest.approx(float((gradient**2).sum() / 6), rel=1e-4)
