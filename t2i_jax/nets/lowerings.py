@@ -24,7 +24,7 @@ from jax import lax
 _DIMENSIONS = ("NHWC", "HWIO", "NHWC")
 # Measured on the CPU: where one form becomes faster than another.
 _THIN_RESULT = 16  # result channels: fewer use overlap_add
-_MANY_CHANNELS = 256  # input channels: at least so many use patches
+_MANY_CHANNELS = 256  # input channels: from here on, patches
 _POSITIONS = 1 << 12  # of the output that in_turns reads at a time
 
 
@@ -228,7 +228,7 @@ def overlap_add(dy, kernel, stride: int):
 
 
 def _shifted(x, down: int, right: int):
-  """x shifted by so many rows and columns; zeros fill the gap."""
+  """x shifted by that many rows and columns; zeros fill the gap."""
   return lax.pad(
     x, jnp.zeros((), x.dtype), ((0, 0, 0), (down, -down, 0), (right, -right, 0), (0, 0, 0))
   )

@@ -1,7 +1,6 @@
-"""Several processes as one run, on JAX's own distributed runtime; and the notice that a run has to
-end.
+"""Several processes as one run, on JAX's distributed runtime; and the notice that a run must end.
 
-All processes compute; the first alone writes logs and pictures; all take part in checkpoints.
+All processes compute and take part in checkpoints; only the first writes logs and pictures.
 """
 
 from __future__ import annotations
@@ -20,7 +19,7 @@ from jax.experimental import multihost_utils
 
 from t2i_jax import errors
 
-# Seconds without a sign of life after which a process counts as lost; then all others end.
+# Seconds without a heartbeat after which a process counts as lost and all others end.
 _LOST_AFTER = 30
 _START_WITHIN = 300
 
@@ -56,28 +55,28 @@ def start(coordinator_address: str = "", process_count: int = 0, process_index: 
 
 
 def index() -> int:
-  """Which of the processes this is, from 0."""
+  """Number of this process, from 0."""
   return jax.process_index()
 
 
 def is_first() -> bool:
-  """Whether this process is the one that writes."""
+  """Whether this is the process that writes."""
   return index() == 0
 
 
 def wait_for_all(what: str) -> None:
-  """Returns once every process has come here."""
+  """Returns once every process has called it with this name."""
   if jax.process_count() > 1:
     multihost_utils.sync_global_devices(what)
 
 
 class Notice:
-  """SIGTERM, by which clouds and Slurm tell that they will take the machine: as a context manager
-  it catches the signal, and `has_come` tells between two steps. Until `is_working` is set there is
-  nothing to save, and the signal raises Preempted where it strikes.
+  """SIGTERM, by which clouds and Slurm announce that they will take the machine away.
 
-  With several processes JAX's runtime catches it in whichever is told, and all learn of it at the
-  same step.
+  A context manager that catches the signal; `has_come` is asked between two steps. Until
+  `is_working` is set there is nothing to save, and the signal raises Preempted at once. With
+  several processes JAX's runtime catches it in whichever gets it, and all learn of it at the same
+  step.
   """
 
   def __init__(self):
@@ -92,7 +91,7 @@ class Notice:
     return self
 
   def __exit__(self, *_) -> None:
-    if self._before is not None:  # Who is told once may be told again, and is ending already.
+    if self._before is not None:  # A second signal must not interrupt the ending.
       signal.signal(signal.SIGTERM, signal.SIG_IGN if self._came else self._before)
 
   def _take(self, *_) -> None:
@@ -109,7 +108,7 @@ class Notice:
 
 @contextlib.contextmanager
 def failing_together() -> Iterator[None]:
-  """What fails within ends this process at once where it is one of several, with status 1: an
+  """A failure of the body ends this process at once, with status 1, if it is one of several: an
   orderly end, such as finishing a checkpoint, would wait for others that may be gone."""
   try:
     yield

@@ -1,8 +1,8 @@
-"""Large pages for the memory that XLA's CPU backend asks for anew at every step.
+"""Large pages for the memory that XLA's CPU backend allocates anew at every step; sizes of memories.
 
-By default glibc hands such blocks back at once and the system clears them again in pages of 4 KB:
-copies then run at a fifth of their speed (BUILD_NOTES.md). glibc reads its settings when a program
-starts, so the program is started once more with them.
+By default glibc returns such blocks at once, and the system clears them again in pages of 4 KB:
+copies then run at a fifth of their speed (docs/performance.md). glibc reads its settings when a
+program starts, so the program is restarted with them.
 """
 
 from __future__ import annotations
@@ -15,13 +15,13 @@ _SETTINGS = {
   "hugetlb": 1,  # ask for large pages
   "mmap_max": 0,  # one heap for all blocks
   "trim_threshold": 1 << 62,  # which never shrinks
-  "top_pad": 256 << 20,  # and grows by so many bytes
+  "top_pad": 256 << 20,  # and grows by this many bytes
 }
 
 
 def restart_with_large_pages() -> None:
-  """Replaces this process by the same command with glibc's allocator set; returns where that is
-  done already, where GLIBC_TUNABLES sets the allocator, and where there is no Linux."""
+  """Restarts this process with glibc's allocator set. No-op if already restarted, if GLIBC_TUNABLES
+  sets the allocator, or not on Linux."""
   before = os.environ.get(_VARIABLE, "")
   if not sys.platform.startswith("linux") or "glibc.malloc" in before:
     return
@@ -31,7 +31,7 @@ def restart_with_large_pages() -> None:
 
 
 def device_bytes() -> int:
-  """Memory of the first device where it tells, as accelerators do, else of this machine."""
+  """Memory of the first device if it reports it, as accelerators do, else of this machine."""
   import jax  # here, so that the restart above comes first
 
   stats = jax.local_devices()[0].memory_stats()

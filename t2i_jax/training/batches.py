@@ -74,8 +74,11 @@ class Chosen:
 
 @flax.struct.dataclass
 class Examples:
-  """Real images in [-1, 1] for the discriminator, with their captions: row i of `words` is what is
-  read of image i's caption at the position of the generated image that it stands beside."""
+  """Real images in [-1, 1] for the discriminator, with words and weights.
+
+  Random real images: image i is paired with generated image i; row i of `words` is what is read of
+  the real image's own caption at that generated image's position, or at the caption's end if that
+  comes first. The captions' own images: each caption is read to its end."""
 
   images: Float[Array, "r h w 3"]
   words: words_lib.Words
@@ -185,8 +188,8 @@ def _random_reals(
   beside: words_lib.Words,
   axes: collectives.Axes,
 ) -> Examples:
-  """The chosen real images, each with its caption read as far as the words `beside` it, or to its
-  end."""
+  """The chosen real images, each with its caption read as far as the words of `beside` in the same row, or to
+  its end."""
   row = chosen.real_caption
   ids = resident.ids.at[row].get(mode="fill", fill_value=0)
   length = resident.length.at[row].get(mode="fill", fill_value=0)

@@ -1,7 +1,7 @@
-"""Has a run collapsed, that is, does it draw nearly one image for all captions?
+"""Detects collapse: a run that generates nearly the same image for all captions.
 
-In: drawn images and the real ones of the same captions. Out: how much the drawn ones differ among
-themselves, as a share of what real ones do; and whether that has been next to nothing for a while.
+In: generated images and the real ones of the same captions. Out: how much the generated ones differ
+among themselves, relative to the real ones; and whether that was nearly nothing twice in a row.
 """
 
 from __future__ import annotations
@@ -13,34 +13,33 @@ import numpy as np
 import scipy.spatial.distance
 from jaxtyping import Float, UInt8
 
-CAPTIONS = 32  # that are looked at, each of another image
-# Runs that tell captions apart were at 0.1 to 0.85 after their first looks, now and then one look
-# below; runs with nearly one image for all at 0.02 to 0.09.
+CAPTIONS = 32  # captions compared, each of another image
+# Runs that distinguish captions had ratios of 0.1 to 0.85, with single ones below; runs with nearly
+# one image for all captions 0.02 to 0.09.
 _LEAST_RATIO = 0.1
-_IN_A_ROW = 2  # one look alone may be a step that the next ones make good
+_IN_A_ROW = 2  # A single low ratio may be a step that the next ones undo.
 
 
 def diversity_ratio(
   images_u8: UInt8[np.ndarray, "n h w 3"], real_u8: UInt8[np.ndarray, "n h w 3"]
 ) -> float:
-  """Mean distance of two drawn images by that of two real ones: 1 when they are as varied, 0 when
-  there is one image for all captions.
+  """Mean distance between two generated images over that between two real ones: 1 if they vary as
+  much, 0 if all are the same image.
 
-  Distances are root mean squares over pixels and channels. NaN where real images do not differ, or
-  there is one alone: then nothing can be told.
+  Distances are Euclidean, over pixels and channels. NaN if the real images do not differ, or there
+  is only one.
   """
   real = _distances(real_u8)
   return float(_distances(images_u8).mean() / real.mean()) if real.any() else math.nan
 
 
 def _distances(images_u8: UInt8[np.ndarray, "n h w 3"]) -> Float[np.ndarray, "p"]:
-  """Of each two of n images: n (n - 1) / 2."""
+  """Between each two of n images: n (n - 1) / 2 values."""
   return scipy.spatial.distance.pdist(images_u8.reshape(len(images_u8), -1).astype(np.float64))
 
 
 class Looks:
-  """Diversity ratios in the order they were taken; `ratios`: those of before, None or NaN where
-  nothing could be told."""
+  """Diversity ratios in order of steps. `ratios`: earlier ones, None or NaN if undefined."""
 
   def __init__(self, ratios: Iterable[float | None] = ()):
     self._low = 0
@@ -52,14 +51,14 @@ class Looks:
     return self._low >= _IN_A_ROW
 
   def add(self, ratio: float) -> bool:
-    """Takes the next one; True when it is the one that tells of a collapse, said once until the
-    images differ again."""
+    """Takes the next ratio; returns True if the run collapses with it. After that it returns False
+    until the images have differed again."""
     self._low = self._low + 1 if ratio < _LEAST_RATIO else 0
     return self._low == _IN_A_ROW
 
 
 def describe(ratio: float, metrics: Mapping[str, float]) -> str:
-  """The warning, with what D and the gradients say beside it."""
+  """The warning, with the discriminator's probabilities and the gradients' norms."""
   names = {
     "d/real_probability": "D(real)",
     "d/fake_probability": "D(fake)",

@@ -93,7 +93,7 @@ def _train(config: config_lib.Config, notice: hosts.Notice) -> dict[str, Any]:
 
 
 def total_steps(config: config_lib.Config, captions: int) -> int:
-  """When a run on so many captions is done: --steps, or those of --epochs."""
+  """Number of steps of a whole run: --steps, or --epochs passes over `captions` captions."""
   return config.steps or math.ceil(config.epochs * captions / _captions_a_step(config))
 
 
