@@ -1,4 +1,4 @@
-"""Large pages for the memory that XLA's CPU backend allocates anew at every step; sizes of memories.
+"""Large pages for the memory that XLA's CPU backend allocates anew at every step; memory sizes.
 
 By default glibc returns such blocks at once, and the system clears them again in pages of 4 KB:
 copies then run at a fifth of their speed (docs/performance.md). glibc reads its settings when a

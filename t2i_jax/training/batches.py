@@ -188,8 +188,7 @@ def _random_reals(
   beside: words_lib.Words,
   axes: collectives.Axes,
 ) -> Examples:
-  """The chosen real images, each with its caption read as far as the words of `beside` in the same row, or to
-  its end."""
+  """The chosen real images; caption i is read as far as word i of `beside`, or to its end."""
   row = chosen.real_caption
   ids = resident.ids.at[row].get(mode="fill", fill_value=0)
   length = resident.length.at[row].get(mode="fill", fill_value=0)
