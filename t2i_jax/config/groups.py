@@ -23,7 +23,8 @@ Mode = Literal[
   "cluster",
   "word2vec",
 ]
-OF_A_RUN: tuple[Mode, ...] = ("train", "sample", "evaluate", "report")  # they need a workdir
+# The modes that need --workdir.
+OF_A_RUN: tuple[Mode, ...] = ("train", "sample", "evaluate", "report")
 Role = Literal[
   "shape",  # what a run is; fixed once it has begun
   "schedule",  # may change as a run goes on, but runs that differ in it are different experiments
