@@ -6,6 +6,7 @@ import itertools
 import pathlib
 import re
 import sys
+import types
 import typing
 
 import jax
@@ -109,13 +110,12 @@ def test_the_term_to_add_is_half_the_squared_norm_of_the_gradient():
   *added, _ = [line[1:] for line in diff.splitlines() if line[:1] == "+"]  # the last: in TERMS
   names = dict(vars(losses))
   exec("\n".join(added), names)
-  reals = batches.Examples(jnp.ones((2, 2, 2, 3)), None, jnp.array([1.0, 0.0]))
-  batch = batches.Batch(words=None, packed=None, own=None, reals=reals, scored=0)
+  reals = batches.Examples(jnp.ones((2, 2, 2, 3)), _words(2), jnp.array([1.0, 0.0]))
 
   def score(images, words, weight):
     return images.sum((1, 2, 3)) * jnp.array([3.0, 1.0])
 
-  assert names["_r1"](None, batch, None, score, ()) == 9 * 12 / 2
+  assert names["_r1"](None, types.SimpleNamespace(reals=reals), None, score, ()) == 9 * 12 / 2
 
 
 @pytest.fixture
