@@ -16,7 +16,14 @@ _READS = ("prepare", "train", "evaluate", "report", "bench", "cluster", "word2ve
 class Data(Group, role="shape", modes=_PREPARES):
   """The dataset and how its images are prepared."""
 
-  dataset: Literal["synthetic", "flowers", "birds", "flickr30k", "cifar10", "folder"] = knob(
+  dataset: Literal[
+    "synthetic",
+    "flowers",
+    "birds",
+    "flickr30k",
+    "cifar10",
+    "folder",
+  ] = knob(
     "synthetic",
     "synthetic: flowers drawn by rules; flowers: Oxford-102; birds: CUB-200-2011; folder: your own "
     "images",

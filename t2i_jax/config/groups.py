@@ -13,8 +13,18 @@ from typing import Any, Literal
 from t2i_jax import errors
 
 Mode = Literal[
-  "prepare", "train", "sample", "evaluate", "report", "bench", "params", "cluster", "word2vec"
+  "prepare",
+  "train",
+  "sample",
+  "evaluate",
+  "report",
+  "bench",
+  "params",
+  "cluster",
+  "word2vec",
 ]
+# The modes that need --workdir.
+OF_A_RUN: tuple[Mode, ...] = ("train", "sample", "evaluate", "report")
 Role = Literal[
   "shape",  # what a run is; fixed once it has begun
   "schedule",  # may change as a run goes on, but runs that differ in it are different experiments

@@ -5,13 +5,11 @@ from __future__ import annotations
 import dataclasses
 
 from t2i_jax import errors
-from t2i_jax.config.groups import Group, knob
-
-_OF_A_RUN = ("train", "sample", "evaluate", "report")
+from t2i_jax.config.groups import OF_A_RUN, Group, knob
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
-class Run(Group, role="use", modes=_OF_A_RUN, anywhere=True):
+class Run(Group, role="use", modes=OF_A_RUN, anywhere=True):
   """The run's folder and seed."""
 
   workdir: str = knob(
@@ -26,7 +24,7 @@ class Run(Group, role="use", modes=_OF_A_RUN, anywhere=True):
   )
 
   def check(self) -> None:
-    if self.mode in _OF_A_RUN and not self.workdir:
+    if self.mode in OF_A_RUN and not self.workdir:
       raise errors.InputError(
         f"--workdir: --mode={self.mode} needs a folder for the run, such as --workdir=runs/first"
       )

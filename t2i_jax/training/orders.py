@@ -52,4 +52,7 @@ class Order:
   generator_minibatches: int
 
 
-ORDERS = {"d_then_g": Order(d_then_g, 0), "alternating": Order(alternating, 1)}
+ORDERS = {
+  "d_then_g": Order(d_then_g, 0),
+  "alternating": Order(alternating, 1),
+}

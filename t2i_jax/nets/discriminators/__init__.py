@@ -7,4 +7,6 @@ logits [n]`. It may read the words, one row an image, and may keep state in the 
 
 from t2i_jax.nets.discriminators import dcgan
 
-DISCRIMINATORS = {"dcgan": dcgan.Discriminator}
+DISCRIMINATORS = {
+  "dcgan": dcgan.Discriminator,
+}

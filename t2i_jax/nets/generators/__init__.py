@@ -7,4 +7,6 @@ A generator is a linen module with `lower(words, train) -> maps [n h w c]` and
 
 from t2i_jax.nets.generators import dcgan
 
-GENERATORS = {"dcgan": dcgan.Generator}
+GENERATORS = {
+  "dcgan": dcgan.Generator,
+}

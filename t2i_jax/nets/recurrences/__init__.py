@@ -6,4 +6,7 @@ caption's words left to right. `model.build` sets its attributes.
 
 from t2i_jax.nets.recurrences import convlstm, lstm
 
-RECURRENCES = {"convlstm": convlstm.Recurrence, "lstm": lstm.PlainRecurrence}
+RECURRENCES = {
+  "convlstm": convlstm.Recurrence,
+  "lstm": lstm.PlainRecurrence,
+}

@@ -47,7 +47,9 @@ def _euclid(config: config_lib.Config, batch: batches.Batch, images, score, axes
 
 
 # Each is logged as g/<name> or d/<name>, before its weight.
-TERMS = {"euclid": Term("generator", "euclid_weight", _euclid, always=True)}
+TERMS = {
+  "euclid": Term("generator", "euclid_weight", _euclid, always=True),
+}
 
 
 def weighted_mean(
