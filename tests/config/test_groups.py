@@ -11,10 +11,7 @@ import pytest
 from t2i_jax import config as config_lib
 from t2i_jax import errors
 from t2i_jax.config import flags, groups, training, uses
-from t2i_jax.data import sets
-from t2i_jax.nets import discriminators, generators, recurrences, words
-from t2i_jax.training import losses, orders
-from t2i_jax.training.losses import adversarial
+from t2i_jax.training import losses
 
 ROOT = pathlib.Path(__file__).parents[2]
 RUN = {"mode": "train", "workdir": "w", "steps": 1}
@@ -156,23 +153,6 @@ def test_flag_files_of_runs_may_be_given_in_every_mode(monkeypatch, mode):
   )  # fmt: skip
   config, _ = flags.parse(["t2i_jax", *flags.as_flags(run), f"--mode={mode}"])
   assert config == dataclasses.replace(run, mode=mode)
-
-
-@pytest.mark.parametrize(
-  ("name", "table", "others"),
-  [
-    ("dataset", sets.DATASETS, []),
-    ("text", words.READINGS, []),
-    ("generator", generators.GENERATORS, []),
-    ("discriminator", discriminators.DISCRIMINATORS, []),
-    ("recurrence", recurrences.RECURRENCES, ["none"]),
-    ("adversarial", adversarial.ADVERSARIAL, ["none"]),
-    ("updates", orders.ORDERS, []),
-  ],
-)
-def test_the_values_of_a_flag_are_the_names_of_its_table(name, table, others):
-  kinds = {field.name: kind for field, kind in config_lib.fields()}
-  assert sorted([*table, *others]) == sorted(flags.choices(kinds[name]))
 
 
 def _names_read(path, in_nets):
