@@ -12,18 +12,15 @@ def small_limits(monkeypatch):
   monkeypatch.setattr(timing, "_COPIED_BYTES", 1 << 20)
 
 
-@pytest.mark.slow
-def test_the_json_line(command):
-  command("--mode=bench", "--steps=2", "--max_words=3")
-  assert command.status == 0
-  line = command.json
+def _check_line(line, captions, words):
+  """The figures of a step of so many captions and words follow from each other."""
   wanted = {"backend", "device", "batch_size", "flops_per_caption", "flops_per_second", "mfu"}
   wanted |= {"captions_per_second", "word_images_per_second", "compile_s", "peak_memory_bytes"}
   assert wanted <= line.keys()
   assert line["step_s_min"] <= line["step_s_median"]
-  assert line["captions_per_second"] == pytest.approx(4 / line["step_s_median"])
-  assert line["word_images_per_second"] == pytest.approx(3 * line["captions_per_second"])
-  flops = line["flops_per_caption"] * 4 / line["step_s_median"]
+  assert line["captions_per_second"] == pytest.approx(captions / line["step_s_median"])
+  assert line["word_images_per_second"] == pytest.approx(words * line["captions_per_second"])
+  flops = line["flops_per_caption"] * captions / line["step_s_median"]
   assert line["flops_per_second"] == pytest.approx(flops)
   assert line["mfu"] == pytest.approx(flops / line["peak_flops_per_second"])
   moved = line["bytes_per_step"] / line["step_s_median"]
@@ -31,11 +28,12 @@ def test_the_json_line(command):
 
 
 @pytest.mark.slow
-def test_each_part_by_itself(command):
+def test_the_line_and_each_part_by_itself(command):
   # Without a dataset named, words and images are random.
   words = ["--mode=bench", "--steps=1", "--image_size=16", "--base_channels=4", "--batch_size=2"]
   command(*words, "--max_words=3", "--by_part", tiny=False)
   assert command.status == 0
+  _check_line(command.json, captions=2, words=3)
   parts = command.json["parts"]
   assert parts.keys() == {
     "generator", "convlstm", "head", "discriminator", "optimizer", "draw_caption", "draw_batch"

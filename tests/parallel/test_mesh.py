@@ -51,12 +51,12 @@ def _furthest(some, others):
 @pytest.mark.parametrize("devices", ["2", "4", "8", "4 sharded"])
 def test_losses_and_parameters_are_those_of_one_device(found, devices):
   one, many = found["runs"]["1"], found["runs"][devices]
-  assert len(many["metrics"]) == 20
+  assert len(many["metrics"]) == 12
   assert _furthest(one["metrics"], many["metrics"]) < 1e-5
   assert {"generator", "recurrence", "discriminator"} == many["apart"].keys()
   assert max(many["apart"].values()) < 1e-5
-  # Which says something, since each network moves by a thousand times that and losses do too.
-  assert min(found["moved"].values()) > 4e-3
+  # Which says something, since each network moves by hundreds of times that and losses do too.
+  assert min(found["moved"].values()) > 2e-3
   assert abs(one["metrics"][0]["d/loss"] - one["metrics"][-1]["d/loss"]) > 1e-3
 
 
