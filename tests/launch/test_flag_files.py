@@ -20,6 +20,8 @@ CLUSTERS = "e05_clusters_flickr30k"  # trains no network
 EXPERIMENTS = [name for name in FILES if name != CLUSTERS]
 # States that differ: without a discriminator, with a GNN of its own, an LSTM, all there is.
 CONTINUED = ["e01_gnn_flickr30k", "e13_lstm", "e18_separate", "e23_whole"]
+# What is read of captions differs.
+DRAWN = [*CONTINUED, "e02_noise_flickr30k", "e10_mean_birds", "e12_sum_flowers"]
 
 
 @pytest.fixture(autouse=True)
@@ -109,13 +111,15 @@ def _different_toys():
 
 @pytest.mark.slow
 @pytest.mark.parametrize("name", _different_toys())
-def test_every_experiment_trains_and_draws_and_each_state_goes_on(name, tmp_path, data_dir):
+def test_every_experiment_trains_and_each_kind_goes_on_and_draws(name, tmp_path, data_dir):
   shape = [f"--flagfile={FOLDER / name}.flags", "--flagfile=launch/flags/toy.flags"]
   words = ["t2i_jax", *shape, f"--workdir={tmp_path}", f"--data_dir={data_dir}"]
   if name in CONTINUED:
     assert main.main([*words, "--steps=2"]) == 0
   assert main.main(words) == 0
   assert checkpoints.read_config(tmp_path)[1] == 4
+  if name not in DRAWN:
+    return
   drawn = ["--captions=a red flower", f"--output={tmp_path}/drawn.png", f"--data_dir={data_dir}"]
   assert main.main(["t2i_jax", "--mode=sample", f"--workdir={tmp_path}", *drawn]) == 0
   assert (tmp_path / "drawn.png").exists()

@@ -210,13 +210,31 @@ def test_weighted_reals_equal_the_same_images_repeated():
   np.testing.assert_allclose(once[np.array([0, 0, 0, 0, 1, 2, 2])], repeated, atol=1e-4)
 
 
+def test_two_updates_of_each_optimizer_by_hand():
+  """Adam (Kingma & Ba 2015) on gradients to which l2 times the parameter is added."""
+  config = dataclasses.replace(
+    CONFIG, l2=0.1, adam_b1=0.8, generator_learning_rate=0.01, discriminator_learning_rate=0.03
+  )
+  for name, optimizer in state_lib.make_optimizers(config).items():
+    rate = 0.03 if name == "discriminator" else 0.01
+    p, m, v, expected = 2.0, 0.0, 0.0, []
+    for t, gradient in ((1, 0.5), (2, -3.0)):
+      g = gradient + 0.1 * p
+      m, v = 0.8 * m + 0.2 * g, 0.999 * v + 0.001 * g**2
+      p -= rate * (m / (1 - 0.8**t)) / (np.sqrt(v / (1 - 0.999**t)) + 1e-8)
+      expected.append(p)
+    params = jnp.array(2.0)
+    state, got = optimizer.init(params), []
+    for gradient in (0.5, -3.0):
+      moves, state = optimizer.update(jnp.array(gradient), state, params)
+      params = optax.apply_updates(params, moves)
+      got.append(float(params))
+    np.testing.assert_allclose(got, expected, rtol=1e-5)
+
+
 CHANGES = [
-  {"euclid_weight": 9.0},
   {"adversarial": "saturating"},
   {"discriminator_steps": 2},
-  {"l2": 0.1},
-  {"adam_b1": 0.9},
-  {"generator_learning_rate": 1e-3},
   {"peephole": "none"},
   {"forget_bias": 1.0},
   {"mask_padding": False},
@@ -227,14 +245,8 @@ CHANGES = [
 @pytest.mark.parametrize("change", CHANGES, ids=lambda c: "=".join(map(str, *c.items())))
 def test_every_choice_changes_the_step(change):
   config = dataclasses.replace(CONFIG, **change)
-  (a, m_a), (b, m_b) = _updated(CONFIG), _updated(config)
-  if change.keys() & {"adam_b1", "generator_learning_rate", "l2"}:
-    x, y = a.generator, b.generator
-    if "adam_b1" in change:  # The first step does not depend on it, the memory of it does.
-      x, y = x.opt_state, y.opt_state
-    assert any(not np.array_equal(p, q) for p, q in zip(*map(jax.tree.leaves, (x, y))))
-  else:
-    assert any(abs(float(m_a[k] - m_b[k])) > 1e-5 for k in ("d/loss", "g/loss", "g/euclid"))
+  (_, m_a), (_, m_b) = _updated(CONFIG), _updated(config)
+  assert any(abs(float(m_a[k] - m_b[k])) > 1e-5 for k in ("d/loss", "g/loss", "g/euclid"))
 
 
 @pytest.mark.slow
