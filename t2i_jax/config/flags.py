@@ -1,5 +1,5 @@
-"""Command-line flags, made from the fields of Config; the words and the file that give a Config
-again; and what --help shows."""
+"""Command-line flags, made from the fields of Config; the words that give a Config again; and what
+--help shows."""
 
 from __future__ import annotations
 
@@ -105,13 +105,6 @@ def as_flags(config: config_lib.Config) -> list[str]:
 
 def _word(name: str, value: Any) -> str:
   return f"--{name}={str(value).lower() if isinstance(value, bool) else value}"
-
-
-def run_flags_text(config: config_lib.Config, workdir: str) -> str:
-  """The content of run.flags: `--flagfile=workdir/run.flags` repeats the run, whose folder is known
-  as `workdir`."""
-  words = as_flags(dataclasses.replace(config, workdir=workdir))
-  return "\n".join([f"# python -m t2i_jax.main --flagfile={workdir}/run.flags", *words, ""])
 
 
 def merge(

@@ -4,7 +4,6 @@ length, the table of word vectors; and the order in which captions are trained o
 import dataclasses
 import logging
 import os
-import typing
 import zlib
 from collections.abc import Callable
 from typing import Any
@@ -14,6 +13,7 @@ import numpy as np
 import scipy.sparse
 from jaxtyping import Float, Int32
 
+from t2i_jax import config as config_lib
 from t2i_jax import errors
 from t2i_jax.data import datasets, stored, subsets
 from t2i_jax.rundir import files
@@ -22,31 +22,6 @@ from t2i_jax.text import captions, word2vec
 _FINGERPRINTED = 4000  # images; those of a large dataset stay on disk
 
 log = logging.getLogger(__name__)
-
-
-@typing.runtime_checkable  # annotations are checked when the tests run
-class Choices(typing.Protocol):
-  """The settings of a run that decide which data it gets. `t2i_jax.config.Config` has them all."""
-
-  dataset: str
-  data_dir: str
-  raw_dir: str
-  image_size: int
-  synthetic_images: int
-  crop: bool
-  allow_missing: bool
-  train_split: str
-  subset: str
-  subset_words: str
-  captions_per_image: int
-  fraction: float
-  seed: int
-  word_vectors: str
-  word2vec: str
-  embedding_dim: int
-  max_words: int
-  oov: captions.OutOfVocabulary
-  long_captions: captions.LongCaptions
 
 
 @dataclasses.dataclass(frozen=True)
@@ -85,7 +60,7 @@ class Corpus:
 
 
 def load_examples(
-  config: Choices,
+  config: config_lib.Config,
   split: str,
   image_size: int | None = None,
   in_memory_below: int | None = None,
@@ -98,7 +73,7 @@ def load_examples(
   return datasets.load(config.dataset, split, **settings)
 
 
-def dataset_settings(config: Choices) -> dict[str, Any]:
+def dataset_settings(config: config_lib.Config) -> dict[str, Any]:
   """The run's `prepare.Settings`, by name."""
   return {
     "data_dir": config.data_dir,
@@ -111,7 +86,7 @@ def dataset_settings(config: Choices) -> dict[str, Any]:
 
 
 def load_training_examples(
-  config: Choices, image_size: int | None = None, in_memory_below: int | None = None
+  config: config_lib.Config, image_size: int | None = None, in_memory_below: int | None = None
 ) -> datasets.Examples:
   """The images that the run is trained on, with all their captions: those of `train_split` that
   `subset` and `subset_words` choose. Further arguments as of `load_examples`.
@@ -130,7 +105,9 @@ def word_vectors_path(workdir: str | os.PathLike) -> str:
   return os.path.join(workdir, files.WORD_VECTORS)
 
 
-def make_word_vectors(config: Choices, examples: datasets.Examples) -> word2vec.WordVectors:
+def make_word_vectors(
+  config: config_lib.Config, examples: datasets.Examples
+) -> word2vec.WordVectors:
   """Vectors for the words of these captions: from the file `word_vectors`, or trained on the
   captions if it is empty.
 
@@ -152,7 +129,9 @@ def make_word_vectors(config: Choices, examples: datasets.Examples) -> word2vec.
   return found
 
 
-def training_captions(config: Choices, examples: datasets.Examples) -> Int32[np.ndarray, "m"]:
+def training_captions(
+  config: config_lib.Config, examples: datasets.Examples
+) -> Int32[np.ndarray, "m"]:
   """Indices of the captions to train on: the first `captions_per_image` of each image, and a random
   `fraction` of those. Of the 81,890 captions of flowers, both 3 captions an image and a fraction of
   0.3 leave 24,567, as many as in the thesis."""
@@ -163,7 +142,7 @@ def training_captions(config: Choices, examples: datasets.Examples) -> Int32[np.
 
 
 def make_corpus(
-  config: Choices,
+  config: config_lib.Config,
   examples: datasets.Examples,
   vectors: word2vec.WordVectors,
   chosen: Int32[np.ndarray, "m"] | None = None,

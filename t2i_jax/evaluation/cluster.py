@@ -11,7 +11,6 @@ from __future__ import annotations
 import dataclasses
 import logging
 import os
-import zlib
 from typing import Any
 
 import numpy as np
@@ -117,7 +116,7 @@ def cluster(examples: datasets.Examples, settings: Settings) -> dict[str, Any]:
 
 def _networks(examples: datasets.Examples, settings: Settings) -> list[Any]:
   """The networks whose features stand side by side."""
-  images_u8, seed = examples.images_u8, settings.seed
+  name, images_u8, seed = "cluster_classifier", examples.images_u8, settings.seed
   if settings.kind == "vgg16":
     return [vgg16.load(settings.vgg16_weights, settings.vgg16_layer)]
   if settings.kind == "random":
@@ -129,19 +128,11 @@ def _networks(examples: datasets.Examples, settings: Settings) -> list[Any]:
     len(examples.names),
     ", ".join(wanted),
   )
-  texts = zlib.crc32("\n".join(examples.captions).encode())
-  labels = zlib.crc32(np.ascontiguousarray(examples.labels))
   return [
     fitting.load_or_fit(
-      fitting.kept_at(settings.data_dir, settings.dataset, "cluster_classifier", images_u8),
+      fitting.kept_at(settings.data_dir, settings.dataset, name, images_u8),
       classifier.Classifier,
-      {
-        "network": "cluster_classifier",
-        "images": _crc32(images_u8),
-        "captions": f"{texts:08x}",
-        "labels": f"{labels:08x}",
-        "seed": seed,
-      },
+      fitting.data_record(name, examples, seed),
       lambda: classifier.fit_classifier(
         images_u8, wanted, seed=seed, flips=targets.may_mirror(examples)
       ),
@@ -165,17 +156,13 @@ def _table(
 
   layer = f"-{settings.vgg16_layer}" if settings.kind == "vgg16" else ""
   own = _fingerprint(networks) + layer
-  origin = {"features": own, "images": _crc32(examples.images_u8)}
+  origin = {"features": own, "images": fitting.crc32(examples.images_u8)}
   path = fitting.kept_at(settings.data_dir, settings.dataset, f"features_{own}", examples.images_u8)
   return fitting.load_or_fit(path, Table, origin, look).variables["features"]
 
 
 def _fingerprint(networks: list[Any]) -> str:
   return "-".join(net.fingerprint() for net in networks)
-
-
-def _crc32(images_u8: UInt8[np.ndarray, "n h w 3"]) -> str:
-  return f"{zlib.crc32(np.ascontiguousarray(images_u8)):08x}"
 
 
 def class_table(captions: Int[np.ndarray, "k"], counts: Int[np.ndarray, "k"]) -> str:

@@ -10,7 +10,6 @@ from __future__ import annotations
 import dataclasses
 import functools
 import os
-import zlib
 from collections.abc import Sequence
 from typing import Any
 
@@ -144,7 +143,7 @@ def make_panel(run: sampling.TrainedRun, split_name: str, inception_weights: str
     name: fitting.load_or_fit(
       fitting.kept_at(config.data_dir, config.dataset, name, pools[name].images_u8),
       kind,
-      _origin(config.dataset, pools[name], name),
+      {"dataset": config.dataset, **fitting.data_record(name, pools[name], _SEED)},
       fit,
     )
     for name, (kind, fit) in kinds.items()
@@ -229,17 +228,3 @@ def look_up(
     found = [vocabulary.get(word, captions_lib.UNKNOWN_ID) for word in read]
     ids[row, : len(found)], length[row] = found, max(1, len(found))
   return ids, length
-
-
-def _origin(dataset: str, pool: datasets.Examples, name: str) -> dict[str, Any]:
-  """What a judge is fitted on; when it changes, the judge is fitted anew."""
-  texts = zlib.crc32("\n".join(pool.captions).encode())
-  images = zlib.crc32(np.ascontiguousarray(pool.images_u8))
-  return {
-    "network": name,
-    "dataset": dataset,
-    "images": f"{images:08x}",
-    "captions": f"{texts:08x}",
-    "labels": f"{zlib.crc32(np.ascontiguousarray(pool.labels)):08x}",
-    "seed": _SEED,
-  }

@@ -18,6 +18,7 @@ import tqdm
 from jax.experimental import multihost_utils
 from jaxtyping import Array, Float, Int, Shaped, UInt8
 
+from t2i_jax.data import datasets
 from t2i_jax.rundir import files
 
 Variables = dict[str, Any]
@@ -147,6 +148,24 @@ def fingerprint(variables: Variables) -> str:
   ):
     crc = zlib.crc32(np.ascontiguousarray(leaf), zlib.crc32(path.encode(), crc))
   return f"{crc:08x}"
+
+
+def crc32(array: Shaped[np.ndarray, "..."]) -> str:
+  """Eight hex digits: the CRC-32 of an array's values."""
+  return f"{zlib.crc32(np.ascontiguousarray(array)):08x}"
+
+
+def data_record(network: str, examples: datasets.Examples, seed: int) -> dict[str, str | int]:
+  """What a network of this name is fitted on, for `load_or_fit`: checksums of all images, captions
+  and labels."""
+  captions = np.frombuffer("\n".join(examples.captions).encode(), np.uint8)
+  return {
+    "network": network,
+    "images": crc32(examples.images_u8),
+    "captions": crc32(captions),
+    "labels": crc32(examples.labels),
+    "seed": seed,
+  }
 
 
 def kept_at(data_dir: str, dataset: str, name: str, images_u8: UInt8[np.ndarray, "n h w 3"]) -> str:

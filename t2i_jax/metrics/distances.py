@@ -100,31 +100,17 @@ def _score_kernel(inputs: Inputs):
   return {"kernel_classifier": entry(score, real=kernel(*halves(real)).value)}
 
 
+def _of_view(view: str, title: str, ladder: dict[str, int]) -> Metric:
+  """The Frechet distance in this field of `Inputs`."""
+  compute = functools.partial(_score_frechet, view)
+  return Metric(f"frechet_{view}", title, "lower", (view, "groups"), compute, ladder)
+
+
 _FURTHER = {"blur": RISES, "noise": RISES, "one image instead": RISES}
 METRICS = (
-  Metric(
-    "frechet_classifier",
-    "Fréchet distance, classifier’s features",
-    "lower",
-    needs=("classifier", "groups"),
-    compute=functools.partial(_score_frechet, "classifier"),
-    ladder=_FURTHER,
-  ),
-  Metric(
-    "frechet_random",
-    "Fréchet distance, random networks’ features",
-    "lower",
-    needs=("random", "groups"),
-    compute=functools.partial(_score_frechet, "random"),
-    ladder=_FURTHER,
-  ),
-  Metric(
-    "frechet_inception",
-    "Fréchet Inception distance (FID)",
-    "lower",
-    needs=("inception", "groups"),
-    compute=functools.partial(_score_frechet, "inception"),
-  ),
+  _of_view("classifier", "Fréchet distance, classifier’s features", _FURTHER),
+  _of_view("random", "Fréchet distance, random networks’ features", _FURTHER),
+  _of_view("inception", "Fréchet Inception distance (FID)", {}),
   Metric(
     "kernel_classifier",
     "Kernel distance, classifier’s features",

@@ -7,6 +7,7 @@ per row. R-precision of Xu et al. 2018, https://arxiv.org/abs/1711.10485, sectio
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Callable
 
 import numpy as np
@@ -102,7 +103,7 @@ def _directions(rows) -> Float[np.ndarray, "n d"]:
   return rows / np.where(length > 0, length, 1.0)
 
 
-def _score(name: str, measure: Callable, inputs: Inputs):
+def _score(measure: Callable, inputs: Inputs):
   image, embeddings = inputs.image, inputs.embeddings
   candidates = min(_CANDIDATES, len(image) - int(np.bincount(image).max()) + 1)
   if candidates < 2:
@@ -118,7 +119,7 @@ def _score(name: str, measure: Callable, inputs: Inputs):
     )
     for level, rows in sets.items()
   }
-  own = scores.pop("generated")
+  name, own = measure.__name__, scores.pop("generated")
   beside = {level: score.value for level, score in scores.items()}
   return {
     name: {**entry(own, **beside), "candidates": candidates},
@@ -133,7 +134,7 @@ METRICS = (
     "R-precision",
     "higher",
     needs=_NEEDS,
-    compute=lambda inputs: _score("r_precision", r_precision, inputs),
+    compute=functools.partial(_score, r_precision),
     ladder={
       "blur": FALLS,
       "noise": FALLS,
@@ -146,7 +147,7 @@ METRICS = (
     "Rank of the own caption",
     "lower",
     needs=_NEEDS,
-    compute=lambda inputs: _score("caption_rank", caption_rank, inputs),
+    compute=functools.partial(_score, caption_rank),
     ladder={"captions exchanged": RISES},
   ),
 )

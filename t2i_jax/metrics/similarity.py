@@ -19,6 +19,7 @@ from t2i_jax.metrics.metric import FALLS, RISES, Inputs, Metric, entry, shuffled
 _BLOCK = 128
 _SIGMA, _RADIUS = 1.5, 5  # Wang et al.: a Gaussian window of 11 pixels
 _C1, _C2 = (0.01 * 255) ** 2, (0.03 * 255) ** 2
+_RUNGS = ("blur", "noise", "captions exchanged")
 _SCALE_WEIGHTS = (0.0448, 0.2856, 0.3001, 0.2363, 0.1333)
 
 
@@ -169,6 +170,19 @@ def _score_diversity(inputs: Inputs):
   return {"diversity": entry(score, real=diversity(inputs.own_u8).mean())}
 
 
+def _of_pixels(measure: Callable, title: str, better: str, further: int) -> Metric:
+  """The metric of a measure of pairs of images; `further`, RISES or FALLS, is the way it must go on
+  each of `_RUNGS`."""
+  return Metric(
+    measure.__name__,
+    title,
+    better,
+    needs=("images_u8", "own_u8"),
+    compute=functools.partial(_score_pixels, measure),
+    ladder=dict.fromkeys(_RUNGS, further),
+  )
+
+
 METRICS = (
   Metric(
     "feature_distance",
@@ -176,32 +190,11 @@ METRICS = (
     "lower",
     needs=("image", "features", "own_features"),
     compute=_score_features,
-    ladder={"blur": RISES, "noise": RISES, "captions exchanged": RISES},
+    ladder=dict.fromkeys(_RUNGS, RISES),
   ),
-  Metric(
-    "mse",
-    "Mean squared error to the own image",
-    "lower",
-    needs=("images_u8", "own_u8"),
-    compute=functools.partial(_score_pixels, mse),
-    ladder={"blur": RISES, "noise": RISES, "captions exchanged": RISES},
-  ),
-  Metric(
-    "ssim",
-    "Structural similarity to the own image",
-    "higher",
-    needs=("images_u8", "own_u8"),
-    compute=functools.partial(_score_pixels, ssim),
-    ladder={"blur": FALLS, "noise": FALLS, "captions exchanged": FALLS},
-  ),
-  Metric(
-    "correlation",
-    "Correlation with the own image",
-    "higher",
-    needs=("images_u8", "own_u8"),
-    compute=functools.partial(_score_pixels, correlation),
-    ladder={"blur": FALLS, "noise": FALLS, "captions exchanged": FALLS},
-  ),
+  _of_pixels(mse, "Mean squared error to the own image", "lower", RISES),
+  _of_pixels(ssim, "Structural similarity to the own image", "higher", FALLS),
+  _of_pixels(correlation, "Correlation with the own image", "higher", FALLS),
   Metric(
     "diversity",
     "Diversity",

@@ -11,7 +11,7 @@ from typing import Any
 import flax.struct
 import jax
 import jax.numpy as jnp
-from jaxtyping import Array, Float, Int
+from jaxtyping import Array, Float
 
 
 @flax.struct.dataclass
@@ -42,40 +42,25 @@ class Words:
     return jnp.concatenate([self.vectors, self.noise], axis=-1)
 
 
-# (table f32[v e], ids i32[b t], caption i32[n], position i32[n]) -> vectors f32[n e], zeros where
-# the position is out of range
-Reading = Callable[[Array, Array, Array, Array], Array]
+# Vectors of a batch's words, by place in the caption and caption, [t b e] -> what is read up to
+# each of these words [t b d]
+Reading = Callable[[Array], Array]
 
 
-def each_word(
-  table: Float[Array, "v e"],
-  ids: Int[Array, "b t"],
-  caption: Int[Array, "n"],
-  position: Int[Array, "n"],
-) -> Float[Array, "n e"]:
+def each_word(vectors: Float[Array, "t b e"]) -> Float[Array, "t b e"]:
   """The word's own vector."""
-  return _rows(table[ids.T], caption, position)
+  return vectors
 
 
-def running_sum(
-  table: Float[Array, "v e"],
-  ids: Int[Array, "b t"],
-  caption: Int[Array, "n"],
-  position: Int[Array, "n"],
-) -> Float[Array, "n e"]:
+def running_sum(vectors: Float[Array, "t b e"]) -> Float[Array, "t b e"]:
   """The sum of the caption's vectors up to and including this word (section (5) of the thesis:
   "I sum this ten sentences")."""
-  return _rows(jnp.cumsum(table[ids.T], axis=0), caption, position)
+  return jnp.cumsum(vectors, axis=0)
 
 
-def no_text(
-  table: Float[Array, "v e"],
-  ids: Int[Array, "b t"],
-  caption: Int[Array, "n"],
-  position: Int[Array, "n"],
-) -> Float[Array, "n 0"]:
+def no_text(vectors: Float[Array, "t b e"]) -> Float[Array, "t b 0"]:
   """No values: the networks get noise alone."""
-  return jnp.zeros((len(position), 0), table.dtype)
+  return vectors[..., :0]
 
 
 # By the values of --text. `mean` trains on the mean of its image's captions' sums, which is looked
@@ -93,8 +78,3 @@ def normalize(vectors: Float[Array, "n e"]) -> Float[Array, "n e"]:
   """Each row scaled to a root mean square of 1; rows of zeros stay."""
   square = (vectors**2).mean(-1, keepdims=True)
   return vectors * jax.lax.rsqrt(jnp.maximum(square, 1e-12))
-
-
-def _rows(by_slot: Float[Array, "t b e"], caption, position) -> Float[Array, "n e"]:
-  flat = by_slot.reshape(-1, by_slot.shape[-1])
-  return flat.at[position * by_slot.shape[1] + caption].get(mode="fill", fill_value=0)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import os
 from typing import Any
 
@@ -14,9 +15,11 @@ Metrics = dict[str, float]
 
 def write_flags(config: config_lib.Config) -> None:
   """Writes run.flags into the workdir: `--flagfile=<workdir>/run.flags` repeats the run."""
-  text = flags.run_flags_text(config, bucket.remote(config.workdir))
+  workdir = bucket.remote(config.workdir)
+  words = flags.as_flags(dataclasses.replace(config, workdir=workdir))
+  command = f"# python -m t2i_jax.main --flagfile={workdir}/{files.FLAGS}"
   with files.atomic_write(os.path.join(config.workdir, files.FLAGS)) as file:
-    file.write(text)
+    file.write("\n".join([command, *words, ""]))
 
 
 def read_data(workdir: str | os.PathLike) -> dict[str, Any] | None:

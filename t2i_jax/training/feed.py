@@ -120,13 +120,22 @@ class Chooser:
     bucket = reading.training_bucket(config, reading.by_device(length, self.devices))
     if config.real_pairing != "random" or config.adversarial == "none":
       return batches.Chosen(captions), bucket
-    images = reals_of(config, self.key_data, step, length, corpus, bucket, self.devices)
+    images = self._reals(step, length, bucket)
     starts, counts, rows = self._captions_of
     pick = np.random.default_rng([config.seed, step]).random(images.shape)
     nth = starts[images] + (pick * counts[images]).astype(np.int32)
     has_caption = counts[images] > 0
     caption = np.where(has_caption, rows[np.minimum(nth, len(rows) - 1)], len(rows))
     return batches.Chosen(captions, images, caption.astype(np.int32)), bucket
+
+  def _reals(
+    self, step: int, length: Int[np.ndarray, "k b"], bucket: int | None
+  ) -> Int[np.ndarray, "k r"]:
+    """Random real images for the discriminator; drawn from the key on the host's processor."""
+    slots, images = self.corpus.ids.shape[1], len(self.corpus.images_u8)
+    static = (self.config, slots, images, bucket, self.devices)
+    with jax.default_device(jax.local_devices(backend="cpu")[0]):
+      return np.asarray(_reals_of(*static, self.key_data, np.int32(step), length))
 
   @functools.cached_property
   def _order(self) -> Callable[[int], Int[np.ndarray, "k b"]]:
@@ -211,22 +220,6 @@ def _places(chosen: batches.Chosen, devices: int) -> batches.Chosen:
     return batches.Chosen(captions)
   reals = numbered(k * b // devices, chosen.real_image.shape[1] // devices)
   return batches.Chosen(captions, reals, reals)
-
-
-def reals_of(
-  config: config_lib.Config,
-  key_data: np.ndarray,
-  step: int,
-  length: Int[np.ndarray, "k b"],
-  corpus: corpus_lib.Corpus,
-  bucket: int | None,
-  devices: int,
-) -> Int[np.ndarray, "k r"]:
-  """Random real images for the discriminator at this step, the devices' shares one after the other;
-  drawn from the state's key on the host's processor."""
-  static = (config, corpus.ids.shape[1], len(corpus.images_u8), bucket, devices)
-  with jax.default_device(jax.local_devices(backend="cpu")[0]):
-    return np.asarray(_reals_of(*static, key_data, np.int32(step), length))
 
 
 @functools.partial(jax.jit, static_argnums=(0, 1, 2, 3, 4))

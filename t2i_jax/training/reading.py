@@ -87,6 +87,9 @@ def read(
   caption: Int[Array, "n"],
   position: Int[Array, "n"],
 ) -> Float[Array, "n _"]:
-  """What the networks are given of these captions read up to these positions, by --text."""
-  vectors = words_lib.READINGS[config.text](table, ids, caption, position)
+  """What the networks are given of these captions read up to these positions, by --text; zeros
+  where a position is out of range."""
+  by_slot = words_lib.READINGS[config.text](table[ids.T])
+  flat = by_slot.reshape(ids.size, by_slot.shape[-1])
+  vectors = flat.at[position * len(ids) + caption].get(mode="fill", fill_value=0)
   return words_lib.normalize(vectors) if config.normalize_text else vectors

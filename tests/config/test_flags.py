@@ -10,6 +10,7 @@ import pytest
 from t2i_jax import config as config_lib
 from t2i_jax import errors, main
 from t2i_jax.config import docs, flags, groups
+from t2i_jax.rundir import bucket, records
 
 ROOT = pathlib.Path(__file__).parents[2]
 
@@ -69,7 +70,7 @@ def test_help_names_all_values_of_a_flag(capsys):
       assert value in text, field.name
 
 
-def test_flags_go_round_and_so_does_the_file(tmp_path):
+def test_flags_go_round_and_so_does_the_file(tmp_path, monkeypatch):
   captions = ("a red, 'wild' flower", 'with "four" petals # and = more')
   config = config_lib.Config(
     mode="sample",
@@ -82,8 +83,10 @@ def test_flags_go_round_and_so_does_the_file(tmp_path):
   )
   again, given = flags.parse(["t2i_jax", *flags.as_flags(config)])
   assert again == config and {"l2", "captions"} <= given
-  (tmp_path / "run.flags").write_text(flags.run_flags_text(config, "gs://b/run"))
-  from_file, _ = flags.parse(["t2i_jax", f"--flagfile={tmp_path}/run.flags", "--seed=8"])
+  monkeypatch.setattr(bucket, "remote", {config.workdir: "gs://b/run"}.get)
+  records.write_flags(config)
+  file = f"{config.workdir}/run.flags"
+  from_file, _ = flags.parse(["t2i_jax", f"--flagfile={file}", "--seed=8"])
   assert from_file == dataclasses.replace(config, seed=8, workdir="gs://b/run")
 
 
