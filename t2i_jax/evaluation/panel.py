@@ -2,7 +2,8 @@
 are fitted on images of other splits.
 
 They are made from the dataset on this machine and kept below the data folder, so that all runs of
-one dataset and image size are scored by the same ones; `Panel.record` says which.
+one dataset and image size are scored by the same ones; `Panel.record` says which. One is pretrained
+on ImageNet instead: EfficientNet-Lite0 gives a view, and the features that an encoder reads.
 """
 
 from __future__ import annotations
@@ -10,7 +11,7 @@ from __future__ import annotations
 import dataclasses
 import functools
 import os
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import numpy as np
@@ -21,6 +22,7 @@ from t2i_jax import errors, sampling
 from t2i_jax.data import corpus as corpus_lib
 from t2i_jax.data import datasets, subsets
 from t2i_jax.judges import classifier as classifier_lib
+from t2i_jax.judges import efficientnet as efficientnet_lib
 from t2i_jax.judges import encoder as encoder_lib
 from t2i_jax.judges import fitting, untrained
 from t2i_jax.judges import inception as inception_lib
@@ -32,6 +34,7 @@ from t2i_jax.text import word2vec
 _SEED = 0  # of the judges: the same for all runs
 _LEAST_IMAGES = 20  # to fit a judge on, and to score
 _WORD_DIMENSION = 100
+_COMPARED_WITH_TRAINING = ("classifier", "efficientnet")  # views
 
 
 @dataclasses.dataclass(frozen=True)
@@ -40,9 +43,9 @@ class Panel:
 
   split: the examples that are scored; corpus: their captions as the run reads them. targets: target
   name -> the value of each image of the split. training_u8: the images that the run was trained on.
-  knows_targets: whether the classifier was fitted on some of the split's classes. words: the
-  encoder's vocabulary. views: name -> the networks whose features these are (of several networks,
-  distances are averaged). record: what the judges were fitted on.
+  knows_targets: whether the classifier was fitted on some of the split's classes. encoders: by
+  their names in `Inputs`; words: their vocabulary. views: name -> the networks whose features these
+  are (of several networks, distances are averaged). record: what the judges were fitted on.
 
   What the judges see of real images and captions is computed once, when it is first needed.
   """
@@ -53,7 +56,7 @@ class Panel:
   training_u8: UInt8[np.ndarray, "k h w 3"]
   classifier: classifier_lib.Classifier
   knows_targets: bool
-  encoder: encoder_lib.Encoder
+  encoders: dict[str, encoder_lib.Encoder]
   words: word2vec.WordVectors
   views: dict[str, list[Any]]
   record: dict[str, Any]
@@ -66,12 +69,26 @@ class Panel:
   def _classified(self) -> tuple[np.ndarray, dict[str, np.ndarray]]:
     return self.classifier.look(self.split.images_u8)
 
+  def see(self, images_u8: UInt8[np.ndarray, "n h w 3"]) -> dict[str, np.ndarray]:
+    """What scores need of every caption's image: f32[n d], the features in two views and the
+    embeddings of both encoders, by name."""
+    return self._see(images_u8, self.look("classifier", images_u8))
+
+  def _see(self, images_u8, classified) -> dict[str, np.ndarray]:
+    features = self.look("efficientnet", images_u8)
+    return {
+      "classifier": classified,
+      "efficientnet": features,
+      "encoder": self.encoders["encoder"].embed_images(images_u8),
+      "encoder_efficientnet": self.encoders["encoder_efficientnet"].embed_images(features),
+    }
+
   @functools.cached_property
-  def real_features(self) -> dict[str, np.ndarray]:
-    """View -> f32[n d], the features of the split's real images."""
-    others = [view for view in self.views if view != "classifier"]
-    looked = {view: self.look(view, self.split.images_u8) for view in others}
-    return {"classifier": self._classified[0], **looked}
+  def real(self) -> dict[str, np.ndarray]:
+    """`see`, and the features in all other views, of the split's real images."""
+    images_u8 = self.split.images_u8
+    seen = self._see(images_u8, self._classified[0])
+    return seen | {view: self.look(view, images_u8) for view in self.views if view not in seen}
 
   @functools.cached_property
   def real_predictions(self) -> dict[str, np.ndarray]:
@@ -79,26 +96,29 @@ class Panel:
     return self._classified[1]
 
   @functools.cached_property
-  def training_features(self) -> np.ndarray:
-    """f32[k d], the classifier's features of the images that the run was trained on."""
-    return self.look("classifier", self.training_u8)
+  def training_features(self) -> dict[str, np.ndarray]:
+    """View -> f32[k d], the features of the images that the run was trained on."""
+    return {view: self.look(view, self.training_u8) for view in _COMPARED_WITH_TRAINING}
 
   @functools.cached_property
-  def real_embeddings(self) -> np.ndarray:
-    """f32[n e], the encoder's of the split's real images."""
-    return self.encoder.embed_images(self.split.images_u8)
-
-  @functools.cached_property
-  def caption_embeddings(self) -> np.ndarray:
-    """f32[m e], the encoder's of the corpus' captions."""
-    return self.encoder.embed_captions(*look_up(self.corpus.sentences, self.words))
+  def caption_embeddings(self) -> dict[str, np.ndarray]:
+    """Encoder -> f32[m e], of the corpus' captions."""
+    ids, length = look_up(self.corpus.sentences, self.words)
+    return {name: net.embed_captions(ids, length) for name, net in self.encoders.items()}
 
 
-def make_panel(run: sampling.TrainedRun, split_name: str, inception_weights: str = "") -> Panel:
+def make_panel(
+  run: sampling.TrainedRun,
+  split_name: str,
+  inception_weights: str = "",
+  feature_weights: str = "",
+) -> Panel:
   """The panel for a split of the run's dataset; judges that are not kept yet are fitted.
 
-  inception_weights: a file for the view "inception"; empty: no such view.
-  Raises InputError where the dataset has too few images outside the split to fit judges on."""
+  inception_weights: a file for the view "inception"; empty: no such view. feature_weights: as
+  `efficientnet.load`.
+  Raises InputError where the dataset has too few images outside the split to fit judges on, and
+  for weights that cannot be loaded."""
   config = run.config
   split = corpus_lib.load_examples(config, split_name)
   training = _trained_on(config)
@@ -128,35 +148,47 @@ def make_panel(run: sampling.TrainedRun, split_name: str, inception_weights: str
       pools["classifier"].images_u8, chosen, seed=_SEED, flips=mirror
     )
 
-  def fit_encoder() -> encoder_lib.Encoder:
+  eyes = efficientnet_lib.load(feature_weights)
+
+  def fit_encoder(eyes: efficientnet_lib.EfficientNet | None = None) -> encoder_lib.Encoder:
     pool, table = pools["encoder"], word2vec.table(words, "zero")
     ids, length = look_up(sentences, words)
+    seen = pool.images_u8
+    if eyes is not None:
+      versions = [seen, seen[:, :, ::-1]] if mirror else [seen]
+      seen = np.stack([eyes.features(images) for images in versions])
     return encoder_lib.fit_encoder(
-      pool.images_u8, table, ids, length, pool.caption_image, seed=_SEED, flips=mirror
+      seen, table, ids, length, pool.caption_image, seed=_SEED, flips=mirror
     )
 
-  kinds = {
-    "classifier": (classifier_lib.Classifier, fit_classifier),
-    "encoder": (encoder_lib.Encoder, fit_encoder),
-  }
-  judges = {
-    name: fitting.load_or_fit(
-      fitting.kept_at(config.data_dir, config.dataset, name, pools[name].images_u8),
-      kind,
-      {"dataset": config.dataset, **fitting.data_record(name, pools[name], _SEED)},
-      fit,
-    )
-    for name, (kind, fit) in kinds.items()
+  def kept(name: str, pool: str, kind: Callable, fit: Callable, **fitted_on: str) -> Any:
+    path = fitting.kept_at(config.data_dir, config.dataset, name, pools[pool].images_u8)
+    fitted_on |= {"dataset": config.dataset, **fitting.data_record(name, pools[pool], _SEED)}
+    return fitting.load_or_fit(path, kind, fitted_on, fit)
+
+  classifier = kept("classifier", "classifier", classifier_lib.Classifier, fit_classifier)
+  encoders = {
+    "encoder": kept("encoder", "encoder", encoder_lib.Encoder, fit_encoder),
+    "encoder_efficientnet": kept(
+      "encoder_efficientnet",
+      "encoder",
+      encoder_lib.Encoder,
+      functools.partial(fit_encoder, eyes),
+      eyes=eyes.fingerprint(),
+    ),
   }
   views = {
-    "classifier": [judges["classifier"]],
+    "classifier": [classifier],
     "random": untrained.untrained_networks(config.image_size, seed=_SEED),
+    "efficientnet": [eyes],
   }
   if inception_weights:
     views["inception"] = [inception_lib.load(inception_weights)]
-  record = {name: {"fingerprint": net.fingerprint()} for name, net in judges.items()}
-  for name, chosen in (("classifier", classified), ("encoder", paired)):
-    record[name] |= {
+  record: dict[str, Any] = {}
+  for name, judge in {"classifier": classifier, **encoders}.items():
+    chosen = classified if name == "classifier" else paired
+    record[name] = {
+      "fingerprint": judge.fingerprint(),
       "fitted_on_images": int(chosen.sum()),
       "of_which_the_run_was_trained_on": int((chosen & trained).sum()),
     }
@@ -174,8 +206,8 @@ def make_panel(run: sampling.TrainedRun, split_name: str, inception_weights: str
     targets=own,
     knows_targets=share_values(own, {n: values[classified] for n, values in targets.items()}),
     training_u8=training.images_u8,
-    classifier=judges["classifier"],
-    encoder=judges["encoder"],
+    classifier=classifier,
+    encoders=encoders,
     words=words,
     views=views,
     record=record,

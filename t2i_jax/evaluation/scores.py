@@ -7,6 +7,7 @@ each real image, so that both sets are of equal size and their images independen
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Any
 
 import numpy as np
@@ -16,7 +17,7 @@ from t2i_jax.evaluation import panel as panel_lib
 from t2i_jax.judges import classifier as classifier_lib
 from t2i_jax.judges import targets as targets_lib
 from t2i_jax.metrics import registry
-from t2i_jax.metrics.metric import SEED, Inputs, View
+from t2i_jax.metrics.metric import SEED, Embedded, Inputs, View
 
 _CLASSIFIER_STEPS = 600
 
@@ -41,38 +42,39 @@ def panel_inputs(
   panel: panel_lib.Panel,
   *,
   rows: Int[np.ndarray, "m"],
-  features: Float[np.ndarray, "m f"],
-  embeddings: Float[np.ndarray, "m e"],
+  seen: Mapping[str, Float[np.ndarray, "m _"]],
   images_u8: UInt8[np.ndarray, "n h w 3"],
   reference: Int[np.ndarray, "n"],
 ) -> dict[str, Any]:
   """The fields of `Inputs` that the panel provides, by name.
 
-  rows: captions of the panel's corpus; features (the classifier's) and embeddings are of their
-  final generated images. images_u8 are the images of the first n of them, one caption for each
-  image; this set is compared with the real images `reference` of the split.
+  rows: captions of the panel's corpus; seen: `panel.see` of their final generated images. images_u8
+  are the images of the first n of them, one caption for each image; this set is compared with the
+  real images `reference` of the split.
   """
-  image = panel.corpus.image[rows]
+  image, real = panel.corpus.image[rows], panel.real
   own = image[: len(images_u8)]
   views = {
     view: View(
-      features[: len(own)] if view == "classifier" else panel.look(view, images_u8),
-      real[reference],
-      len(panel.views[view]),
+      seen[view][: len(own)] if view in seen else panel.look(view, images_u8),
+      real[view][reference],
+      len(networks),
+      panel.training_features.get(view),
     )
-    for view, real in panel.real_features.items()
+    for view, networks in panel.views.items()
+  }
+  embedded = {
+    name: Embedded(seen[name], real[name][image], captions[rows])
+    for name, captions in panel.caption_embeddings.items()
   }
   return {
     "image": image,
-    "embeddings": embeddings,
-    "real_embeddings": panel.real_embeddings[image],
-    "caption_embeddings": panel.caption_embeddings[rows],
-    "features": features,
-    "own_features": panel.real_features["classifier"][image],
+    **embedded,
+    "features": seen["classifier"],
+    "own_features": real["classifier"][image],
     "images_u8": images_u8,
     "own_u8": panel.split.images_u8[own],
     "groups": (own, reference),
-    "training_features": panel.training_features,
     "hits": lambda: _hits(panel, images_u8, own),
     **views,
   }

@@ -1,7 +1,8 @@
 """Captions and images -> vectors in one space, where an image and its own caption are close.
 
 `Encoder` has an image tower and a text tower, fitted from random weights on a dataset's own pairs.
-Evaluation measures with it whether an image is closer to its own caption than to others.
+Evaluation measures with it whether an image is closer to its own caption than to others. The image
+tower reads pixels, or the features of a pretrained network that is not trained further.
 
 The loss is the symmetric contrastive loss within a batch of Radford et al. 2021,
 https://arxiv.org/abs/2103.00020. Departures, for a few thousand images instead of 400 million: a
@@ -64,19 +65,25 @@ class TextTower(nn.Module):
 
 
 class EncoderNetwork(nn.Module):
-  """Both towers and the temperature."""
+  """Both towers and the temperature. of_features: the image tower reads features, not pixels."""
+
+  of_features: bool = False
 
   def setup(self):
-    self.trunk = trunk_lib.Trunk()
+    self.trunk = _centre() if self.of_features else trunk_lib.Trunk()
     self.project = nn.Dense(DIMENSION)
     self.text = TextTower()
     self.centre_images = _centre()
     self.centre_captions = _centre()
     self.scale = self.param("scale", nn.initializers.constant(-math.log(_TEMPERATURE)), ())
 
-  def images(self, images: Float[Array, "n h w 3"], train: bool) -> Float[Array, "n d"]:
-    """Embeddings of images in [-1, 1], of length 1."""
-    found = self.project(self.trunk(_shrink(images), train))
+  def images(self, seen: Float[Array, "n ..."], train: bool) -> Float[Array, "n d"]:
+    """Embeddings, of length 1, of images in [-1, 1] or of features."""
+    if self.of_features:
+      read = self.trunk(seen, use_running_average=not train)
+    else:
+      read = self.trunk(_shrink(seen), train)
+    found = self.project(read)
     return _to_sphere(self.centre_images(found, use_running_average=not train))
 
   def captions(self, words, counted, train: bool) -> Float[Array, "m d"]:
@@ -84,9 +91,9 @@ class EncoderNetwork(nn.Module):
     found = self.text(words, counted)
     return _to_sphere(self.centre_captions(found, use_running_average=not train))
 
-  def __call__(self, images, words, counted, train: bool):
+  def __call__(self, seen, words, counted, train: bool):
     scale = jnp.minimum(jnp.exp(self.scale), 1 / _LEAST_TEMPERATURE)
-    return self.images(images, train), self.captions(words, counted, train), scale
+    return self.images(seen, train), self.captions(words, counted, train), scale
 
 
 def _centre() -> nn.BatchNorm:
@@ -119,10 +126,13 @@ class Encoder:
     """Eight hex digits that name the weights and word vectors."""
     return fitting.fingerprint(self.variables)
 
-  def embed_images(self, images_u8: UInt8[np.ndarray, "n h w 3"]) -> Float[np.ndarray, "n d"]:
-    """Embeddings of length 1, d = 128: the cosine of two is their inner product."""
+  def embed_images(
+    self, seen: UInt8[np.ndarray, "n h w 3"] | Float[np.ndarray, "n f"]
+  ) -> Float[np.ndarray, "n d"]:
+    """Embeddings of length 1, d = 128, of images, or of features as it was fitted on: the cosine of
+    two is their inner product."""
     apply = functools.partial(_embed_images, jax.device_put(self.variables))
-    return fitting.in_batches(apply, _APPLY_BATCH, images_u8)
+    return fitting.in_batches(apply, _APPLY_BATCH, seen)
 
   def embed_captions(
     self, ids: Int[np.ndarray, "m t"], length: Int[np.ndarray, "m"]
@@ -133,9 +143,11 @@ class Encoder:
 
 
 @jax.jit
-def _embed_images(variables, images_u8):
-  images = pixels.to_unit_range(images_u8)
-  return EncoderNetwork().apply(_network_part(variables), images, False, method="images")
+def _embed_images(variables, seen):
+  of_features = seen.ndim == 2
+  seen = seen if of_features else pixels.to_unit_range(seen)
+  network = EncoderNetwork(of_features)
+  return network.apply(_network_part(variables), seen, False, method="images")
 
 
 @jax.jit
@@ -149,7 +161,7 @@ def _network_part(variables):
 
 
 def fit_encoder(
-  images_u8: UInt8[np.ndarray, "n h w 3"],
+  seen: UInt8[np.ndarray, "n h w 3"] | Float[np.ndarray, "k n d"],
   table: Float[np.ndarray, "v e"],
   ids: Int[np.ndarray, "m t"],
   length: Int[np.ndarray, "m"],
@@ -163,13 +175,17 @@ def fit_encoder(
   """An encoder fitted on captions ids[i], of length[i] words, of images image[i], after `steps`
   (default 2,000).
 
-  Images are shifted by up to 1/16 of their side and, with `flips`, mirrored half the time: pass
-  False where captions say left or right. A tenth of the words, at random, are zero vectors.
+  seen: the images, which are shifted by up to 1/16 of their side and, with `flips`, mirrored half
+  the time: pass False where captions say left or right. Or a pretrained network's features of k
+  versions of all images, of which each step takes one. A tenth of the words, at random, are zero
+  vectors.
   """
-  network = EncoderNetwork()
+  of_features = seen.ndim == 3
+  network = EncoderNetwork(of_features)
+  of_one = seen.shape[2:] if of_features else seen.shape[1:]
   variables = network.init(
     jax.random.key(seed),
-    jnp.zeros((1, *images_u8.shape[1:])),
+    jnp.zeros((1, *of_one)),
     jnp.zeros((1, ids.shape[1], table.shape[1])),
     jnp.ones((1, ids.shape[1]), bool),
     train=False,
@@ -178,14 +194,18 @@ def fit_encoder(
   def loss_of(params, batch_stats, data, rows, key):
     augment_key, word_key = jax.random.split(key)
     # Each group has one caption of the same images, in the same order.
-    shown = data["images_u8"][data["image"][rows[0]]]
-    images = fitting.augment(augment_key, pixels.to_unit_range(shown), flips)
+    images = data["image"][rows[0]]
+    if of_features:
+      shown = data["seen"][jax.random.randint(augment_key, (), 0, len(seen)), images]
+    else:
+      shown = pixels.to_unit_range(data["seen"][images])
+      shown = fitting.augment(augment_key, shown, flips)
     rows = rows.reshape(-1)
     ids = data["ids"][rows]
     kept = jax.random.bernoulli(word_key, 1 - _WORD_DROPOUT, ids.shape)
     (image_points, caption_points, scale), updated = network.apply(
       {"params": params, "batch_stats": batch_stats},
-      images,
+      shown,
       data["table"][ids] * kept[..., None],
       jnp.arange(ids.shape[1]) < data["length"][rows][:, None],
       train=True,
@@ -198,14 +218,14 @@ def fit_encoder(
   fitted = fitting.adamw(
     loss_of,
     variables,
-    {"images_u8": images_u8, "table": table, "ids": ids, "length": length, "image": image},
+    {"seen": seen, "table": table, "ids": ids, "length": length, "image": image},
     caption_batches(image, _TRAIN_BATCH, _CAPTIONS, np.random.default_rng(seed)),
     steps=_STEPS if steps is None else steps,
     rate=_RATE,
     decay=_DECAY,
     seed=seed,
     progress=progress,
-    name="encoder",
+    name="encoder of features" if of_features else "encoder",
   )
   return Encoder({**fitted, "table": np.asarray(table, np.float32)})
 

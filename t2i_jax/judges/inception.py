@@ -42,10 +42,6 @@ _LEAVES = {
 }
 # In published files, but not used for features.
 _IGNORED = ("num_batches_tracked", "AuxLogits.")
-_TO_CONVERT = (
-  "import sys, torch, safetensors.torch as s; s.save_file({k: v.contiguous() for k, v in "
-  "torch.load(sys.argv[1], weights_only=True).items()}, sys.argv[2])"
-)
 
 
 class Unit(nn.Module):
@@ -248,19 +244,14 @@ def places() -> dict[str, tuple[tuple[str, ...], tuple[int, ...]]]:
 
 
 def load(path: str | os.PathLike) -> Inception:
-  """The network in a .safetensors or .npz file with the published names; kernels are [out in h w].
+  """The network in a .safetensors, .npz, .pth or .pt file with the published names; kernels are
+  [out in h w].
 
-  Raises InputError when the file is pickled, cannot be read or is not Inception v3; the message
-  names the first value that is missing, unknown, of another shape or not finite.
+  Raises InputError when the file cannot be read or is not Inception v3; the message names the first
+  value that is missing, unknown, of another shape or not finite.
   """
   said = f"`inception_weights={path}`"
-  arrays = weight_files.read(
-    path,
-    said,
-    "A pickled .pth can run code when it is read; convert it where PyTorch and safetensors are "
-    f"installed: python -c '{_TO_CONVERT}' weights.pth weights.safetensors",
-  )
-  return _from_arrays(arrays, said)
+  return _from_arrays(weight_files.read(path, said), said)
 
 
 def _from_arrays(arrays: Mapping[str, Any], said: str) -> Inception:

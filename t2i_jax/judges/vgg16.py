@@ -36,12 +36,6 @@ _DENSE = {"fc1": "classifier.0", "fc2": "classifier.3", "predictions": "classifi
 _KERAS = re.compile(r"(?:.*/)?(block\d_conv\d|fc1|fc2|predictions)[/_](kernel|bias|W_1|b_1)(:0)?")
 _KERAS_3 = re.compile(r"layers/(conv2d|dense)(?:_(\d+))?/vars/([01])")
 _KERAS_LEAVES = {"W_1": "kernel", "b_1": "bias", "0": "kernel", "1": "bias"}
-_OTHER_KINDS = (
-  "A pickled .pth can run code when it is read; convert it where PyTorch and safetensors are "
-  "installed: python -c 'import sys, torch, safetensors.torch as s; s.save_file({k: v.contiguous() "
-  "for k, v in torch.load(sys.argv[1], weights_only=True).items()}, sys.argv[2])' weights.pth "
-  "weights.safetensors"
-)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -78,15 +72,15 @@ def _look(network, publisher, layer, side, variables, images_u8):
 
 
 def load(path: str | os.PathLike, layer: vgg16_network.Layer = "fc7") -> VGG16:
-  """The network in a .safetensors, .npz or .h5 file with torchvision's or Keras's names. Logs its
-  check value.
+  """The network in a .safetensors, .npz, .pth, .pt or .h5 file with torchvision's or Keras's names.
+  Logs its check value.
 
-  Raises InputError when the file is pickled, cannot be read or is not VGG16; the message names the
-  first value that is missing, of another shape or not finite.
+  Raises InputError when the file cannot be read or is not VGG16; the message names the first value
+  that is missing, of another shape or not finite.
   """
   said = f"`vgg16_weights={path}`"
   kinds = (*weight_files.KINDS, weight_files.HDF5)
-  found = from_arrays(weight_files.read(path, said, _OTHER_KINDS, kinds), said, layer)
+  found = from_arrays(weight_files.read(path, said, kinds), said, layer)
   log.info(
     "VGG16 from %s, %s's: the mean of %s of a fixed image is %.6g",
     path,

@@ -1,4 +1,4 @@
-"""Files of published weights -> arrays by name. Pickled files are never read."""
+"""Files of published weights -> arrays by name. Nothing in a file is run."""
 
 from __future__ import annotations
 
@@ -13,33 +13,35 @@ import safetensors
 import safetensors.numpy
 
 from t2i_jax import errors
+from t2i_jax.judges import torch_files
 
-KINDS = (".safetensors", ".npz")
+_TORCH = (".pth", ".pt")
+KINDS = (".safetensors", ".npz", *_TORCH)
 HDF5 = ".h5"
 
 # In a whole model saved by Keras, whose names end like those of the weights.
 _OPTIMIZER = ("optimizer_weights/", "optimizer/")
 
 
-def read(
-  path: str | os.PathLike, said: str, other_kinds: str, kinds: Sequence[str] = KINDS
-) -> dict[str, Any]:
-  """Name -> array, from a file of one of `kinds`: .safetensors, .npz, .h5.
+def read(path: str | os.PathLike, said: str, kinds: Sequence[str] = KINDS) -> dict[str, Any]:
+  """Name -> array, from a file of one of `kinds`: .safetensors, .npz, .pth or .pt (PyTorch), .h5.
 
-  HDF5 arrays are named by their groups: `layers/conv2d/vars/0`. `said` begins each error message:
-  the setting in backquotes. `other_kinds` ends the one for a file of another kind.
+  HDF5 arrays are named by their groups: `layers/conv2d/vars/0`. Arrays of a PyTorch file are
+  read-only. `said` begins each error message: the setting in backquotes.
 
   Raises InputError for a file of another kind, or one that cannot be read.
   """
   kind = os.path.splitext(path)[1].lower()
   if kind not in kinds:
     allowed = f"{', '.join(kinds[:-1])} or {kinds[-1]}"
-    raise errors.InputError(f"{said}: must be a {allowed} file. {other_kinds}")
+    raise errors.InputError(f"{said}: must be a {allowed} file")
   try:
     if kind == ".safetensors":
       return safetensors.numpy.load_file(path)
     if kind == HDF5:
       return _read_hdf5(path)
+    if kind in _TORCH:
+      return torch_files.read(path)
     with np.load(path, allow_pickle=False) as file:
       return dict(file)
   except (OSError, ValueError, TypeError, EOFError, zipfile.BadZipFile) as error:

@@ -84,7 +84,7 @@ def _kernel_sums(a, b) -> tuple[Float[np.ndarray, "n"], Float[np.ndarray, "m"]]:
 
 
 def _score_frechet(view: str, inputs: Inputs):
-  generated, real, networks = getattr(inputs, view)
+  generated, real, networks, _ = getattr(inputs, view)
 
   def mean_frechet(a, b):
     parts = zip(*(np.split(x, networks, 1) for x in (a, b)))
@@ -94,29 +94,53 @@ def _score_frechet(view: str, inputs: Inputs):
   return {f"frechet_{view}": entry(score, real=mean_frechet(*halves(real)))}
 
 
-def _score_kernel(inputs: Inputs):
-  generated, real, _ = inputs.classifier
+def _score_kernel(view: str, inputs: Inputs):
+  generated, real = getattr(inputs, view)[:2]
   score = kernel(generated, real, inputs.groups)
-  return {"kernel_classifier": entry(score, real=kernel(*halves(real)).value)}
+  return {f"kernel_{view}": entry(score, real=kernel(*halves(real)).value)}
 
 
-def _of_view(view: str, title: str, ladder: dict[str, int]) -> Metric:
-  """The Frechet distance in this field of `Inputs`."""
-  compute = functools.partial(_score_frechet, view)
-  return Metric(f"frechet_{view}", title, "lower", (view, "groups"), compute, ladder)
+def _of_view(name: str, compute, view: str, title: str, **more) -> Metric:
+  """A distance in this field of `Inputs`."""
+  compute = functools.partial(compute, view)
+  return Metric(f"{name}_{view}", title, "lower", (view, "groups"), compute, **more)
 
 
 _FURTHER = {"blur": RISES, "noise": RISES, "one image instead": RISES}
+_EYES = {"ladder": _FURTHER, "eyes": "efficientnet"}
 METRICS = (
-  _of_view("classifier", "Fréchet distance, classifier’s features", _FURTHER),
-  _of_view("random", "Fréchet distance, random networks’ features", _FURTHER),
-  _of_view("inception", "Fréchet Inception distance (FID)", {}),
-  Metric(
-    "kernel_classifier",
-    "Kernel distance, classifier’s features",
-    "lower",
-    needs=("classifier", "groups"),
-    compute=_score_kernel,
+  _of_view(
+    "frechet",
+    _score_frechet,
+    "classifier",
+    "Fréchet distance, classifier’s features",
     ladder=_FURTHER,
+  ),
+  _of_view(
+    "frechet",
+    _score_frechet,
+    "random",
+    "Fréchet distance, random networks’ features",
+    ladder=_FURTHER,
+  ),
+  _of_view(
+    "frechet", _score_frechet, "efficientnet", "Fréchet distance, EfficientNet’s features", **_EYES
+  ),
+  _of_view(
+    "frechet",
+    _score_frechet,
+    "inception",
+    "Fréchet Inception distance (FID)",
+    eyes="inception",
+  ),
+  _of_view(
+    "kernel",
+    _score_kernel,
+    "classifier",
+    "Kernel distance, classifier’s features",
+    ladder=_FURTHER,
+  ),
+  _of_view(
+    "kernel", _score_kernel, "efficientnet", "Kernel distance, EfficientNet’s features", **_EYES
   ),
 )

@@ -28,7 +28,8 @@ class Metric:
   "higher", "near 1", "as real" or "". needs: the fields of `Inputs` that `compute` reads; without
   one of them the score is left out. compute: the score's `entry` by name, with any entries that
   belong to it, such as `r_precision_real`; nothing where it is undefined. ladder: RISES or FALLS,
-  for each kind of worsening that the score must notice.
+  for each kind of worsening that the score must notice. eyes: the pretrained network that it looks
+  through; a run that was trained through the same one has an advantage.
   """
 
   name: str
@@ -37,17 +38,28 @@ class Metric:
   needs: tuple[str, ...]
   compute: Callable[[Inputs], dict[str, dict[str, Any]]]
   ladder: Mapping[str, int] = dataclasses.field(default_factory=dict)
+  eyes: str = ""
 
 
 class View(NamedTuple):
   """Features of two sets of n images, from one or several networks.
 
   Several networks' features, all of the same length, stand side by side; a distance is computed
-  for each network, then averaged."""
+  for each network, then averaged. training: of the images that the run was trained on."""
 
   generated: Float[np.ndarray, "n d"]
   real: Float[np.ndarray, "n d"]
   networks: int = 1
+  training: Float[np.ndarray, "t d"] | None = None
+
+
+class Embedded(NamedTuple):
+  """Embeddings in the one space of an encoder, for m captions: of their final generated images, of
+  their own real images and of the captions."""
+
+  generated: Float[np.ndarray, "m e"]
+  real: Float[np.ndarray, "m e"]
+  captions: Float[np.ndarray, "m e"]
 
 
 class Attribute(NamedTuple):
@@ -93,14 +105,13 @@ class Inputs:
   """What an evaluation has; a field that it does not have is None.
 
   Of m captions, each with its final generated image: `image`, the number of the caption's own real
-  image; embeddings, in one space, of generated images, own real images and captions; features of
-  generated and own real images; and, for synthetic flowers, `attributes` by name.
+  image; what the encoders of pixels and of EfficientNet's features make of them; the classifier's
+  features of generated and own real images; and, for synthetic flowers, `attributes` by name.
 
   Of some captions, an image for every word: `words` and `arrivals`, by attribute.
 
   Two sets of n images, one generated for each real image: `groups`, the number of the real image
-  that each row of the generated and of the real set belongs to; the features of both in three
-  views; `training_features`, the classifier's of the images that the run was trained on.
+  that each row of the generated and of the real set belongs to; the features of both in four views.
   `own_u8[i]` is the real image that generated image `images_u8[i]` should show.
 
   hits: a function, since it takes a minute. (share of known targets that a classifier fitted on the
@@ -109,9 +120,8 @@ class Inputs:
   """
 
   image: Int[np.ndarray, "m"] | None = None
-  embeddings: Float[np.ndarray, "m e"] | None = None
-  real_embeddings: Float[np.ndarray, "m e"] | None = None
-  caption_embeddings: Float[np.ndarray, "m e"] | None = None
+  encoder: Embedded | None = None
+  encoder_efficientnet: Embedded | None = None
   features: Float[np.ndarray, "m f"] | None = None
   own_features: Float[np.ndarray, "m f"] | None = None
   attributes: dict[str, Attribute] | None = None
@@ -124,8 +134,8 @@ class Inputs:
   groups: tuple[Int[np.ndarray, "n"], Int[np.ndarray, "n"]] | None = None
   classifier: View | None = None
   random: View | None = None
+  efficientnet: View | None = None
   inception: View | None = None
-  training_features: Float[np.ndarray, "t f"] | None = None
   hits: Callable[[], tuple[np.ndarray, np.ndarray | None]] | None = None
 
   _results: dict[Any, Any] = dataclasses.field(default_factory=dict, repr=False)

@@ -103,23 +103,21 @@ def _directions(rows) -> Float[np.ndarray, "n d"]:
   return rows / np.where(length > 0, length, 1.0)
 
 
-def _score(measure: Callable, inputs: Inputs):
-  image, embeddings = inputs.image, inputs.embeddings
+def _score(measure: Callable, encoder: str, inputs: Inputs):
+  image, embedded = inputs.image, getattr(inputs, encoder)
   candidates = min(_CANDIDATES, len(image) - int(np.bincount(image).max()) + 1)
   if candidates < 2:
     return {}
   sets = {
-    "generated": embeddings,
-    "real": inputs.real_embeddings,
-    "shuffled": embeddings[shuffled(len(image))],
+    "generated": embedded.generated,
+    "real": embedded.real,
+    "shuffled": embedded.generated[shuffled(len(image))],
   }
   scores = {
-    level: intervals.of_means(
-      measure(rows, inputs.caption_embeddings, image, candidates, SEED), image
-    )
+    level: intervals.of_means(measure(rows, embedded.captions, image, candidates, SEED), image)
     for level, rows in sets.items()
   }
-  name, own = measure.__name__, scores.pop("generated")
+  name, own = measure.__name__ + encoder.removeprefix("encoder"), scores.pop("generated")
   beside = {level: score.value for level, score in scores.items()}
   return {
     name: {**entry(own, **beside), "candidates": candidates},
@@ -127,27 +125,36 @@ def _score(measure: Callable, inputs: Inputs):
   }
 
 
-_NEEDS = ("image", "embeddings", "real_embeddings", "caption_embeddings")
+_HITS_FALL = {
+  "blur": FALLS,
+  "noise": FALLS,
+  "one image instead": FALLS,
+  "captions exchanged": FALLS,
+}
 METRICS = (
   Metric(
     "r_precision",
     "R-precision",
     "higher",
-    needs=_NEEDS,
-    compute=functools.partial(_score, r_precision),
-    ladder={
-      "blur": FALLS,
-      "noise": FALLS,
-      "one image instead": FALLS,
-      "captions exchanged": FALLS,
-    },
+    needs=("image", "encoder"),
+    compute=functools.partial(_score, r_precision, "encoder"),
+    ladder=_HITS_FALL,
+  ),
+  Metric(
+    "r_precision_efficientnet",
+    "R-precision, EfficientNet’s features",
+    "higher",
+    needs=("image", "encoder_efficientnet"),
+    compute=functools.partial(_score, r_precision, "encoder_efficientnet"),
+    ladder=_HITS_FALL,
+    eyes="efficientnet",
   ),
   Metric(
     "caption_rank",
     "Rank of the own caption",
     "lower",
-    needs=_NEEDS,
-    compute=functools.partial(_score, caption_rank),
+    needs=("image", "encoder"),
+    compute=functools.partial(_score, caption_rank, "encoder"),
     ladder={"captions exchanged": RISES},
   ),
 )

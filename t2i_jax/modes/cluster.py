@@ -15,13 +15,15 @@ from t2i_jax import config as config_lib
 def run(config: config_lib.Config, given: frozenset[str]) -> dict[str, Any]:
   from t2i_jax.data import corpus
   from t2i_jax.evaluation import cluster
-  from t2i_jax.judges import vgg16_network
+  from t2i_jax.judges import efficientnet, vgg16_network
 
   kind = kind_of_features(config)
-  # VGG16 expects larger images: the dataset is prepared in its size.
-  side = vgg16_network.SIDE if kind == "vgg16" else config.image_size
+  # The pretrained networks expect larger images: the dataset is prepared in their size.
+  sides = {"vgg16": vgg16_network.SIDE, "efficientnet": efficientnet.SIDE}
+  side = sides.get(kind, config.image_size)
   settings = cluster.Settings(
     kind=kind,
+    feature_weights=config.feature_weights,
     vgg16_weights=config.vgg16_weights,
     vgg16_layer=config.vgg16_layer,
     components=config.components,
@@ -38,7 +40,7 @@ def run(config: config_lib.Config, given: frozenset[str]) -> dict[str, Any]:
 
 
 def kind_of_features(config: config_lib.Config) -> str:
-  """vgg16, classifier or random: --features, or for auto vgg16 if there are --vgg16_weights."""
+  """The value of --features, with auto resolved."""
   if config.features != "auto":
     return config.features
-  return "vgg16" if config.vgg16_weights else "classifier"
+  return "vgg16" if config.vgg16_weights else "efficientnet"

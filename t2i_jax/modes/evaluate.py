@@ -22,7 +22,9 @@ def run(config: config_lib.Config, given: frozenset[str]) -> dict[str, Any]:
 
   trained = open_step(0)
   used = trained.config
-  task = evaluate.make_task(trained, used.split, used.metrics, used.inception_weights)
+  task = evaluate.make_task(
+    trained, used.split, used.metrics, used.inception_weights, used.feature_weights
+  )
   if config.ladder:
     found = ladder.climb(task.panel)
     print(ladder.table(found["ladder"]), file=sys.stderr)

@@ -85,6 +85,12 @@ def _make(kind: type[nn.Module], config: Any, **computed: Any) -> nn.Module:
   return kind(**settings | {name: v for name, v in computed.items() if name in names})
 
 
+def eyes(config: Any) -> list[str]:
+  """Names of the pretrained networks through which these networks look at images in training."""
+  kind = DISCRIMINATORS[config.discriminator]
+  return [kind.eyes] if config.adversarial != "none" and hasattr(kind, "eyes") else []
+
+
 def example_words(config: Any, count: int) -> words_lib.Words:
   """`count` words of one caption, all zeros, of the shapes that the networks get."""
   text = 0 if config.text == "noise" else config.embedding_dim

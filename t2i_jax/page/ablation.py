@@ -96,7 +96,7 @@ def table(
 ) -> list[dict[str, Any]]:
   """For each split (from `contents.scores`) one row per score, with one cell per experiment:
   `values` by seed, their `mean` and `spread` (standard deviation with n - 1; None for one value),
-  and for all but the first what `difference` says of it and the first."""
+  whether one is `partial`, and for all but the first what `difference` says of it and the first."""
   found = []
   for split in splits:
     rows = []
@@ -108,7 +108,7 @@ def table(
         cell |= difference(list(columns[0].values()), list(column.values()))
       rows.append({**{key: row[key] for key in ("name", "title", "better")}, "cells": cells})
     steps = [sorted({line["step"] for line in _lines(group, split)}) for group in groups]
-    shared = {key: split[key] for key in ("name", "warning")}
+    shared = {key: split[key] for key in ("name", "warning", "partial")}
     found.append({**shared, "steps": steps, "rows": rows})
   return found
 
@@ -128,6 +128,7 @@ def _summary(column: Mapping[int, Mapping[str, Any]]) -> dict[str, Any]:
     "values": values,
     "mean": float(np.mean(numbers)) if numbers else None,
     "spread": float(np.std(numbers, ddof=1)) if len(numbers) > 1 else None,
+    "partial": any(score["partial"] for score in column.values()),
   }
 
 
@@ -211,6 +212,8 @@ def as_markdown(groups: Sequence[Experiment], splits: Sequence[Mapping[str, Any]
     lines += [_row("score", "better", *names), "|---" * (2 + len(names)) + "|"]
     for row in split["rows"]:
       lines.append(_row(_plain(row["name"]), row["better"], *map(_cell, row["cells"])))
+    if split["partial"]:
+      lines += ["", split["partial"]]
   lines += ["", "Bold: beyond the noise. " + " ".join([*RULES.values(), CAUTION]), ""]
   return "\n".join(lines)
 
@@ -225,7 +228,7 @@ def _plain(word: str) -> str:
 
 
 def _cell(cell: Mapping[str, Any]) -> str:
-  text = contents.number(cell["mean"])
+  text = contents.number(cell["mean"]) + ("†" if cell["partial"] else "")
   if cell["spread"] is not None:
     text += f" ± {contents.number(cell['spread'])}"
   if cell.get("difference") is not None:

@@ -37,7 +37,11 @@ _TRAINING = {  # name in metrics.jsonl: title, scale, note
 _SCORES = {metric.name: (metric.title, metric.better) for metric in registry.ALL}
 _NO_SCORES = ("step", "images", "captions", "real_images")  # numbers of a line that are no scores
 _PARTS = ("value", "low", "high", "real", "shuffled")
-_OF_THE_RUN = ("checkpoint", "step")  # differ between runs by nature
+PARTIAL = (
+  "† Partial: this run was trained through the pretrained network in whose features the score is "
+  "computed, which raises it."
+)
+_OF_THE_RUN = ("checkpoint", "step", "trained_through")  # differ between runs by nature
 
 
 def number(value: float | int | None) -> str:
@@ -128,6 +132,7 @@ def scores(runs: Sequence[runs_lib.Run]) -> list[dict[str, Any]]:
   `newest`: per run, the line of its largest step, or None.
   `rows`: per score, `name`, `title`, `better`, and `entries` as (run, score as in `scores_of`).
   `over_steps`, `over_words`: plots.
+  `partial`: `PARTIAL` if one of the newest lines has a partial score, else "".
   `origins`: how the newest lines were computed, as in `compare`.
   `warning`: names of the origins in which the lines differ, so that they compare badly."""
   splits = dict.fromkeys(line["split"] for run in runs for line in run.scores)
@@ -154,6 +159,7 @@ def _split(runs: Sequence[runs_lib.Run], split: str, id: str) -> dict[str, Any]:
     "name": split,
     "newest": newest,
     "rows": rows,
+    "partial": PARTIAL if any(line and line.get("partial") for line in newest) else "",
     "over_steps": [plot for plot in over_steps if plot],
     "over_words": [plot for plot in over_words if plot],
     "origins": compare(origins),
@@ -168,14 +174,17 @@ def _titles(name: str) -> tuple[str, str]:
 
 def scores_of(line: dict[str, Any]) -> dict[str, dict[str, Any]]:
   """The scores of a line of scores.jsonl by name, each with value, low, high, real, shuffled (None
-  if it has none) and `also`, its further numbers. `x_real` and `x_shuffled` become parts of `x`."""
+  if it has none), `also`, its further numbers, and whether it is `partial`. `x_real` and
+  `x_shuffled` become parts of `x`."""
   found = {}
   for name, value in line.items():
     if isinstance(value, int | float) and name not in _NO_SCORES:
       value = {"value": value}
     if isinstance(value, dict) and "value" in value:
       also = {key: n for key, n in value.items() if key not in _PARTS and n is not None}
-      found[name] = {part: value.get(part) for part in _PARTS} | {"also": also}
+      is_partial = name in line.get("partial", ())
+      parts = {part: value.get(part) for part in _PARTS}
+      found[name] = {**parts, "also": also, "partial": is_partial}
   for name in list(found):
     for level in ("real", "shuffled"):
       if name in found and (beside := found.pop(f"{name}_{level}", None)):
@@ -186,6 +195,8 @@ def scores_of(line: dict[str, Any]) -> dict[str, dict[str, Any]]:
 def _origin(line: dict[str, Any]) -> dict[str, str]:
   """How a line's scores were computed: counts, resizing, features."""
   shared = {key: line[key] for key in ("checkpoint", *_NO_SCORES, "resizing") if key in line}
+  if "trained_through" in line:
+    shared["trained_through"] = ", ".join(line["trained_through"]) or "no pretrained network"
   return flatten({**shared, **line.get("features", {})})
 
 

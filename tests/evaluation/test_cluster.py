@@ -1,6 +1,7 @@
 """Clustering drawn flowers: the files agree with one another, and features are computed once."""
 
 import csv
+import dataclasses
 import json
 import pathlib
 
@@ -12,7 +13,7 @@ from t2i_jax import config as config_lib
 from t2i_jax import errors
 from t2i_jax.data import datasets
 from t2i_jax.evaluation import cluster
-from t2i_jax.judges import classifier, untrained, vgg16, vgg16_network
+from t2i_jax.judges import classifier, efficientnet, untrained, vgg16, vgg16_network
 from t2i_jax.modes import cluster as mode
 
 CLUSTER = ["--mode=cluster", "--components=3", "--pca=4", "--restarts=1"]
@@ -94,9 +95,10 @@ def test_a_class_is_a_subset_to_cluster_or_train_on(command, tmp_path, looks):
 
 
 @pytest.mark.slow
-def test_without_weights_a_classifier_is_trained_and_it_says_so(command, tmp_path, monkeypatch):
+def test_a_classifier_is_trained_and_it_says_so(command, tmp_path, monkeypatch):
   monkeypatch.setattr(classifier, "_STEPS", 3)
-  command(*CLUSTER, f"--output={tmp_path}")
+  of_classifier = [*CLUSTER, "--features=classifier", f"--output={tmp_path}"]
+  command(*of_classifier)
   assert command.status == 0 and command.json["features"]["kind"] == "classifier"
   assert "trained on these 24 images, to tell" in command.err
   assert all(found["features_learnt_it"] for found in command.json["agreement"].values())
@@ -106,8 +108,42 @@ def test_without_weights_a_classifier_is_trained_and_it_says_so(command, tmp_pat
 
   monkeypatch.setattr(classifier, "fit_classifier", never)
   again = command.json
-  command(*CLUSTER, f"--output={tmp_path}")
+  command(*of_classifier)
   assert command.json == again
+
+
+@pytest.mark.slow
+def test_the_pretrained_network_sees_images_of_its_own_size(command, tmp_path, monkeypatch):
+  monkeypatch.setattr(efficientnet, "SIDE", 32)
+  command(*CLUSTER, f"--output={tmp_path}")
+  assert command.status == 0
+  assert "looking through EfficientNet-Lite0, trained on ImageNet" in command.err
+  assert command.json["features"] == {
+    "kind": "efficientnet",
+    "fingerprint": "121be12e",
+    "dimension": 496,
+    "image_size": 32,
+  }
+  # Red, blue, yellow and white petals are told apart by what ImageNet taught it.
+  petals = command.json["agreement"]["petal_colour"]
+  assert petals["nmi"] > petals["nmi_by_chance"]
+  assert not petals["features_learnt_it"]
+
+
+def test_agreement_with_words_where_there_are_no_classes():
+  captions = ["a red dog", "the red dog runs", "one blue car", "blue car"] * 3
+  examples = datasets.Examples(
+    images_u8=np.zeros((12, 8, 8, 3), np.uint8), names=[f"{i}.png" for i in range(12)],
+    labels=np.full(12, -1, np.int32), captions=captions,
+    caption_image=np.arange(12, dtype=np.int32), attributes={}, named={},
+  )  # fmt: skip
+  classes = np.array([0, 0, 1, 1] * 3)
+  found = cluster._agreement(examples, classes, "random", 0)
+  assert set(found) == {"words/red", "words/dog", "words/blue", "words/car", "words/runs"}
+  assert found["words/dog"]["nmi"] == pytest.approx(1.0)
+  assert found["words/runs"]["nmi"] < 0.5
+  nothing = dataclasses.replace(examples, captions=["a", "the"] * 6)
+  assert cluster._agreement(nothing, classes, "random", 0) == {}
 
 
 @pytest.mark.slow
@@ -158,6 +194,7 @@ def test_the_table_of_the_thesis():
     ({"features": "vgg16"}, "--vgg16_weights="),
     ({"features": "random", "vgg16_weights": "w.npz"}, "leave one out"),
     ({"vgg16_layer": "fc6"}, "--vgg16_layer"),
+    ({"vgg16_weights": "w.npz", "feature_weights": "w.pth"}, "--feature_weights: of --features=e"),
     ({"components": 0}, "--components=0"),
   ],
 )
@@ -168,7 +205,7 @@ def test_what_does_not_go_together(wrong, named):
 
 def test_which_features_are_clustered():
   for given, kind in (
-    ({}, "classifier"),
+    ({}, "efficientnet"),
     ({"vgg16_weights": "w.npz"}, "vgg16"),
     ({"features": "vgg16", "vgg16_weights": "w.npz"}, "vgg16"),
     ({"features": "random"}, "random"),

@@ -7,13 +7,16 @@ import pytest
 from PIL import Image
 
 from t2i_jax.evaluation import ladder, panel, scores
-from t2i_jax.judges import classifier, encoder
+from t2i_jax.judges import classifier, efficientnet, encoder
+from t2i_jax.nets.discriminators import dcgan
 from t2i_jax.rundir import scores as scores_file
 
 NAMES = {
   "frechet_classifier", "frechet_random", "kernel_classifier", "density", "coverage",
   "nearest_neighbour_accuracy", "r_precision", "r_precision_real",
   "r_precision_shuffled", "caption_rank", "diversity", "collapse",
+  "frechet_efficientnet", "kernel_efficientnet", "density_efficientnet", "coverage_efficientnet",
+  "r_precision_efficientnet",
   "attribute_accuracy", "arrival_accuracy", "mse", "ssim", "correlation",
   "feature_distance", "classification_accuracy", "change_at_content_words",
 }  # fmt: skip
@@ -45,6 +48,7 @@ def test_all_scores_of_a_run_and_following_it(command, trained, monkeypatch, dat
   monkeypatch.setattr(encoder, "_STEPS", 3)
   monkeypatch.setattr(scores, "_CLASSIFIER_STEPS", 3)
   monkeypatch.setattr(panel, "_LEAST_IMAGES", 6)
+  monkeypatch.setattr(efficientnet, "SIDE", 32)
   command("--mode=evaluate", f"--workdir={trained}", "--split=train", "--follow", tiny=False)
   assert command.status == 0
   line = command.json
@@ -54,9 +58,11 @@ def test_all_scores_of_a_run_and_following_it(command, trained, monkeypatch, dat
     assert line[name]["value"] is not None, name
   # Held-out images that are training images are no measure of memorisation.
   assert line["memorisation_ratio"]["value"] is None
+  # This run was trained through no pretrained network.
+  assert line["trained_through"] == line["partial"] == []
   # The networks that score were fitted on other images than those they score.
   fitted = line["features"]
-  for name in ("classifier", "encoder"):
+  for name in ("classifier", "encoder", "encoder_efficientnet"):
     assert (fitted[name]["fitted_on_images"], line["real_images"]) == (6, 24)
     assert fitted[name]["of_which_the_run_was_trained_on"] == 0
   assert line["by_word"]["frechet_classifier"]
@@ -68,9 +74,13 @@ def test_all_scores_of_a_run_and_following_it(command, trained, monkeypatch, dat
   command("--mode=evaluate", f"--workdir={trained}", "--split=train", "--follow", tiny=False)
   assert command.status == 0 and command.json == line
   assert scores_file.read(trained) == stored
-  # The same checkpoint drawn and scored anew gives the same numbers.
+  # The same checkpoint drawn and scored anew gives the same numbers. A run that was trained through
+  # EfficientNet has an advantage in the scores that look through it.
+  monkeypatch.setattr(dcgan.Discriminator, "eyes", "efficientnet", raising=False)
   command("--mode=evaluate", f"--workdir={trained}", "--split=train", tiny=False)
   assert {n: command.json[n] for n in NAMES} == {n: line[n] for n in NAMES}
+  assert command.json["trained_through"] == ["efficientnet"]
+  assert set(command.json["partial"]) == {n for n in command.json if n.endswith("efficientnet")}
   assert len((trained / "scores.jsonl").read_text().splitlines()) == len(stored) + 1
   assert json.loads((trained / "scores.jsonl").read_text().splitlines()[-1]) == command.json
 
@@ -81,6 +91,7 @@ def test_the_ladder_of_a_run_trained_on_the_split_itself(command, trained, monke
   monkeypatch.setattr(encoder, "_STEPS", 3)
   monkeypatch.setattr(scores, "_CLASSIFIER_STEPS", 3)
   monkeypatch.setattr(panel, "_LEAST_IMAGES", 6)
+  monkeypatch.setattr(efficientnet, "SIDE", 32)
   monkeypatch.setattr(ladder, "STEPS", {"noise": (0.0, 0.1, 0.4), "training images": (0.0, 1.0)})
   command("--mode=evaluate", f"--workdir={trained}", "--split=train", "--ladder", tiny=False)
   assert command.status == 0

@@ -10,7 +10,7 @@ from t2i_jax import config as config_lib
 from t2i_jax import errors, sampling
 from t2i_jax.data import corpus as corpus_lib
 from t2i_jax.evaluation import evaluate, ladder, panel, scores
-from t2i_jax.judges import classifier, encoder, untrained
+from t2i_jax.judges import classifier, efficientnet, encoder, untrained
 from t2i_jax.text import captions, word2vec
 
 
@@ -56,6 +56,7 @@ def make_task(data_dir, tmp_path, monkeypatch):
   """max_words -> (a task on all 24 images of the training split, step -> its run)."""
   monkeypatch.setattr(panel, "_LEAST_IMAGES", 3)
   monkeypatch.setattr(classifier, "_STEPS", 0)
+  monkeypatch.setattr(efficientnet, "SIDE", 32)
   monkeypatch.setattr(encoder, "_STEPS", 0)
   monkeypatch.setattr(scores, "_CLASSIFIER_STEPS", 0)
 
@@ -102,12 +103,13 @@ def looks(monkeypatch):
 
   count(classifier.Classifier, "look", "classifier")
   count(untrained.UntrainedNetwork, "features", "random")
-  count(encoder.Encoder, "embed_images", "encoder")
+  count(efficientnet.EfficientNet, "features", "efficientnet")
+  count(encoder.Encoder, "embed_images", "encoders")
   count(encoder.Encoder, "embed_captions", "captions")
   return seen
 
 
-NETWORKS = {"classifier": 1, "random": 4, "encoder": 1}
+NETWORKS = {"classifier": 1, "random": 4, "efficientnet": 1, "encoders": 1}
 
 
 @pytest.mark.slow
@@ -121,8 +123,10 @@ def test_checkpoints_share_the_looks_at_real_images(make_task, looks):
   for name, networks in NETWORKS.items():
     times = {looks[name, image] for image in real}
     assert times == {networks + fitted.get(name, 0)}, name
-  assert {looks["classifier", image.tobytes()] for image in task.panel.training_u8} == {1}
-  assert sum(n for (name, _), n in looks.items() if name == "captions") == len(task.corpus.ids)
+  for name in ("classifier", "efficientnet"):
+    assert {looks[name, image.tobytes()] for image in task.panel.training_u8} == {1}
+  # By both encoders.
+  assert sum(n for (name, _), n in looks.items() if name == "captions") == 2 * len(task.corpus.ids)
 
 
 @pytest.mark.slow

@@ -155,8 +155,9 @@ def test_a_file_that_does_not_fit_is_refused_with_the_value_named(tmp_path, weig
 @pytest.mark.parametrize(
   ("name", "content", "named"),
   [
-    ("a.pth", b"", "weights_only=True"),
-    ("a.pt", b"", "weights_only=True"),
+    ("a.pth", b"", "cannot be read (not a file of PyTorch)"),
+    ("a.pt", None, "cannot be read"),
+    ("a.ckpt", b"", ".safetensors, .npz, .pth or .pt file"),
     ("a.npz", b"no zip", "cannot be read"),
     ("a.npz", None, "cannot be read"),
     ("a.safetensors", b"no header", "safetensors"),

@@ -112,7 +112,7 @@ def test_keras_s_names_give_the_same_network(tmp_path):
   ]
   for form in forms:
     np.savez(tmp_path / "a.npz", **_keras(torch, **form))
-    two = _network(weight_files.read(tmp_path / "a.npz", "", ""))
+    two = _network(weight_files.read(tmp_path / "a.npz", ""))
     assert (one.publisher, two.publisher) == ("torchvision", "keras")
     for layer, leaves in one.variables["params"].items():
       for leaf, value in leaves.items():
@@ -145,13 +145,13 @@ def _write_hdf5(path, arrays):
 
 
 def _read_hdf5(path):
-  return weight_files.read(path, "`vgg16_weights=w.h5`", "", (".h5",))
+  return weight_files.read(path, "`vgg16_weights=w.h5`", (".h5",))
 
 
 def test_every_layout_of_keras_s_hdf5_gives_what_npz_gives(tmp_path):
   torch, image = _torchvision(), _asymmetric()
   np.savez(tmp_path / "a.npz", **_keras(torch))
-  one = _network(weight_files.read(tmp_path / "a.npz", "", ""))
+  one = _network(weight_files.read(tmp_path / "a.npz", ""))
   whole = _keras(torch, pattern="model_weights/{layer}/{layer}/{leaf}:0")
   whole |= {f"optimizer_weights/Adam/m/{name}:0": 0 * v for name, v in _keras(torch).items()}
   layouts = {
@@ -206,7 +206,7 @@ def test_a_damaged_hdf5_is_refused(tmp_path):
 def test_features_do_not_depend_on_the_batch_and_weights_may_be_half_precision(tmp_path):
   torch = {name: value.astype(np.float16) for name, value in _torchvision().items()}
   safetensors.numpy.save_file(torch, tmp_path / "a.safetensors")
-  net = _network(weight_files.read(tmp_path / "a.safetensors", "", ""), "fc8")
+  net = _network(weight_files.read(tmp_path / "a.safetensors", ""), "fc8")
   images = np.random.default_rng(0).integers(0, 256, (18, 40, 40, 3)).astype(np.uint8)
   together = net.features(images)
   assert together.shape == (18, 6) and together.dtype == np.float32
@@ -240,10 +240,10 @@ def test_keras_s_file_without_the_top_is_told_what_is_missing():
 @pytest.mark.parametrize(
   ("name", "content", "named"),
   [
-    ("a.pth", b"", "weights_only=True"),
+    ("a.pth", b"", "cannot be read (not a file of PyTorch)"),
     ("a.h5", b"", "cannot be read"),
     ("a.h5", None, "cannot be read"),
-    ("a.hdf5", b"", ".safetensors, .npz or .h5 file"),
+    ("a.hdf5", b"", ".safetensors, .npz, .pth, .pt or .h5 file"),
     ("a.npz", b"no zip", "cannot be read"),
     ("a.npz", None, "cannot be read"),
     ("a.safetensors", b"no header", "safetensors"),

@@ -10,7 +10,7 @@ import pytest
 
 from t2i_jax import main
 from t2i_jax.config import flags
-from t2i_jax.judges import classifier
+from t2i_jax.judges import efficientnet
 from t2i_jax.training import checkpoints
 
 ROOT = pathlib.Path(__file__).parents[2]
@@ -127,7 +127,7 @@ def test_every_experiment_trains_and_each_kind_goes_on_and_draws(name, tmp_path,
 
 @pytest.mark.slow
 def test_the_clusters_of_toys(monkeypatch, tmp_path, data_dir, capsys):
-  monkeypatch.setattr(classifier, "_STEPS", 3)
+  monkeypatch.setattr(efficientnet, "SIDE", 32)
   shape = [f"--flagfile={FOLDER / CLUSTERS}.flags", "--flagfile=launch/flags/toy.flags"]
   words = ["t2i_jax", *shape, f"--output={tmp_path}", f"--data_dir={data_dir}"]
   assert main.main([*words, "--train_split=train"]) == 0

@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 
 from t2i_jax.metrics import registry
-from t2i_jax.metrics.metric import Arrival, Attribute, Inputs, View, WordImages
+from t2i_jax.metrics.metric import Arrival, Attribute, Embedded, Inputs, View, WordImages
 
 
 def _inputs():
@@ -16,7 +16,11 @@ def _inputs():
   image = np.repeat(np.arange(20), 2)
 
   def view(networks=1):
-    return View(rng.normal(size=(20, 4)), rng.normal(size=(20, 4)), networks)
+    generated, real, training = (rng.normal(size=(n, 4)) for n in (20, 20, 30))
+    return View(generated, real, networks, training)
+
+  def embedded():
+    return Embedded(*rng.normal(size=(3, 40, 6)))
 
   def values(count):
     return rng.integers(0, 3, count)
@@ -24,9 +28,8 @@ def _inputs():
   caption, position = np.repeat(np.arange(10), 5), np.tile(np.arange(5), 10)
   return Inputs(
     image=image,
-    embeddings=rng.normal(size=(40, 6)),
-    real_embeddings=rng.normal(size=(40, 6)),
-    caption_embeddings=rng.normal(size=(40, 6)),
+    encoder=embedded(),
+    encoder_efficientnet=embedded(),
     features=rng.normal(size=(40, 4)),
     own_features=rng.normal(size=(40, 4)),
     attributes={"petals": Attribute(values(40), values(40), values(40), values(40) > 0)},
@@ -46,8 +49,8 @@ def _inputs():
     groups=(np.arange(20), np.arange(20)),
     classifier=view(),
     random=view(networks=2),
+    efficientnet=view(),
     inception=view(),
-    training_features=rng.normal(size=(30, 4)),
     hits=lambda: (rng.random(20), rng.random(20)),
   )
 
@@ -74,10 +77,22 @@ def test_a_score_needs_what_it_says_and_no_more(metric):
   json.dumps(found, allow_nan=False)
 
 
+def test_scores_of_several_views_read_their_own():
+  inputs = _inputs()
+  for name in ("density", "memorisation_ratio", "kernel", "r_precision"):
+    both = [m for m in registry.ALL if m.name.startswith(name)]
+    assert len(both) == 2, name
+    values = [metric.compute(inputs)[metric.name]["value"] for metric in both]
+    assert values[0] != values[1], name
+    # Which network a score looks through is said where it is one that is pretrained.
+    for metric in both:
+      assert (metric.eyes == "efficientnet") == metric.name.endswith("efficientnet")
+
+
 def test_the_mean_over_networks_is_that_of_each_networks_distance():
   inputs = _inputs()
   compute = {metric.name: metric for metric in registry.ALL}["frechet_random"].compute
-  generated, real, _ = inputs.random
+  generated, real = inputs.random[:2]
   alone = [
     dataclasses.replace(inputs, random=View(generated[:, part], real[:, part]))
     for part in (slice(0, 2), slice(2, 4))

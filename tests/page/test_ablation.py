@@ -85,7 +85,8 @@ def test_means_spreads_and_differences_are_those_of_scipy(tmp_path):
   (split,) = ablation.table(ablation.experiments(found), contents.scores(found))
   row = next(row for row in split["rows"] if row["name"] == "frechet_classifier")
   first, second = row["cells"]
-  assert first == {"values": {0: 1.0, 1: 2.0, 2: 4.0}, "mean": 7 / 3, "spread": np.std(a, ddof=1)}
+  of_first = {"mean": 7 / 3, "spread": np.std(a, ddof=1), "partial": False}
+  assert first == {"values": {0: 1.0, 1: 2.0, 2: 4.0}, **of_first}
   assert second["mean"] == 5.25 and second["difference"] == pytest.approx(5.25 - 7 / 3)
   assert second["spread"] == pytest.approx(0.5 / np.sqrt(2))
   expected = scipy.stats.ttest_ind(b, a, equal_var=False).confidence_interval(0.95)

@@ -1,6 +1,6 @@
 """What the report's tables say: which flags differ, which scores belong together."""
 
-from t2i_jax.page import contents, runs
+from t2i_jax.page import contents, report, runs
 from tests.fixtures import runs as run_folders
 
 
@@ -18,16 +18,16 @@ def test_only_flags_that_differ_are_told_apart(tmp_path):
 
 def test_scores_of_a_line_stand_with_their_levels():
   found = contents.scores_of({
-    "step": 3, "images": 5, "resizing": "none", "by_word": {"x": [1]},
+    "step": 3, "images": 5, "resizing": "none", "by_word": {"x": [1]}, "partial": ["r_precision"],
     "r_precision": {"value": 0.2, "low": 0.1, "high": 0.3, "real": 0.6, "candidates": 100},
     "r_precision_real": {"value": 0.6}, "r_precision_shuffled": {"value": 0.01},
     "plain_accuracy": 0.5, "plain_accuracy_real": 0.9,
   })  # fmt: skip
   assert found == {
     "r_precision": {"value": 0.2, "low": 0.1, "high": 0.3, "real": 0.6, "shuffled": 0.01,
-                    "also": {"candidates": 100}},
+                    "also": {"candidates": 100}, "partial": True},
     "plain_accuracy": {"value": 0.5, "low": None, "high": None, "real": 0.9, "shuffled": None,
-                       "also": {}},
+                       "also": {}, "partial": False},
   }  # fmt: skip
 
 
@@ -48,6 +48,25 @@ def test_scores_of_other_features_or_counts_are_not_compared_in_silence(tmp_path
   assert contents.scores(runs.read_all([a, b]))[0]["warning"] == []
   found = contents.scores(runs.read_all([a, c]))[0]["warning"]
   assert found == ["images", "classifier.fingerprint"]
+
+
+def test_partial_scores_are_marked(tmp_path):
+  partial = run_folders.score_line(
+    partial=["frechet_classifier"], trained_through=["efficientnet"], attribute_accuracy=0.5
+  )
+  a = run_folders.make_run(tmp_path / "a", scores=[partial])
+  b = run_folders.make_run(tmp_path / "b", ["--seed=1"], scores=[run_folders.score_line()])
+  (split,) = contents.scores(runs.read_all([a, b]))
+  # The two runs' scores may be compared; the mark says in which one the run has an advantage.
+  assert split["partial"].startswith("† Partial") and split["warning"] == []
+  marked = {(row["name"], i): s["partial"] for row in split["rows"] for i, s in row["entries"]}
+  assert {place for place, is_marked in marked.items() if is_marked} == {("frechet_classifier", 0)}
+  (alone,) = contents.scores(runs.read_all([b]))
+  assert alone["partial"] == ""
+  report.write([a, b], str(tmp_path / "r.html"))
+  page = run_folders.Page(tmp_path / "r.html")
+  # A mark and a note at the scores, and at the table over seeds.
+  assert page.text.count("†") == 4 and page.text.count("was trained through") == 2
 
 
 def test_last_values_are_means_over_the_last_steps(tmp_path):

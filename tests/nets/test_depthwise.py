@@ -1,0 +1,81 @@
+"""Depthwise convolution: the CPU's sums equal the library's own and a plain NumPy loop, gradients
+too, for every parity of size and stride."""
+
+import functools
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from t2i_jax.nets import depthwise
+
+SHAPES = [(3, 1, 6, 5), (3, 2, 6, 5), (3, 2, 7, 4), (5, 1, 4, 7), (5, 2, 8, 7), (5, 2, 5, 2),
+          (3, 2, 1, 1), (5, 1, 1, 3)]  # fmt: skip
+
+
+def _given(k, h, w):
+  rng = np.random.default_rng(0)
+  x = rng.normal(size=(2, h, w, 3)).astype(np.float32)
+  return jnp.asarray(x), jnp.asarray(rng.normal(size=(k, k, 3)), jnp.float32)
+
+
+_ours = jax.jit(depthwise.depthwise, static_argnums=2)
+
+
+@functools.partial(jax.jit, static_argnums=(0, 4))
+def _gradients(convolve, x, kernel, dy, stride):
+  return jax.vjp(lambda x, kernel: convolve(x, kernel, stride), x, kernel)[1](dy)
+
+
+@pytest.mark.parametrize(("k", "stride", "h", "w"), SHAPES)
+def test_the_value_is_the_sum_over_each_window(k, stride, h, w):
+  x, kernel = _given(k, h, w)
+  rows, columns = -(-h // stride), -(-w // stride)
+  # TensorFlow's SAME: the odd row of padding goes to the end.
+  above, left = (max((n - 1) * stride + k - size, 0) // 2 for n, size in ((rows, h), (columns, w)))
+  expected = np.zeros((2, rows, columns, 3))
+  for r, c, i, j in np.ndindex(rows, columns, k, k):
+    y, z = r * stride + i - above, c * stride + j - left
+    if 0 <= y < h and 0 <= z < w:
+      expected[:, r, c] += x[:, y, z] * kernel[i, j]
+  found = _ours(x, kernel, stride)
+  np.testing.assert_allclose(found, expected, rtol=1e-4, atol=1e-5)
+  np.testing.assert_allclose(depthwise.native(x, kernel, stride), expected, rtol=1e-4, atol=1e-5)
+
+
+@pytest.mark.parametrize(("k", "stride", "h", "w"), SHAPES)
+def test_gradients_are_those_of_the_library_s_own(k, stride, h, w):
+  x, kernel = _given(k, h, w)
+  y = depthwise.native(x, kernel, stride)
+  dy = jnp.asarray(np.random.default_rng(1).normal(size=y.shape), jnp.float32)
+  expected = _gradients(depthwise.native, x, kernel, dy, stride)
+  for found, plain in zip(_gradients(depthwise.depthwise, x, kernel, dy, stride), expected):
+    np.testing.assert_allclose(found, plain, rtol=1e-4, atol=1e-5)
+  # What accelerators run is written out too.
+  native = (
+    depthwise._native_to_input(dy, kernel, x.shape, stride),
+    depthwise._native_to_kernel(x, dy, k, stride),
+  )
+  for found, plain in zip(native, expected):
+    np.testing.assert_allclose(found, plain, rtol=1e-4, atol=1e-5)
+
+
+def test_second_derivatives_are_right():
+  x, kernel = _given(3, 6, 6)
+
+  def penalty(convolve, x):
+    return (jax.grad(lambda x: (convolve(x, kernel, 2) ** 3).sum())(x) ** 2).sum()
+
+  ours, plain = (
+    jax.grad(lambda x, f=f: penalty(f, x))(x) for f in (depthwise.depthwise, depthwise.native)
+  )
+  np.testing.assert_allclose(ours, plain, rtol=1e-3, atol=1e-2)
+
+
+def test_accelerators_run_the_library_s_own_convolution():
+  x, kernel = _given(3, 8, 8)
+  step = jax.jit(jax.grad(lambda x: (depthwise.depthwise(x, kernel, 2) ** 2).sum()))
+  for platform, is_native in (("cuda", True), ("tpu", True), ("cpu", False)):
+    text = jax.export.export(step, platforms=[platform])(x).mlir_module()
+    assert ("stablehlo.convolution" in text) == is_native, platform
