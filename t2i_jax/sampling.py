@@ -21,11 +21,12 @@ from t2i_jax import errors
 from t2i_jax.config import flags
 from t2i_jax.data import corpus
 from t2i_jax.nets import model
+from t2i_jax.nets import words as words_lib
 from t2i_jax.parallel import mesh
 from t2i_jax.rundir import bucket, files
 from t2i_jax.text import captions as captions_lib
 from t2i_jax.text import word2vec
-from t2i_jax.training import checkpoints, reading, steps
+from t2i_jax.training import checkpoints, frozen, reading, steps
 
 log = logging.getLogger(__name__)
 
@@ -41,8 +42,8 @@ class Read:
 
 @dataclasses.dataclass(frozen=True)
 class TrainedRun:
-  """What drawing needs of a run: its Config as used now, the step of the checkpoint, the networks'
-  variables and the vectors of its words."""
+  """What drawing needs of a run: its Config as used now, the step of the checkpoint, the variables
+  of its networks, the reader's among them, and the vectors of its words."""
 
   config: config_lib.Config
   step: int
@@ -62,13 +63,14 @@ class TrainedRun:
     table: np.ndarray,
     batch_size: int = 64,
     noise: np.ndarray | None = None,
+    is_read: bool = False,
   ) -> np.ndarray:
     """u8[n t h w 3]: one image for every word read so far of captions ids i32[n t]; slots after a
     caption's last word are undefined.
 
-    `table` are the vectors that ids are rows of. Noise f32[n z] is drawn by --seed where it is not
-    given."""
-    parts = self.draw_batches(ids, length, table, batch_size, noise)
+    `table` are the vectors that ids are rows of; is_read: they are what is read of captions
+    already. Noise f32[n z] is drawn by --seed where it is not given."""
+    parts = self.draw_batches(ids, length, table, batch_size, noise, is_read)
     return np.concatenate([images for _, images in parts])
 
   def draw_batches(
@@ -78,10 +80,12 @@ class TrainedRun:
     table: np.ndarray,
     batch_size: int = 64,
     noise: np.ndarray | None = None,
+    is_read: bool = False,
   ) -> Iterator[tuple[np.ndarray, np.ndarray]]:
     """As `draw`, a batch at a time: (rows of the captions, their images)."""
     devices = mesh.find(self.config.devices)
-    draw = steps.make_draw(self.config, model.build(self.config, devices.axes), devices)
+    networks = model.build(self.config, devices.axes)
+    draw = steps.make_draw(self.config, networks, devices, is_read)
     variables, table = devices.put((self.variables, table))
     parts = list(self._batches(len(ids), batch_size, devices.count))
     lengths = np.stack([length[rows] for rows, _ in parts])
@@ -98,10 +102,10 @@ class TrainedRun:
     """What `draw` gives the networks of each caption."""
     noise = np.concatenate([drawn for _, drawn in self._batches(len(ids), batch_size)])
     found = []
-    table, rows = jnp.asarray(table), jnp.asarray(ids)
+    table, rows, reader = jax.device_put((table, ids, self.variables.get("reader")))
     for i, count in enumerate(length.tolist()):
       caption, position = jnp.zeros(count, jnp.int32), jnp.arange(count)
-      vectors = reading.read(self.config, table, rows[i : i + 1], caption, position)
+      vectors = reading.read(self.config, table, rows[i : i + 1], caption, position, reader)
       found.append(Read(np.asarray(vectors), noise[i]))
     return found
 
@@ -126,6 +130,8 @@ def open_run(config: config_lib.Config, given: frozenset[str], step: int = 0) ->
   trained, step = checkpoints.read_config(config.workdir, step or config.checkpoint)
   config = flags.merge(trained, config, given, also_free=("seed",))
   variables = checkpoints.restore_drawing(config.workdir, step, config)
+  if config.text == "reader":
+    variables["reader"] = frozen.load_reader(config.workdir)
   vectors = word2vec.load(corpus.word_vectors_path(config.workdir))
   return TrainedRun(config, step, variables, vectors)
 
@@ -203,8 +209,8 @@ def interpolate(run: TrainedRun, read: Sequence[Read], count: int = 8) -> np.nda
   starts = np.cumsum(length) - length + 1
   slots = np.arange(run.config.max_words)
   ids = np.where(slots < length[:, None], starts[:, None] + slots, 0).astype(np.int32)
-  # They are read already: no sums, no scaling.
-  config = dataclasses.replace(run.config, text="sequence", normalize_text=False)
+  if run.config.text == "reader":  # Its states have one length.
+    table = np.asarray(words_lib.normalize(jnp.asarray(table)))
   noise = np.stack([one.noise for one in mixed])
-  images = dataclasses.replace(run, config=config).draw(ids, length, table, noise=noise)
+  images = run.draw(ids, length, table, noise=noise, is_read=True)
   return images[np.arange(len(ids)), length - 1].reshape(-1, count, *images.shape[2:])

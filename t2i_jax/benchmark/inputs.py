@@ -25,6 +25,7 @@ def random_split(config: config_lib.Config) -> corpus.Corpus:
     image=np.arange(_CAPTIONS, dtype=np.int32),
     source=np.arange(_CAPTIONS, dtype=np.int32),
     sentences=[[""] * config.max_words] * _CAPTIONS,
+    kind=np.arange(_CAPTIONS, dtype=np.int32),
   )
 
 

@@ -127,7 +127,7 @@ def time_parts(
   parameters. draw_caption and draw_batch: the images of one caption, and of a batch."""
   optimizers = state_lib.make_optimizers(config)
   state = state_lib.make_state(config, optimizers)
-  b, slots = config.batch_size, config.max_words if config.text == "sequence" else 1
+  b, slots = config.batch_size, 1 if reading.has_one_image(config) else config.max_words
   found = {}
 
   def add(name: str, seconds: float, cost: costs.Cost) -> None:

@@ -17,7 +17,7 @@ import tqdm
 from t2i_jax import config as config_lib
 from t2i_jax.data import corpus as corpus_lib
 from t2i_jax.nets import model
-from t2i_jax.training import feed, steps
+from t2i_jax.training import feed, reading, steps
 from t2i_jax.training import state as state_lib
 
 _REPEATS = 5
@@ -98,7 +98,7 @@ def time_steps(
   return Steps(
     seconds=seconds,
     captions=config.batch_size * steps.minibatch_count(config),
-    words=words if config.text == "sequence" else 1.0,
+    words=1.0 if reading.has_one_image(config) else words,
     devices=devices.count,
     programs=len(compiled),
     compile_s=compile_s,

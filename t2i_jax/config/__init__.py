@@ -7,11 +7,11 @@ from __future__ import annotations
 import dataclasses
 import logging
 import math
-from typing import Any
+from typing import Any, NamedTuple
 
 from t2i_jax import errors
 from t2i_jax.config import groups
-from t2i_jax.config.data import Data, Subset, Text
+from t2i_jax.config.data import Augmentation, Data, Reading, Subset, Text
 from t2i_jax.config.machine import Hosts, Machine
 from t2i_jax.config.networks import Networks, Normalisation, Recurrence
 from t2i_jax.config.run import Files, Run
@@ -39,13 +39,47 @@ _OF_ONE_VECTOR = {  # what a caption that is one vector can be combined with
 }
 _WITHOUT_D = {"discriminator_steps": 1, "updates": "d_then_g", "blurry_fakes": 0}
 
+
+class _Needs(NamedTuple):
+  """What a flag needs unless it has one of these values: the values of other flags."""
+
+  without: tuple[Any, ...]
+  values: dict[str, tuple[Any, ...]]
+
+
+_NEEDS = {
+  "text": _Needs(
+    ("sequence", "word", "sum", "mean", "noise"),
+    {"recurrence": ("none",), "normalize_text": (False,)},
+  ),
+  "generator": _Needs(
+    ("dcgan",), {"recurrence": ("none",), "bn_statistics": ("joint",), "share_gnn": (True,)}
+  ),
+  "discriminator": _Needs(
+    ("dcgan",),
+    {
+      "text": ("reader",),
+      "prefixes": ("one",),
+      "real_pairing": ("corresponding",),
+      "euclid_target": ("none",),
+      "blurry_fakes": (0,),
+    },
+  ),
+  "contrast_weight": _Needs((0,), {"discriminator": ("projected",)}),
+  "random_crops": _Needs((False,), {"real_pairing": ("corresponding",)}),
+  "mirror": _Needs((False,), {"real_pairing": ("corresponding",)}),
+  "augment": _Needs(("none",), {"prefixes": ("one",), "real_pairing": ("corresponding",)}),
+  "prefixes": _Needs(("all",), {"text": ("sequence", "reader"), "euclid_target": ("none", "last")}),
+  "text_noise": _Needs((0,), {"text": ("reader",)}),
+}
 _log = logging.getLogger("t2i_jax")
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class Config(
-  Run, Files, Data, Subset, Text, Networks, Recurrence, Normalisation, Losses, Updates, Schedule,
-  Logs, Machine, Hosts, Sampling, Pretrained, Evaluation, Report, Cluster, Word2vec, Bench,
+  Run, Files, Data, Subset, Augmentation, Text, Reading, Networks, Recurrence, Normalisation,
+  Losses, Updates, Schedule, Logs, Machine, Hosts, Sampling, Pretrained, Evaluation, Report,
+  Cluster, Word2vec, Bench,
 ):  # fmt: skip
   """All flags, by flat names. The order of the groups is that of help and docs."""
 
@@ -64,7 +98,17 @@ class Config(
       raise errors.InputError(
         "--feature_weights: of --features=efficientnet, which is not used; leave one out"
       )
-    if self.text != "sequence":
+    if self.mode == "bench" and (self.text == "reader" or self.discriminator != "dcgan"):
+      raise errors.InputError(
+        "--mode=bench: counts and times no frozen networks; --mode=train says captions a second "
+        "with --text=reader or --discriminator=projected"
+      )
+    if self.discriminator == "projected" and self.batch_size % 8:
+      raise errors.InputError(
+        f"--batch_size={self.batch_size}: --discriminator=projected takes statistics of 8 images "
+        "at a time; give a multiple of 8"
+      )
+    if self.has_one_image:
       for name, values in _OF_ONE_VECTOR.items():
         if getattr(self, name) not in values:
           works = " or ".join(f"--{name}={str(value).lower()}" for value in values)
@@ -78,6 +122,13 @@ class Config(
           raise errors.InputError(
             f"--{name}: there is no discriminator with --adversarial=none; leave it out"
           )
+    for flag, needs in _NEEDS.items():
+      if getattr(self, flag) not in needs.without:
+        for name, values in needs.values.items():
+          if getattr(self, name) not in values:
+            given = str(getattr(self, flag)).lower()
+            works = " or ".join(f"--{name}={str(value).lower()}" for value in values)
+            raise errors.InputError(f"--{flag}={given}: needs {works}")
     if not self.share_gnn and self.euclid_target == "none":
       raise errors.InputError(
         "--euclid_target=none --noshare_gnn: a GNN of its own learns from the Euclidean term "

@@ -78,13 +78,48 @@ class Subset(Group, role="shape", modes=("train", "bench")):
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
+class Augmentation(Group, role="shape", modes=("train", "bench")):
+  """Random changes of what training sees."""
+
+  random_crops: bool = knob(
+    False, "real images are random crops of images prepared at 5/4 of --image_size"
+  )
+  mirror: bool = knob(False, "half of the real images are mirrored")
+  augment: Literal["none", "move_and_cut"] = knob(
+    "none",
+    "before the discriminator: move each image by up to 1/8 of its side and cut a square of 1/5 "
+    "out of it",
+  )
+  text_noise: float = knob(
+    0.0, "share of noise in what the generator reads of a caption", low=0.0, high=0.9
+  )
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Reading(Group, role="shape", modes=("train", "bench")):
+  """The reader of --text=reader, and how far captions are read in training."""
+
+  reader: Literal["convlstm", "gru"] = knob("convlstm", "recurrence of the reader")
+  reader_dim: int = knob(256, "length of the reader's state", low=1, modes=("train", "params"))
+  reader_steps: int = knob(
+    1200, "steps of the reader's own training, before the other networks'", low=1, modes=("train",)
+  )
+  prefixes: Literal["all", "one"] = knob(
+    "all",
+    "images of a caption in a training step: all, for each word read so far; one: of the whole "
+    "caption half the time, else of its beginning up to a random word",
+  )
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
 class Text(Group, role="shape", modes=("train", "bench")):
   """What the networks read of a caption, and the vectors of its words."""
 
-  text: Literal["sequence", "word", "sum", "mean", "noise"] = knob(
+  text: Literal["sequence", "reader", "word", "sum", "mean", "noise"] = knob(
     "sequence",
-    "all words, one after another, or one vector per caption: a word of it, the sum of its words, "
-    "the mean of such sums over its image's captions, or noise alone",
+    "all words, one after another; reader: for each word the state of a network that has read up "
+    "to it; or one vector per caption: a word of it, the sum of its words, the mean of such sums "
+    "over its image's captions, or noise alone",
     modes=("train", "bench", "params"),
   )
   normalize_text: bool = knob(
@@ -122,6 +157,11 @@ class Text(Group, role="shape", modes=("train", "bench")):
     low=0,
     modes=("train", "bench", "params"),
   )
+
+  @property
+  def has_one_image(self) -> bool:
+    """Whether a caption is one vector, and has one image."""
+    return self.text not in ("sequence", "reader")
 
   def check(self) -> None:
     if self.text == "noise" and not self.noise_dim:

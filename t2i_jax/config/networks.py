@@ -15,8 +15,17 @@ _DRAWS = ("train", "sample", "evaluate")
 class Networks(Group, role="shape", modes=_BUILDS):
   """The generator, the GNN, which draws the last word's image, and the discriminator."""
 
-  generator: Literal["dcgan"] = knob("dcgan", "network that turns words into images")
-  discriminator: Literal["dcgan"] = knob("dcgan", "network that tells real images from generated")
+  generator: Literal["dcgan", "modulated"] = knob(
+    "dcgan",
+    "network that turns words into images; modulated: text and noise scale and shift maps of every "
+    "size",
+  )
+  discriminator: Literal["dcgan", "projected"] = knob(
+    "dcgan",
+    "network that tells real images from generated; projected: through a network trained on "
+    "ImageNet, by themselves and with captions",
+  )
+  excitation: bool = knob(True, "--generator=modulated: small maps gate the channels of large ones")
   start_size: int = knob(8, "height and width of the map that a word is projected to", low=2)
   base_channels: int = knob(
     64, "channels of the largest maps; doubled whenever the size halves", low=1

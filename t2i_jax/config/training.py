@@ -13,10 +13,10 @@ from t2i_jax.config.groups import Group, knob
 class Losses(Group, role="shape", modes=("train", "bench")):
   """The losses, and the discriminator's real and fake images."""
 
-  adversarial: Literal["non_saturating", "saturating", "none"] = knob(
+  adversarial: Literal["non_saturating", "saturating", "hinge", "none"] = knob(
     "non_saturating",
-    "the generator maximises log D(G) or minimises log(1 - D(G)); none: no discriminator, the GNN "
-    "alone",
+    "the generator maximises log D(G) or minimises log(1 - D(G)); hinge: D's logits on either side "
+    "of a margin of 1; none: no discriminator, the GNN alone",
     modes=("train", "bench", "params"),
   )
   euclid_target: Literal["last", "mean_image", "mean_distance", "none"] = knob(
@@ -30,6 +30,17 @@ class Losses(Group, role="shape", modes=("train", "bench")):
   )
   euclid_weight: float = knob(
     1.0, "factor of the Euclidean term; above 1: the thesis' penalty method", low=0.0
+  )
+  contrast_weight: float = knob(
+    0.0,
+    "--text=reader: factor of the term that draws a generated image to its caption, away from the "
+    "batch's others, in the reader's space",
+    low=0.0,
+  )
+  mismatched: Literal["none", "one", "all"] = knob(
+    "all",
+    "--discriminator=projected: captions of other images with which a real image is a fake pair: "
+    "none, one or all of the batch",
   )
   real_pairing: Literal["random", "corresponding"] = knob(
     "random", "real images: random ones, or each caption's own, once per word"
@@ -63,6 +74,13 @@ class Updates(Group, role="shape", modes=("train", "bench")):
   )
   discriminator_learning_rate: float = knob(2e-4, "learning rate of the discriminator", low=0.0)
   adam_b1: float = knob(0.5, "decay rate of Adam's first moment", low=0.0, high=0.9999)
+  adam_b2: float = knob(0.999, "decay rate of Adam's second moment", low=0.0, high=0.99999)
+  average_images: int = knob(
+    0,
+    "draw with averages of the generator's parameters over training, of a half-life of so many "
+    "images, at most 5 % of those seen; 0: with the parameters themselves",
+    low=0,
+  )
   l2: float = knob(1e-5, "weight decay: factor of the parameters added to their gradients", low=0.0)
 
 

@@ -30,7 +30,8 @@ class Corpus:
 
   table: vectors of padding, unknown words and words (`word2vec.table`). ids: of caption i the first
   length[i] are rows of `table`, the rest padding. image: index of its image. source: index of the
-  raw caption among `Examples.captions`. sentences: its words.
+  raw caption among `Examples.captions`. sentences: its words. kind: of each image its class, or,
+  where it has none, a number of its own: captions of other kinds do not fit it.
   """
 
   images_u8: stored.Images
@@ -40,6 +41,7 @@ class Corpus:
   image: Int32[np.ndarray, "m"]
   source: Int32[np.ndarray, "m"]
   sentences: list[list[str]]
+  kind: Int32[np.ndarray, "n"]
 
   def image_sums(self) -> Float[np.ndarray, "n e"]:
     """For each image the sum of a caption's vectors, averaged over its captions; 0 for an image
@@ -183,7 +185,13 @@ def make_corpus(
     sentences=[
       [words.get(int(i), "?") for i in row[:n]] for row, n in zip(found.ids, found.length)
     ],
+    kind=_kinds(examples.labels),
   )
+
+
+def _kinds(labels: Int32[np.ndarray, "n"]) -> Int32[np.ndarray, "n"]:
+  own = labels.max(initial=-1) + 1 + np.arange(len(labels), dtype=np.int32)
+  return np.where(labels >= 0, labels, own).astype(np.int32)
 
 
 def _rank_within_image(image: Int32[np.ndarray, "m"]) -> Int32[np.ndarray, "m"]:

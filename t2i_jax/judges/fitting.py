@@ -18,6 +18,7 @@ import tqdm
 from jax.experimental import multihost_utils
 from jaxtyping import Array, Float, Int, Shaped, UInt8
 
+from t2i_jax import errors
 from t2i_jax.data import datasets
 from t2i_jax.rundir import files
 
@@ -200,3 +201,15 @@ def load_or_fit(
   with files.atomic_write(path, "wb") as file:
     file.write(flax.serialization.msgpack_serialize(content))
   return made
+
+
+def load(path: str | os.PathLike, kind: Callable[..., Kept]) -> Kept:
+  """The network kept in the file, whatever it was fitted on.
+
+  Raises InputError for a file that cannot be read."""
+  try:
+    with open(path, "rb") as file:
+      found = flax.serialization.msgpack_restore(file.read())
+    return kind(**found["settings"], variables=found["variables"])
+  except (OSError, ValueError, KeyError, TypeError) as error:
+    raise errors.InputError(f"{os.fspath(path)}: cannot be read ({error})") from None

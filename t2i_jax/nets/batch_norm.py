@@ -52,7 +52,7 @@ def moments_by_position(
 
 
 class BatchNorm(nn.Module):
-  """Normalises each channel, then scales and shifts it.
+  """Normalises each channel, then, if it is `affine`, scales and shifts it.
 
   The scale starts at N(1, 0.02) (Radford et al. 2016).
 
@@ -67,6 +67,7 @@ class BatchNorm(nn.Module):
   epsilon: float = 1e-5
   positions: int | None = None
   axes: collectives.Axes = ()
+  affine: bool = True
 
   @nn.compact
   def __call__(
@@ -78,8 +79,10 @@ class BatchNorm(nn.Module):
   ) -> Float[Array, "*lead h w c"]:
     """`weights` counts each image in the statistics; `position` is that of its word."""
     channels = x.shape[-1]
-    scale = self.param("scale", around_one, (channels,))
-    bias = self.param("bias", nn.initializers.zeros, (channels,))
+    scale, bias = 1.0, 0.0
+    if self.affine:
+      scale = self.param("scale", around_one, (channels,))
+      bias = self.param("bias", nn.initializers.zeros, (channels,))
     shape = (channels,) if self.positions is None else (self.positions, channels)
     if self.momentum is None:
       mean, variance = weighted_moments(x, weights, self.axes)

@@ -18,6 +18,7 @@ from jaxtyping import Array, Float
 from t2i_jax.nets import packing
 from t2i_jax.nets import words as words_lib
 from t2i_jax.nets.discriminators import DISCRIMINATORS
+from t2i_jax.nets.discriminators import logits as logits_lib
 from t2i_jax.nets.generators import GENERATORS
 from t2i_jax.nets.recurrences import RECURRENCES
 from t2i_jax.parallel import collectives
@@ -93,7 +94,7 @@ def eyes(config: Any) -> list[str]:
 
 def example_words(config: Any, count: int) -> words_lib.Words:
   """`count` words of one caption, all zeros, of the shapes that the networks get."""
-  text = 0 if config.text == "noise" else config.embedding_dim
+  text = {"noise": 0, "reader": config.reader_dim}.get(config.text, config.embedding_dim)
   return words_lib.Words(
     vectors=jnp.zeros((count, text)),
     noise=jnp.zeros((count, config.noise_dim)),
@@ -117,8 +118,13 @@ def init(networks: Networks, key: jax.Array, words: words_lib.Words) -> dict[str
   if networks.discriminator is not None:
     images = jax.eval_shape(lambda v: networks.generator.apply(v, words, False), made["generator"])
     image = jnp.zeros((1, *images.shape[1:-1], 3))
+    if hasattr(networks.discriminator, "example"):
+      seen, count = networks.discriminator.example(image.shape[1])
+      words = jax.tree.map(lambda x: jnp.resize(x, (count, *x.shape[1:])), words)
+    else:
+      seen, words = image, words[:1]
     made["discriminator"] = networks.discriminator.init(
-      keys["discriminator"], image, words[:1], None, True
+      keys["discriminator"], seen, words, None, True
     )
   return {
     name: {"params": v.get("params", {}), "batch_stats": v.get("batch_stats", {})}
@@ -167,15 +173,23 @@ def draw(
   return images.astype(jnp.float32), stats
 
 
+def look(networks: Networks, eyes: Any, images: Float[Array, "n h w 3"]) -> Any:
+  """What the discriminator is given of images: what it sees of them through a pretrained network
+  with the weights `eyes`, or the images themselves."""
+  discriminator = networks.discriminator
+  return discriminator.look(eyes, images) if hasattr(discriminator, "look") else images
+
+
 def discriminate(
   networks: Networks,
   variables: Variables,
-  images: Float[Array, "n h w 3"],
+  seen: Any,
   words: words_lib.Words | None,
   weight: Float[Array, "n"] | None,
-) -> tuple[Float[Array, "n"], Any]:
-  """The discriminator's logits in training, high for real, and its new batch_stats."""
+) -> tuple[Float[Array, "n"] | logits_lib.Logits, Any]:
+  """The discriminator's logits in training, high for real, of what `look` gives of images, and its
+  new batch_stats."""
   logits, new = networks.discriminator.apply(
-    variables, images, words, weight, True, mutable=["batch_stats"]
+    variables, seen, words, weight, True, mutable=["batch_stats"]
   )
   return logits, {**variables["batch_stats"], **new.get("batch_stats", {})}

@@ -67,6 +67,7 @@ def no_text(vectors: Float[Array, "t b e"]) -> Float[Array, "t b 0"]:
 # up (training.batches), and draws captions that have no image: their own sum.
 READINGS: dict[str, Reading] = {
   "sequence": each_word,
+  "reader": each_word,  # which the reader then reads (training.reading)
   "word": each_word,
   "sum": running_sum,
   "mean": running_sum,
@@ -74,7 +75,7 @@ READINGS: dict[str, Reading] = {
 }
 
 
-def normalize(vectors: Float[Array, "n e"]) -> Float[Array, "n e"]:
+def normalize(vectors: Float[Array, "*n e"]) -> Float[Array, "*n e"]:
   """Each row scaled to a root mean square of 1; rows of zeros stay."""
   square = (vectors**2).mean(-1, keepdims=True)
   return vectors * jax.lax.rsqrt(jnp.maximum(square, 1e-12))

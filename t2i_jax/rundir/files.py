@@ -25,6 +25,7 @@ SCORES = "scores.jsonl"  # of evaluation, one line per scored checkpoint
 WORD_VECTORS = "word_vectors.bin"  # in word2vec's binary format
 ENVIRONMENT = "environment.json"  # versions and devices at each start
 DATA = "data.json"  # counts and checksums of the training data
+READER = "reader.msgpack"  # variables of the reader of --text=reader
 SUBSET = "subset.txt"  # names of the images of a `subset`
 WINDOWS = "window.json"  # per checkpoint, the metrics that no line contains yet
 COLLAPSED = "collapsed.json"  # the step at which `stop_at_collapse` ended the run

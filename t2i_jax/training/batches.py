@@ -20,7 +20,16 @@ from t2i_jax.data import corpus as corpus_lib
 from t2i_jax.nets import packing, pixels
 from t2i_jax.nets import words as words_lib
 from t2i_jax.parallel import collectives, mesh
-from t2i_jax.training import reading
+from t2i_jax.training import augment, reading
+
+
+@flax.struct.dataclass
+class Frozen:
+  """Networks that training looks through and does not move: the variables of a reader, and the
+  weights of a network trained on ImageNet; None where there is none."""
+
+  reader: Any = None
+  eyes: Any = None
 
 
 @flax.struct.dataclass
@@ -28,8 +37,10 @@ class Resident:
   """Examples in device memory: m captions of n images, and the word vectors.
 
   table f32[v e], ids i32[m t], length i32[m], image i32[m] (each caption's row of images_u8),
-  images_u8 u8[n h w 3], and image_sums f32[n e], the mean of the sums of each image's captions (no
-  rows unless --text=mean). Not annotated by shape, since jax traces steps with other things there.
+  images_u8 u8[n h w 3], image_sums f32[n e], the mean of the sums of each image's captions (no rows
+  unless --text=mean), and kind i32[n], images of which are not told apart (`Corpus.kind`). frozen:
+  networks that training does not move. Not annotated by shape, since jax traces steps with other
+  things there.
 
   `held`: replicated, all of it whole on each device; sharded, images_u8 in equal shards; streamed,
   one step's examples only, all but the table sharded.
@@ -41,6 +52,8 @@ class Resident:
   image: Any
   images_u8: Any
   image_sums: Any
+  kind: Any
+  frozen: Frozen
   held: str = flax.struct.field(pytree_node=False, default="replicated", kw_only=True)
 
   def specs(self) -> Resident:
@@ -50,7 +63,7 @@ class Resident:
       return replicated.replace(images_u8=mesh.SHARDED)
     if self.held == "streamed":
       sharded = jax.tree.map(lambda _: mesh.SHARDED, self)
-      return sharded.replace(table=mesh.REPLICATED)
+      return sharded.replace(table=mesh.REPLICATED, frozen=replicated.frozen)
     return replicated
 
 
@@ -90,13 +103,19 @@ class Batch:
   """What one update sees.
 
   words: of n packed words; packed: their packing. own: the captions' own images, in [-1, 1]. reals:
-  for the discriminator. scored: number of leading packed words whose images it scores.
+  for the discriminator. kind i32[b], of the captions' images; share f32[b], of the captions' words
+  that are read. key: the minibatch's. scored: number of leading packed words whose images the
+  discriminator scores.
   """
 
   words: words_lib.Words
   packed: packing.Packing
   own: Float[Array, "b h w 3"]
   reals: Examples
+  kind: Any
+  share: Any
+  frozen: Frozen
+  key: Any
   scored: int = flax.struct.field(pytree_node=False)
 
 
@@ -105,6 +124,7 @@ def make_resident(
   corpus: corpus_lib.Corpus,
   devices: mesh.Devices = mesh.ALONE,
   held: str = "replicated",
+  frozen: Frozen = Frozen(),  # noqa: B008 (immutable)
 ) -> Resident:
   """The split on the devices, images replicated or sharded."""
   sums = corpus.image_sums() if config.text == "mean" else corpus.table[:0]
@@ -112,15 +132,15 @@ def make_resident(
   if held == "sharded":  # padded by black images to equal shards
     padding = np.zeros((-len(images) % devices.count, *images.shape[1:]), np.uint8)
     images = np.concatenate([images, padding])
-  arrays = (corpus.table, corpus.ids, corpus.length, corpus.image, images, sums)
-  resident = Resident(*arrays, held=held)
+  arrays = (corpus.table, corpus.ids, corpus.length, corpus.image, images, sums, corpus.kind)
+  resident = Resident(*arrays, frozen, held=held)
   return jax.tree.map(devices.put, resident, resident.specs())
 
 
 def scores_last(config: config_lib.Config) -> bool:
   """Whether the discriminator scores the last word's image too: where a caption has one image only,
   and where no Euclidean term looks at it, since then there is no GNN."""
-  return config.text != "sequence" or config.euclid_target == "none"
+  return reading.has_one_image(config) or config.euclid_target == "none"
 
 
 def scored_count(config: config_lib.Config, packed: packing.Packing) -> int:
@@ -171,14 +191,16 @@ def gather(
     _read_examples(config, resident, ids, image, packed.caption, packed.position),
     collectives.own(all_noise, axes),
   )
-  own = _look_up(resident, image, axes)
+  own = augment.crop_and_mirror(config, key, _look_up(resident, image, axes), axes)
   scored = scored_count(config, packed)
   if chosen.real_image is None:  # each caption's own, weighted by its generated images
     weight = jax.ops.segment_sum(packed.weight[:scored], packed.caption[:scored], b)
     reals = Examples(own, words[-b:], weight)
   else:
     reals = _random_reals(config, resident, chosen, words[:scored], axes)
-  return Batch(words, packed, own, reals, scored)
+  share = (packed.position[-b:] + 1) / jnp.maximum(length, 1)
+  kind = resident.kind[image]
+  return Batch(words, packed, own, reals, kind, share, resident.frozen, key, scored)
 
 
 def _random_reals(
@@ -203,7 +225,8 @@ def _random_reals(
 def _read_examples(config, resident, ids, image, caption, position) -> Float[Array, "n _"]:
   """As `read`; --text=mean reads of each caption the mean of its image's captions' sums."""
   if config.text != "mean":
-    return reading.read(config, resident.table, ids, caption, position)
+    reader = resident.frozen.reader
+    return reading.read(config, resident.table, ids, caption, position, reader)
   vectors = resident.image_sums[image[caption]]
   return words_lib.normalize(vectors) if config.normalize_text else vectors
 

@@ -23,12 +23,13 @@ def check(
   config: config_lib.Config,
   corpus: corpus_lib.Corpus,
   devices: mesh.Devices = mesh.ALONE,
+  frozen: batches.Frozen = batches.Frozen(),  # noqa: B008 (immutable)
 ) -> None:
   """Raises InputError when training needs more memory than a device has."""
   have = memory.device_bytes()
   need = 4 * _COPIES * state_lib.count_parameters(config)["total"]
   if need <= have < _CLEARLY_FITS * need:
-    need = max(need, _step_bytes(config, corpus, devices))
+    need = max(need, _step_bytes(config, corpus, devices, frozen))
   if need > have:
     raise errors.InputError(
       f"`recurrence={config.recurrence}` `base_channels={config.base_channels}` "
@@ -37,7 +38,12 @@ def check(
     )
 
 
-def _step_bytes(config: config_lib.Config, corpus: corpus_lib.Corpus, devices: mesh.Devices) -> int:
+def _step_bytes(
+  config: config_lib.Config,
+  corpus: corpus_lib.Corpus,
+  devices: mesh.Devices,
+  frozen: batches.Frozen,
+) -> int:
   """Bytes of arguments, results and temporaries of the compiled step of full captions on a device,
   without the images, which `feed` keeps within bounds."""
   optimizers = state_lib.make_optimizers(config)
@@ -45,10 +51,11 @@ def _step_bytes(config: config_lib.Config, corpus: corpus_lib.Corpus, devices: m
   few = dataclasses.replace(
     corpus,
     images_u8=corpus.images_u8[:1],
+    kind=corpus.kind[:1],
     image=np.zeros_like(corpus.image),
     length=np.full_like(corpus.length, config.max_words),
   )
-  resident = batches.make_resident(config, few, devices)
+  resident = batches.make_resident(config, few, devices, frozen=frozen)
   key_data = jax.device_get(jax.random.key_data(jax.random.key(config.seed)))
   chosen, bucket = feed.Chooser(config, few, devices.count, key_data)(0)
   networks = model.build(config, devices.axes)

@@ -1,8 +1,9 @@
 """Checkpoints with Orbax: generator, gnn, recurrence and discriminator as separate items, so that
 drawing restores only what it needs.
 
-Items of a step: one for each network (parameters and batch statistics), `loop` (step, random key,
-optimizer states) and `config` (the run's Config as JSON).
+Items of a step: one for each network (parameters and batch statistics), `average` (averaged
+parameters, where a run has any), `loop` (step, random key, optimizer states) and `config` (the
+run's Config as JSON).
 """
 
 from __future__ import annotations
@@ -20,6 +21,7 @@ from t2i_jax.parallel import mesh
 from t2i_jax.rundir import bucket
 from t2i_jax.training import state as state_lib
 
+_AVERAGE = "average"
 _policies = ocp.checkpoint_managers
 
 
@@ -35,13 +37,15 @@ def open_manager(
       read_only=read_only,
       create=not read_only,
     ),
-    item_names=(*model.NETWORKS, "loop", "config"),
+    item_names=(*model.NETWORKS, _AVERAGE, "loop", "config"),
   )
 
 
 def _items(state: state_lib.TrainState) -> dict[str, Any]:
   """The state as its items; a random key as its data."""
   items = {name: getattr(state, name).variables() for name in model.NETWORKS}
+  if state.average:
+    items[_AVERAGE] = state.average
   items["loop"] = {
     "step": state.step,
     "rng": jax.random.key_data(state.rng),
@@ -84,7 +88,8 @@ def restore(
     for name in model.NETWORKS
   }
   rng = jax.jit(jax.random.wrap_key_data, out_shardings=like.rng.sharding)(got["loop"]["rng"])
-  return state_lib.TrainState(step=got["loop"]["step"], rng=rng, **networks)
+  average = got[_AVERAGE] if like.average else {}
+  return state_lib.TrainState(step=got["loop"]["step"], rng=rng, **networks, average=average)
 
 
 def has_any(workdir: str | os.PathLike) -> bool:
@@ -126,17 +131,16 @@ def read_config(workdir: str | os.PathLike, step: int = 0) -> tuple[config_lib.C
 def restore_drawing(
   workdir: str | os.PathLike, step: int, config: config_lib.Config
 ) -> dict[str, model.Variables]:
-  """Generator, GNN and recurrence of a checkpoint, without discriminator and optimizers."""
+  """Generator, GNN and recurrence of a checkpoint, without discriminator and optimizers; averaged
+  parameters where there are any."""
   shapes = state_lib.abstract_state(config, state_lib.make_optimizers(config))
   replicated = mesh.find(config.devices).sharding()
-  args = {
-    name: ocp.args.StandardRestore(
-      jax.tree.map(
-        lambda x: jax.ShapeDtypeStruct(x.shape, x.dtype, sharding=replicated),
-        getattr(shapes, name).variables(),
-      )
-    )
-    for name in model.DRAWING
-  }
+  wanted = {name: getattr(shapes, name).variables() for name in model.DRAWING}
+  if shapes.average:
+    wanted[_AVERAGE] = shapes.average
+  args = jax.tree.map(lambda x: jax.ShapeDtypeStruct(x.shape, x.dtype, sharding=replicated), wanted)
+  args = {name: ocp.args.StandardRestore(own) for name, own in args.items()}
   with open_manager(workdir, read_only=True) as manager:
-    return dict(manager.restore(step, args=ocp.args.Composite(**args)).items())
+    got = dict(manager.restore(step, args=ocp.args.Composite(**args)).items())
+  average = got.pop(_AVERAGE, {})
+  return {name: {**v, "params": average.get(name, v["params"])} for name, v in got.items()}

@@ -73,6 +73,7 @@ def feed(
   rng: jax.Array,
   first: int,
   total: int,
+  frozen: batches.Frozen = batches.Frozen(),  # noqa: B008 (immutable)
 ) -> Feed:
   """What each step from `first` to before `total` is given; `rng` is the state's."""
   held = choose_placement(config, corpus, devices)
@@ -83,8 +84,8 @@ def feed(
   )  # fmt: skip
   chooser = Chooser(config, corpus, devices.count, jax.device_get(jax.random.key_data(rng)))
   if held == "streamed":
-    return _streamed(corpus, devices, chooser, first, total)
-  return _resident(corpus, devices, chooser, first, total, held)
+    return _streamed(corpus, devices, chooser, first, total, frozen)
+  return _resident(corpus, devices, chooser, first, total, held, frozen)
 
 
 def _bytes(corpus: corpus_lib.Corpus) -> int:
@@ -149,14 +150,14 @@ class Chooser:
     return np.cumsum(counts) - counts, counts, rows
 
 
-def _resident(corpus, devices, chooser, first, total, held) -> Feed:
-  resident = batches.make_resident(chooser.config, corpus, devices, held)
+def _resident(corpus, devices, chooser, first, total, held, frozen) -> Feed:
+  resident = batches.make_resident(chooser.config, corpus, devices, held, frozen)
   for step in range(first, total):
     chosen, bucket = chooser(step)
     yield resident, devices.put(chosen, mesh.ROWS), bucket
 
 
-def _streamed(corpus, devices, chooser, first, total) -> Feed:
+def _streamed(corpus, devices, chooser, first, total, frozen) -> Feed:
   """Each step's own examples, read ahead; the position is the step.
 
   A device's share becomes a small split of its own: its captions and the captions of its random
@@ -189,10 +190,11 @@ def _streamed(corpus, devices, chooser, first, total) -> Feed:
         np.arange(len(rows), dtype=np.int32),
         pixels[at],
         corpus.table[:0] if sums is None else sums[image],
+        corpus.kind[image],
       )
     return shards, _places(chosen, devices.count), bucket
 
-  table = devices.put(corpus.table)
+  table, frozen = devices.put((corpus.table, frozen))
   read = (
     grain.MapDataset.range(total)
     .map(load)
@@ -203,7 +205,7 @@ def _streamed(corpus, devices, chooser, first, total) -> Feed:
   iterator = iter(read)
   iterator.set_state({"next_index": first})
   for shards, chosen, bucket in iterator:
-    resident = batches.Resident(table, *devices.put_shards(shards), held="streamed")
+    resident = batches.Resident(table, *devices.put_shards(shards), frozen, held="streamed")
     yield resident, devices.put(chosen, mesh.ROWS), bucket
 
 

@@ -25,8 +25,9 @@ from t2i_jax.parallel import hosts, mesh
 from t2i_jax.rundir import bucket, environment, files, records
 from t2i_jax.rundir import metrics as metrics_lib
 from t2i_jax.text import word2vec
-from t2i_jax.training import capacity, checkpoints, collapse, reading, resume, steps
+from t2i_jax.training import augment, capacity, checkpoints, collapse, reading, resume, steps
 from t2i_jax.training import feed as feed_lib
+from t2i_jax.training import frozen as frozen_lib
 from t2i_jax.training import state as state_lib
 
 log = logging.getLogger(__name__)
@@ -56,7 +57,8 @@ def _train(config: config_lib.Config, notice: hosts.Notice) -> dict[str, Any]:
   optimizers = state_lib.make_optimizers(config)
   devices = state_lib.find_devices(config)
   corpus = _load(config)
-  capacity.check(config, corpus, devices)
+  frozen = frozen_lib.prepare(config, corpus)
+  capacity.check(config, corpus, devices, frozen)
   total, known_as = total_steps(config, len(corpus.ids)), bucket.remote(config.workdir)
   state = state_lib.make_state(config, optimizers, devices)
   with checkpoints.open_manager(config.workdir, config.keep_checkpoints) as manager:
@@ -76,7 +78,9 @@ def _train(config: config_lib.Config, notice: hosts.Notice) -> dict[str, Any]:
       records.write_flags(config)
       environment.write(config.workdir, first)
     with hosts.failing_together():
-      state, last, speed = _run(config, corpus, devices, optimizers, state, total, manager, notice)
+      state, last, speed = _run(
+        config, corpus, frozen, devices, optimizers, state, total, manager, notice
+      )
     step = int(state.step)
     checkpoints.save(manager, step, state, config)
   return {
@@ -109,7 +113,8 @@ def _load(config: config_lib.Config) -> corpus_lib.Corpus:
   limit = feed_lib.host_limit_bytes(config)
   if not hosts.is_first():  # Where the hosts share a disk, the first prepares for all.
     hosts.wait_for_all("prepared")
-  examples = corpus_lib.load_training_examples(config, in_memory_below=limit)
+  side = augment.prepared_side(config)
+  examples = corpus_lib.load_training_examples(config, side, in_memory_below=limit)
   path = corpus_lib.word_vectors_path(config.workdir)
   if hosts.is_first() and not os.path.exists(path):
     log.info("making the word vectors")
@@ -167,7 +172,7 @@ class _Window:
 
 
 def _run(
-  config, corpus, devices, optimizers, state, total, manager, notice
+  config, corpus, frozen, devices, optimizers, state, total, manager, notice
 ) -> tuple[state_lib.TrainState, dict[str, float], float | None]:
   """Trains to `total`, or with --stop_at_collapse until the run collapses. Returns the state, the
   last metrics, and captions a second without the first step's compilation. Raises Preempted."""
@@ -175,7 +180,7 @@ def _run(
   networks = model.build(config, devices.axes)
   train_step = steps.make_train_step(config, networks, optimizers, devices)
   looks = resume.read_looks(config.workdir, first)
-  feed = feed_lib.feed(config, corpus, devices, state.rng, first, total)
+  feed = feed_lib.feed(config, corpus, devices, state.rng, first, total, frozen)
   notice.is_working = True
   began = None
   make_writer = metrics_lib.MetricWriter if hosts.is_first() else metrics_lib.NoWriter
@@ -191,7 +196,7 @@ def _run(
     ) as bar,
   ):
     window = _Window(config, writer, first, total)
-    show = _picture_writer(config, corpus, networks, devices, writer)
+    show = _picture_writer(config, corpus, frozen, networks, devices, writer)
     for step, (resident, chosen, bucket_size) in enumerate(feed, first + 1):
       with jax.transfer_guard("disallow"):  # what moves to the device, moves on purpose
         state, values = train_step(state, resident, chosen, bucket_size)
@@ -233,7 +238,7 @@ def _save(config, manager, step: int, state: state_lib.TrainState, window: _Wind
 
 
 def _picture_writer(
-  config, corpus, networks, devices, writer
+  config, corpus, frozen, networks, devices, writer
 ) -> Callable[[int, state_lib.TrainState], float]:
   """A function (step, state) that writes samples/step_NNNNNN.png and returns how much last words'
   images differ (`collapse.diversity_ratio`).
@@ -248,15 +253,16 @@ def _picture_writer(
   used = len(rows)
   rows = np.resize(rows, used + -used % devices.count)  # Devices share them evenly.
   real, length = corpus.images_u8[corpus.image[rows]], corpus.length[rows]
+  real = augment.centre(real, config.image_size)
   draw = steps.make_draw(config, networks, devices)
   noise = reading.draw_noise(jax.random.key(config.seed), len(rows), config.noise_dim)
-  table = devices.put(corpus.table)
+  table, reader = devices.put((corpus.table, frozen.reader))
   given = devices.put((corpus.ids[rows], length, np.asarray(noise)), mesh.SHARDED)
   size = reading.bucket(config, reading.by_device(length[None], devices.count))
   folder = os.path.join(config.workdir, files.SAMPLES)
 
   def show(step: int, state: state_lib.TrainState) -> float:
-    images = np.asarray(draw(state.variables(), table, *given, size))
+    images = np.asarray(draw({**state.drawing(), "reader": reader}, table, *given, size))
     if hosts.is_first():
       sentences = [corpus.sentences[row] for row in shown]
       sheet = pictures.strips(images[:count], sentences, real[:count])

@@ -24,9 +24,9 @@ def d_then_g(
   *earlier, last = minibatches
   for batch in earlier:
     state, _ = do.update_discriminator(state, batch, do.draw(state, batch))
-  images, back = do.draw_for_update(state, last)
-  state, d_metrics = do.update_discriminator(state, last, images)
-  state, g_metrics = do.update_generator(state, last, images, back)
+  drawn, back = do.draw_for_update(state, last)
+  state, d_metrics = do.update_discriminator(state, last, drawn)
+  state, g_metrics = do.update_generator(state, last, drawn, back)
   return state, {**d_metrics, **g_metrics}
 
 
@@ -36,8 +36,8 @@ def alternating(
   """Radford's code: generator, GNN and recurrence learn from a minibatch, then the discriminator
   from each of k others."""
   first, *others = minibatches
-  images, back = do.draw_for_update(state, first)
-  state, g_metrics = do.update_generator(state, first, images, back)
+  drawn, back = do.draw_for_update(state, first)
+  state, g_metrics = do.update_generator(state, first, drawn, back)
   for batch in others:
     state, d_metrics = do.update_discriminator(state, batch, do.draw(state, batch))
   return state, {**d_metrics, **g_metrics}

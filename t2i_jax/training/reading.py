@@ -11,6 +11,7 @@ from jaxtyping import Array, Float, Int
 
 from t2i_jax import config as config_lib
 from t2i_jax.nets import packing
+from t2i_jax.nets import reader as reader_lib
 from t2i_jax.nets import words as words_lib
 from t2i_jax.parallel import collectives
 
@@ -28,13 +29,19 @@ def bucket(config: config_lib.Config, length: Any) -> int | None:
   return packing.bucket_of(int(length.sum(-1).max()), length.shape[-1], config.max_words)
 
 
+def has_one_image(config: config_lib.Config) -> bool:
+  """Whether training draws one image of each caption."""
+  return config.has_one_image or config.prefixes == "one"
+
+
 def training_bucket(config: config_lib.Config, length: Any) -> int | None:
-  """As `bucket`; 0 where a caption is one vector, which takes the place of its last word."""
-  return bucket(config, length) if config.text == "sequence" else 0
+  """As `bucket`; 0 where a caption has one image, in the place of its last word's."""
+  return 0 if has_one_image(config) else bucket(config, length)
 
 
 class Keys(NamedTuple):
-  """A minibatch's random keys. `word`: for the word that --text=word takes of each caption."""
+  """A minibatch's random keys. `word`: for how far each caption is read, by --text=word and
+  --prefixes=one."""
 
   noise: Array
   reals: Array
@@ -60,10 +67,19 @@ def pack(
   axes: collectives.Axes = (),
 ) -> packing.Packing:
   """The packing of the words that are read of captions of these lengths. `key`: a minibatch's."""
-  if config.text == "word":
+  if config.text == "word" or config.prefixes == "one":
     share = jax.random.uniform(split(key).word, (length.shape[0] * collectives.count(axes),))
-    length = 1 + jnp.floor(collectives.own(share, axes) * length).astype(length.dtype)
+    share = collectives.own(share, axes)
+    if config.prefixes == "one":
+      share = whole_or_beginning(share)
+    length = 1 + jnp.floor(share * length).astype(length.dtype)
   return packing.pack(length, slots, config.mask_padding, bucket, config.bn_layout)
+
+
+def whole_or_beginning(share: Float[Array, "n"]) -> Float[Array, "n"]:
+  """Shares of captions to read, in [0, 1): the whole for half of these, given from U[0, 1), else a
+  share from U[0, 1)."""
+  return jnp.where(share < 0.5, jnp.float32(1 - 1e-6), 2 * share - 1)
 
 
 def draw_noise(key: Array, captions: int, size: int) -> Float[Array, "b z"]:
@@ -80,16 +96,32 @@ def words_of(
   )
 
 
+def make_reader(config: config_lib.Config) -> reader_lib.Reader:
+  """The reader's module."""
+  return reader_lib.Reader(config.reader, config.reader_dim)
+
+
 def read(
   config: config_lib.Config,
   table: Float[Array, "v e"],
   ids: Int[Array, "b t"],
   caption: Int[Array, "n"],
   position: Int[Array, "n"],
+  reader: Any = None,
 ) -> Float[Array, "n _"]:
   """What the networks are given of these captions read up to these positions, by --text; zeros
-  where a position is out of range."""
+  where a position is out of range. reader: its variables, for --text=reader."""
   by_slot = words_lib.READINGS[config.text](table[ids.T])
-  flat = by_slot.reshape(ids.size, by_slot.shape[-1])
-  vectors = flat.at[position * len(ids) + caption].get(mode="fill", fill_value=0)
+  if config.text == "reader":
+    by_slot = make_reader(config).apply(reader, by_slot)
+  vectors = look_up(by_slot, caption, position)
   return words_lib.normalize(vectors) if config.normalize_text else vectors
+
+
+def look_up(
+  by_slot: Float[Array, "t b d"], caption: Int[Array, "n"], position: Int[Array, "n"]
+) -> Float[Array, "n d"]:
+  """What stands in these places; zeros where a position is out of range."""
+  slots, captions = by_slot.shape[:2]
+  flat = by_slot.reshape(slots * captions, -1)
+  return flat.at[position * captions + caption].get(mode="fill", fill_value=0)

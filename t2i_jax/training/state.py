@@ -10,8 +10,12 @@ import jax.numpy as jnp
 import optax
 
 from t2i_jax import config as config_lib
+from t2i_jax import errors
 from t2i_jax.nets import model
+from t2i_jax.nets.discriminators import projected
 from t2i_jax.parallel import mesh
+
+_RAMP = 0.05  # of the images seen
 
 
 @flax.struct.dataclass
@@ -29,7 +33,8 @@ class NetState:
 @flax.struct.dataclass
 class TrainState:
   """`step` i32[]: finished generator updates, also the data position. `rng`: fixed, folded with
-  step, never advanced."""
+  step, never advanced. `average`: parameters of the networks that draw, averaged over training; {}
+  without --average_images."""
 
   step: Any
   rng: Any
@@ -37,9 +42,15 @@ class TrainState:
   gnn: NetState
   recurrence: NetState
   discriminator: NetState
+  average: Any
 
   def variables(self) -> dict[str, dict[str, Any]]:
     return {name: getattr(self, name).variables() for name in model.NETWORKS}
+
+  def drawing(self) -> dict[str, dict[str, Any]]:
+    """The variables to draw with: averaged parameters where there are any."""
+    found = {name: getattr(self, name).variables() for name in model.DRAWING}
+    return {n: {**v, "params": self.average.get(n, v["params"])} for n, v in found.items()}
 
 
 def make_optimizers(config: config_lib.Config) -> dict[str, optax.GradientTransformation]:
@@ -48,7 +59,8 @@ def make_optimizers(config: config_lib.Config) -> dict[str, optax.GradientTransf
 
   def adam(learning_rate: float) -> optax.GradientTransformation:
     return optax.chain(
-      optax.add_decayed_weights(config.l2), optax.adam(learning_rate, b1=config.adam_b1)
+      optax.add_decayed_weights(config.l2),
+      optax.adam(learning_rate, b1=config.adam_b1, b2=config.adam_b2),
     )
 
   rates = dict.fromkeys(model.DRAWING, config.generator_learning_rate)
@@ -69,7 +81,26 @@ def init_state(
     name: NetState(v["params"], v["batch_stats"], optimizers[name].init(v["params"]))
     for name, v in variables.items()
   }
-  return TrainState(step=jnp.zeros((), jnp.int32), rng=rng, **states)
+  average = {}
+  if config.average_images:
+    average = {name: jax.tree.map(jnp.copy, states[name].params) for name in model.DRAWING}
+  return TrainState(step=jnp.zeros((), jnp.int32), rng=rng, **states, average=average)
+
+
+def move_average(config: config_lib.Config, state: TrainState) -> TrainState:
+  """The averages after a step's updates: with a half-life of --average_images, at most 5 % of the
+  images seen so far (Karras et al. 2018, https://arxiv.org/abs/1710.10196; the start as in
+  StyleGAN2-ADA)."""
+  if not config.average_images:
+    return state
+  seen = state.step * config.batch_size
+  half_life = jnp.minimum(config.average_images, _RAMP * seen + 1)
+  kept = 0.5 ** (config.batch_size / half_life)
+  average = {
+    name: jax.tree.map(lambda a, x: kept * a + (1 - kept) * x, old, getattr(state, name).params)
+    for name, old in state.average.items()
+  }
+  return state.replace(average=average)
 
 
 def _init(config, optimizers):
@@ -88,6 +119,12 @@ def find_devices(config: config_lib.Config) -> mesh.Devices:
   """The devices that train. Raises InputError where they cannot share a batch evenly."""
   devices = mesh.find(config.devices)
   mesh.check_batch(config.batch_size, devices)
+  if config.discriminator == "projected" and config.batch_size // devices.count % projected.GROUP:
+    raise errors.InputError(
+      f"`batch_size={config.batch_size}`: `discriminator=projected` takes statistics of "
+      f"{projected.GROUP} images at a time; give {projected.GROUP} or more for each of "
+      f"{devices.count} devices, or fewer `devices`"
+    )
   return devices
 
 

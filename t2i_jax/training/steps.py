@@ -10,6 +10,7 @@ import functools
 from collections.abc import Callable, Sequence
 from typing import Any
 
+import flax.struct
 import jax
 import jax.numpy as jnp
 import optax
@@ -18,9 +19,9 @@ from jaxtyping import Array, Float, UInt8
 from t2i_jax import config as config_lib
 from t2i_jax.nets import model, packing
 from t2i_jax.parallel import collectives, mesh
-from t2i_jax.training import batches, losses, reading
+from t2i_jax.training import augment, batches, losses, reading
 from t2i_jax.training import state as state_lib
-from t2i_jax.training.losses import adversarial
+from t2i_jax.training.losses import adversarial, matching
 from t2i_jax.training.orders import ORDERS
 
 Metrics = dict[str, Float[Array, ""]]
@@ -30,6 +31,15 @@ def minibatch_count(config: config_lib.Config) -> int:
   """Number of minibatches of one step: k for the discriminator, and those that the generator's side
   has for itself."""
   return config.discriminator_steps + ORDERS[config.updates].generator_minibatches
+
+
+@flax.struct.dataclass
+class Drawn:
+  """Generated images [n h w 3] of all words, and what the discriminator is given of those that it
+  scores: for most discriminators these images."""
+
+  images: Any
+  seen: Any
 
 
 @dataclasses.dataclass(frozen=True)
@@ -45,60 +55,71 @@ class Updates:
   optimizers: dict[str, optax.GradientTransformation]
   devices: mesh.Devices = mesh.ALONE
 
-  def draw(self, state: state_lib.TrainState, batch: batches.Batch) -> Float[Array, "n h w 3"]:
+  def draw(self, state: state_lib.TrainState, batch: batches.Batch) -> Drawn:
     """The images of all words."""
     return self._draw({n: getattr(state, n).params for n in model.DRAWING}, state, batch)[0]
 
   def draw_for_update(
     self, state: state_lib.TrainState, batch: batches.Batch
-  ) -> tuple[Float[Array, "n h w 3"], tuple[Callable, Any]]:
-    """The images, and what `update_generator` needs: (images' gradient -> parameters' gradients,
-    new batch statistics)."""
+  ) -> tuple[Drawn, tuple[Callable, Any]]:
+    """The images, and what `update_generator` needs: (their gradient -> parameters' gradients, new
+    batch statistics)."""
     params = {name: getattr(state, name).params for name in model.DRAWING}
-    images, back, batch_stats = jax.vjp(
+    drawn, back, batch_stats = jax.vjp(
       lambda params: self._draw(params, state, batch), params, has_aux=True
     )
-    return images, (back, batch_stats)
+    return drawn, (back, batch_stats)
 
-  def _draw(self, params, state, batch):
+  def _draw(self, params, state, batch) -> tuple[Drawn, Any]:
     variables = {
       name: {**getattr(state, name).variables(), "params": params[name]} for name in model.DRAWING
     }
-    return model.draw(self.networks, variables, batch.words, batch.packed, train=True)
+    captions, axes = len(batch.own), self.devices.axes
+    words = augment.noisy_text(self.config, batch.key, batch.words, captions, axes)
+    images, batch_stats = model.draw(self.networks, variables, words, batch.packed, train=True)
+    return Drawn(images, self._see(batch, augment.FAKE, images[: batch.scored])), batch_stats
+
+  def _see(self, batch: batches.Batch, use: int, images: Float[Array, "n h w 3"]) -> Any:
+    """What the discriminator is given of these images."""
+    images = augment.before_discriminator(self.config, batch.key, use, images, self.devices.axes)
+    return model.look(self.networks, batch.frozen.eyes, images)
 
   def update_discriminator(
-    self, state: state_lib.TrainState, batch: batches.Batch, images: Float[Array, "n h w 3"]
+    self, state: state_lib.TrainState, batch: batches.Batch, drawn: Drawn
   ) -> tuple[state_lib.TrainState, Metrics]:
     """One step of the discriminator on real images and on generated ones, which get no gradient."""
     config, axes = self.config, self.devices.axes
     if self.networks.discriminator is None:
       return state, {}
     pair, reals = adversarial.ADVERSARIAL[config.adversarial], batch.reals
-    shown, words, weight = self._scored(batch, images)
-    generated, counted = len(shown), weight
+    words = batch.words[: batch.scored]
+    shown, weight = drawn.seen, words.weight
+    generated, counted = len(words.caption), weight
     if config.blurry_fakes:
       blurred, *beside = batches.blurry_fakes(batch, config.blurry_fakes, config.blur_sigma, axes)
       join = lambda a, b: jnp.concatenate([a, b])  # noqa: E731
       shown = join(shown, blurred)
       words, weight = jax.tree.map(join, (words, weight), tuple(beside))
+    seen_of_reals = self._see(batch, augment.REAL, reals.images)
     net = state.discriminator
 
     def loss_of(params):
       variables = {**net.variables(), "params": params}
       real, batch_stats = model.discriminate(
-        self.networks, variables, reals.images, reals.words, reals.weight
+        self.networks, variables, seen_of_reals, reals.words, reals.weight
       )
       variables = {"params": params, "batch_stats": batch_stats}
       fake, batch_stats = model.discriminate(self.networks, variables, shown, words, weight)
-      loss = losses.weighted_mean(pair.real(real), reals.weight, axes)
-      loss += losses.weighted_mean(pair.fake(fake), weight, axes)
-      terms, metrics = self._terms("discriminator", batch, images, self._score(variables))
+      pairing = matching.Pairing(batch.kind, batch.share, config.mismatched)
+      loss = matching.of_reals(pair, real, reals.weight, pairing, axes)
+      loss += matching.of_fakes(pair, fake, weight, axes)
+      terms, metrics = self._terms("discriminator", batch, drawn, self._score(variables))
       loss += terms
-      mean = losses.weighted_mean
+      mean, logits = losses.weighted_mean, matching.of_image(fake)[:generated]
       metrics |= {
         "d/loss": loss,
-        "d/real_probability": mean(jax.nn.sigmoid(real), reals.weight, axes),
-        "d/fake_probability": mean(jax.nn.sigmoid(fake[:generated]), counted, axes),
+        "d/real_probability": mean(jax.nn.sigmoid(matching.of_image(real)), reals.weight, axes),
+        "d/fake_probability": mean(jax.nn.sigmoid(logits), counted, axes),
       }
       return loss, (metrics, batch_stats)
 
@@ -112,16 +133,16 @@ class Updates:
     self,
     state: state_lib.TrainState,
     batch: batches.Batch,
-    images: Float[Array, "n h w 3"],
+    drawn: Drawn,
     back: tuple[Callable, Any],
   ) -> tuple[state_lib.TrainState, Metrics]:
-    """One step of generator, GNN and recurrence together; `images` and `back` of
+    """One step of generator, GNN and recurrence together; `drawn` and `back` of
     `draw_for_update`."""
     to_parameters, batch_stats = back
-    image_gradients, metrics = jax.grad(
-      lambda images: self._image_loss(state.discriminator, batch, images), has_aux=True
-    )(images)
-    (gradients,) = to_parameters(image_gradients)
+    gradients_of_drawn, metrics = jax.grad(
+      lambda drawn: self._loss_of(state.discriminator, batch, drawn), has_aux=True
+    )(drawn)
+    (gradients,) = to_parameters(gradients_of_drawn)
     gradients = {n: collectives.total(g, self.devices.axes) for n, g in gradients.items()}
     metrics["g/gradient_norm"] = _norm(list(gradients.values())) / self.devices.count
     batch_stats = self._mean(batch_stats)
@@ -133,39 +154,34 @@ class Updates:
     }
     return state.replace(**moved), metrics
 
-  def _image_loss(self, discriminator: state_lib.NetState, batch: batches.Batch, images):
+  def _loss_of(self, discriminator: state_lib.NetState, batch: batches.Batch, drawn: Drawn):
     """What the images cost the generator's side: its terms, and the adversarial loss."""
     score = None
     if self.networks.discriminator is not None:
       score = self._score(discriminator.variables())
-    loss, metrics = self._terms("generator", batch, images, score)
+    loss, metrics = self._terms("generator", batch, drawn, score)
     if score is not None:
-      shown, words, weight = self._scored(batch, images)
-      pair = adversarial.ADVERSARIAL[self.config.adversarial]
-      values = pair.generator(score(shown, words, weight))
-      metrics["g/adversarial"] = losses.weighted_mean(values, weight, self.devices.axes)
+      words = batch.words[: batch.scored]
+      pair, axes = adversarial.ADVERSARIAL[self.config.adversarial], self.devices.axes
+      logits = score(drawn.seen, words, words.weight)
+      metrics["g/adversarial"] = matching.of_generator(pair, logits, words.weight, axes)
       loss += metrics["g/adversarial"]
     return loss, {"g/loss": loss, **metrics}
 
-  def _terms(self, side: str, batch, images, score) -> tuple[Float[Array, ""], Metrics]:
+  def _terms(self, side: str, batch, drawn, score) -> tuple[Float[Array, ""], Metrics]:
     """The weighted sum of this side's `losses.TERMS`, and each of them by itself."""
     loss, metrics = jnp.zeros(()), {}
     for name, term in losses.TERMS.items():
       weight = getattr(self.config, term.weight)
       if term.side == side and (weight or term.always):
-        value = term.value(self.config, batch, images, score, self.devices.axes)
+        value = term.value(self.config, batch, drawn, score, self.devices.axes)
         loss += weight * value
         metrics[f"{side[0]}/{name}"] = value
     return loss, metrics
 
   def _score(self, variables: model.Variables) -> Callable:
-    """(images, words, weight) -> logits of the discriminator in training."""
+    """(seen, words, weight) -> logits of the discriminator in training."""
     return lambda *shown: model.discriminate(self.networks, variables, *shown)[0]
-
-  def _scored(self, batch: batches.Batch, images):
-    """The images that the discriminator scores, their words, and their weights."""
-    words = batch.words[: batch.scored]
-    return images[: batch.scored], words, words.weight
 
   def _mean(self, batch_stats):
     """Batch statistics that each device has for itself, averaged: states are equal on all."""
@@ -199,7 +215,8 @@ def update(
   """One step on these minibatches, in the order of --updates."""
   state, metrics = ORDERS[updates.config.updates].run(updates, state, minibatches)
   metrics = collectives.total(metrics, updates.devices.axes)
-  return state.replace(step=state.step + 1), metrics
+  state = state.replace(step=state.step + 1)
+  return state_lib.move_average(updates.config, state), metrics
 
 
 def make_train_step(
@@ -235,18 +252,26 @@ def make_train_step(
 
 
 def make_draw(
-  config: config_lib.Config, networks: model.Networks, devices: mesh.Devices = mesh.ALONE
+  config: config_lib.Config,
+  networks: model.Networks,
+  devices: mesh.Devices = mesh.ALONE,
+  is_read: bool = False,
 ) -> Callable[..., UInt8[Array, "b t h w 3"]]:
   """The jitted (variables, table, ids i32[b t], length i32[b], noise f32[b z], bucket) -> images as
   bytes; black in slots after the last word.
 
-  `bucket` is static, of `reading.bucket`. The captions are sharded over the devices, and each gets
-  all images. Batch norm uses running statistics, or by --sampling_statistics those of these
-  captions, as Radford's code does."""
+  `variables` are those of the networks and, for --text=reader, of the reader. `bucket` is static,
+  of `reading.bucket`. The captions are sharded over the devices, and each gets all images. Batch
+  norm uses running statistics, or by --sampling_statistics those of these captions, as Radford's
+  code does. is_read: the rows of `table` are what is read of captions already."""
 
   def compute(bucket, variables, table, ids, length, noise):
     packed = packing.pack(length, ids.shape[1], config.mask_padding, bucket, config.bn_layout)
-    vectors = reading.read(config, table, ids, packed.caption, packed.position)
+    places = packed.caption, packed.position
+    if is_read:
+      vectors = reading.look_up(table[ids.T], *places)
+    else:
+      vectors = reading.read(config, table, ids, *places, variables.get("reader"))
     words = reading.words_of(packed, vectors, noise)
     train = config.sampling_statistics == "batch"
     images, _ = model.draw(networks, variables, words, packed, train=train)

@@ -25,6 +25,7 @@ CORPUS = corpus_lib.Corpus(
   image=np.array([1, 0, 1], np.int32),
   source=np.arange(3, dtype=np.int32),
   sentences=[[]] * 3,
+  kind=np.arange(3, dtype=np.int32),
 )
 ROWS = jnp.array([2, 1])  # 7 8 2 3 of image 1, and 4 5 6 of image 0
 CONFIG = config_lib.Config(mode="bench", max_words=4, recurrence="none", embedding_dim=6)

@@ -28,6 +28,7 @@ CORPUS = corpus_lib.Corpus(
   image=np.array([2, 0, 1], np.int32),
   source=np.arange(3, dtype=np.int32),
   sentences=[[]] * 3,
+  kind=np.arange(4, dtype=np.int32),
 )
 CONFIG = config_lib.Config(
   mode="bench",
@@ -87,6 +88,11 @@ def _assert_same(a, b, atol=1e-5):
 def _images(config, state, batch):
   networks = model.build(config)
   return model.draw(networks, state.variables(), batch.words, batch.packed, True)[0]
+
+
+def _drawn(config, state, batch):
+  images = _images(config, state, batch)
+  return steps.Drawn(images, images[: batch.scored])
 
 
 @pytest.mark.slow
@@ -188,7 +194,7 @@ def test_minibatches_in_turn_are_g_s_update_and_then_d_s():
   updates = steps.Updates(config, networks, {"discriminator": optax.sgd(1.0)})
   new_g = before.replace(generator=after.generator)
   moved, d_metrics = jax.jit(
-    lambda: updates.update_discriminator(new_g, second, _images(config, new_g, second))
+    lambda: updates.update_discriminator(new_g, second, _drawn(config, new_g, second))
   )()
   _assert_same(after.discriminator.params, moved.discriminator.params)
   assert float(metrics["d/loss"]) == pytest.approx(float(d_metrics["d/loss"]), rel=1e-5)

@@ -65,7 +65,14 @@ def _batch(config, slots=5, seed=0, bucket=None):
   vectors, noise = packing.collect(packed, words), jnp.zeros((3, 0))
   read = reading.words_of(packed, vectors, noise)
   reals = batches.Examples(own, read[-3:], weights)
-  return batches.Batch(read, packed, own, reals, packed.bucket)
+  kind, share, frozen = jnp.arange(3), jnp.ones(3), batches.Frozen()
+  return batches.Batch(
+    read, packed, own, reals, kind, share, frozen, jax.random.key(0), packed.bucket
+  )
+
+
+def _drawn(batch, images):
+  return steps.Drawn(images, images[: batch.scored])
 
 
 @functools.cache
@@ -305,7 +312,7 @@ def test_a_discriminator_reads_words_and_its_state_is_carried_from_call_to_call(
   # Other words of the generated images: other logits of those alone.
   moved = batch.words.replace(vectors=batch.words.vectors + 1.0)
   _, d_metrics = jax.jit(updates.update_discriminator)(
-    state, batch.replace(words=moved), jnp.zeros((len(moved.weight), 16, 16, 3))
+    state, batch.replace(words=moved), _drawn(batch, jnp.zeros((len(moved.weight), 16, 16, 3)))
   )
   assert float(d_metrics["d/real_probability"]) == pytest.approx(expected, rel=1e-5)
   shift = logit["kernel"][3:].sum()
@@ -320,7 +327,7 @@ def test_a_discriminator_reads_words_and_its_state_is_carried_from_call_to_call(
 def test_a_term_of_the_discriminator_is_weighted_and_learnt(monkeypatch):
   """A gradient penalty on real images, R1 of Mescheder et al. 2018, against finite differences."""
 
-  def r1(config, batch, images, score, axes):
+  def r1(config, batch, drawn, score, axes):
     reals = batch.reals
     gradient = jax.grad(lambda x: score(x, reals.words, reals.weight).sum())(reals.images)
     return (gradient**2).sum((1, 2, 3)).mean() / 2
@@ -330,7 +337,7 @@ def test_a_term_of_the_discriminator_is_weighted_and_learnt(monkeypatch):
   updates = steps.Updates(CONFIG, networks, optimizers)
   images = jax.random.uniform(jax.random.key(0), (len(batch.words.weight), 16, 16, 3))
   run = lambda: jax.jit(  # noqa: E731
-    lambda s: updates.update_discriminator(s, batch, images)
+    lambda s: updates.update_discriminator(s, batch, _drawn(batch, images))
   )(state)
   plain, plain_metrics = run()
   monkeypatch.setitem(losses.TERMS, "r1", losses.Term("discriminator", "euclid_weight", r1))

@@ -5,8 +5,9 @@ A generator is a linen module with `lower(words, train) -> maps [n h w c]` and
 `model.build` sets its attributes.
 """
 
-from t2i_jax.nets.generators import dcgan
+from t2i_jax.nets.generators import dcgan, modulated
 
 GENERATORS = {
   "dcgan": dcgan.Generator,
+  "modulated": modulated.Generator,
 }

@@ -120,16 +120,19 @@ class Recurrence(nn.Module):
 
   @nn.compact
   def __call__(
-    self, maps: Float[Array, "n h w c"], packed: packing.Packing
-  ) -> Float[Array, "n h w c"]:
-    """Reads each caption's words left to right. Empty slots come last, so the memory after them
-    reaches no image."""
+    self, maps: Float[Array, "*n h w c"], packed: packing.Packing | None
+  ) -> Float[Array, "*n h w c"]:
+    """Reads each caption's words left to right: packed words [n h w c], or, where `packed` is None,
+    words in their slots [t b h w c]. Empty slots come last, so the memory after them reaches no
+    image."""
     channels = maps.shape[-1]
     x_gates = layers.Convolution(
       "same", 4 * channels, self.kernel_size, False, INIT, self.dtype, name="from_input"
     )(maps)
     bias = self.param("bias", _gate_bias(self.forget_bias), (4 * channels,))
-    x_gates = packing.spread(packed, x_gates + bias.astype(self.dtype))
+    x_gates += bias.astype(self.dtype)
+    if packed is not None:
+      x_gates = packing.spread(packed, x_gates)
     keep_gates = jax.checkpoint_policies.save_only_these_names("gates")
     scan = nn.scan(
       nn.remat(Cell, policy=keep_gates, prevent_cse=False),
@@ -138,7 +141,9 @@ class Recurrence(nn.Module):
       unroll=self.unroll,
     )
     cells = scan(channels, self.kernel_size, self.peephole, self.dtype, name="cell")
-    hidden = packing.collect(packed, _scan_words(cells, x_gates))
+    hidden = _scan_words(cells, x_gates)
+    if packed is not None:
+      hidden = packing.collect(packed, hidden)
     if self.has_head:
       hidden = Head(self.kernel_size, self.dtype, name="head")(hidden)
     return hidden

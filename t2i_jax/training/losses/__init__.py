@@ -7,13 +7,16 @@ import dataclasses
 from collections.abc import Callable
 from typing import Literal
 
-import jax.numpy as jnp
 from jaxtyping import Array, Float
 
 from t2i_jax import config as config_lib
+from t2i_jax.nets import reader as reader_lib
 from t2i_jax.parallel import collectives
-from t2i_jax.training import batches
-from t2i_jax.training.losses import euclid
+from t2i_jax.training import batches, reading
+from t2i_jax.training.losses import contrast, euclid
+from t2i_jax.training.losses.means import weighted_mean
+
+__all__ = ["TERMS", "Term", "weighted_mean"]
 
 
 @dataclasses.dataclass(frozen=True)
@@ -23,9 +26,10 @@ class Term:
   Attributes:
     side: whose loss it is added to.
     weight: name of the setting that multiplies it; at 0 the term is left out, but for `always`.
-    value: (config, batch, images, score, axes) -> f32[]. `images` are the batch's generated images
-      [n h w 3]. `score(images, words, weight) -> logits` is the discriminator in training; None
-      where there is none. With `axes`, this device's part: the sum over devices is the term.
+    value: (config, batch, drawn, score, axes) -> f32[]. `drawn.images` are the batch's generated
+      images [n h w 3], `drawn.seen` what the discriminator is given of them. `score(seen, words,
+      weight) -> logits` is the discriminator in training; None where there is none. With `axes`,
+      this device's part: the sum over devices is the term.
   """
 
   side: Literal["generator", "discriminator"]
@@ -34,9 +38,9 @@ class Term:
   always: bool = False
 
 
-def _euclid(config: config_lib.Config, batch: batches.Batch, images, score, axes: collectives.Axes):
+def _euclid(config: config_lib.Config, batch: batches.Batch, drawn, score, axes: collectives.Axes):
   return euclid.euclid(
-    images,
+    drawn.images,
     batch.own,
     batch.words.caption,
     batch.words.weight,
@@ -46,16 +50,17 @@ def _euclid(config: config_lib.Config, batch: batches.Batch, images, score, axes
   )
 
 
+def _contrast(
+  config: config_lib.Config, batch: batches.Batch, drawn, score, axes: collectives.Axes
+):
+  reader = reading.make_reader(config)
+  features = reader_lib.features_of(drawn.seen)
+  embeddings = reader.apply(batch.frozen.reader, features, False, method="embed")
+  return contrast.contrast(batch.words.vectors, embeddings, batch.kind, batch.share, axes)
+
+
 # Each is logged as g/<name> or d/<name>, before its weight.
 TERMS = {
   "euclid": Term("generator", "euclid_weight", _euclid, always=True),
+  "contrast": Term("generator", "contrast_weight", _contrast),
 }
-
-
-def weighted_mean(
-  values: Float[Array, "*n"], weights: Float[Array, "*n"], axes: collectives.Axes = ()
-) -> Float[Array, ""]:
-  """Sum of values times weights over the sum of weights; 0 when all weights are 0.
-
-  With `axes`, this device's part: the sum over devices is the mean over all devices' values."""
-  return (values * weights).sum() / jnp.maximum(collectives.total(weights.sum(), axes), 1e-9)

@@ -39,6 +39,12 @@ def _log_detected(logits: Array) -> Array:
 
 
 ADVERSARIAL = {
+  # Lim & Ye 2017, https://arxiv.org/abs/1705.02894.
+  "hinge": Adversarial(
+    real=lambda logits: jax.nn.relu(1 - logits),
+    fake=lambda logits: jax.nn.relu(1 + logits),
+    generator=lambda logits: -logits,
+  ),
   # G maximises log D(G): section 3.2; Goodfellow et al. 2014, https://arxiv.org/abs/1406.2661.
   "non_saturating": Adversarial(
     real=_cross_entropy_of_real, fake=_cross_entropy_of_fake, generator=_cross_entropy_of_real

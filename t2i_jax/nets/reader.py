@@ -1,0 +1,64 @@
+"""The reader: word vectors -> a state for every prefix of a caption, in one space with images'
+features, so that a prefix is near the images that it fits.
+
+It is fitted before the generator and discriminator, then frozen (`training.reader`). Two kinds: the
+peephole ConvLSTM of the thesis on 4x4 maps (S6), or a GRU (Cho et al. 2014,
+https://arxiv.org/abs/1406.1078).
+"""
+
+from __future__ import annotations
+
+from typing import Literal
+
+import flax.linen as nn
+from jaxtyping import Array, Float
+
+from t2i_jax.nets import efficientnet, words
+from t2i_jax.nets.recurrences import convlstm
+
+_SIDE, _CHANNELS, _KERNEL = 4, 32, 3  # of the ConvLSTM's maps
+_UNITS = 256  # of the GRU
+
+
+class Reader(nn.Module):
+  """States and embeddings of images' features have `dimension` values and a root mean square of
+  1."""
+
+  kind: Literal["convlstm", "gru"]
+  dimension: int
+
+  def setup(self):
+    if self.kind == "convlstm":
+      self.to_maps = nn.Dense(_SIDE * _SIDE * _CHANNELS)
+      self.recurrence = convlstm.Recurrence(
+        kernel_size=_KERNEL, peephole="full", forget_bias=1.0, has_head=False
+      )
+    else:
+      self.recurrence = nn.RNN(nn.GRUCell(_UNITS), time_major=True)
+    self.to_state = nn.Dense(self.dimension)
+    self.to_embedding = nn.Dense(self.dimension)
+    self.spread = nn.BatchNorm(momentum=0.95, use_bias=False, use_scale=False)
+
+  def __call__(self, vectors: Float[Array, "t b e"]) -> Float[Array, "t b d"]:
+    """The state after each word; it depends on no later word."""
+    if self.kind == "convlstm":
+      maps = self.to_maps(vectors)
+      maps = maps.reshape(*vectors.shape[:2], _SIDE, _SIDE, _CHANNELS)
+      read = self.recurrence(maps, None).reshape(*vectors.shape[:2], -1)
+    else:
+      read = self.recurrence(vectors)
+    return words.normalize(self.to_state(read))
+
+  def embed(self, features: Float[Array, "n f"], train: bool) -> Float[Array, "n d"]:
+    """Images' features in the space of the states."""
+    return words.normalize(self.to_embedding(self.spread(features, use_running_average=not train)))
+
+  def both(self, vectors, features, train: bool):
+    """States and embeddings; also what `init` calls."""
+    return self(vectors), self.embed(features, train)
+
+
+def features_of(maps: tuple[Float[Array, "n _ _ _"], ...]) -> Float[Array, "n f"]:
+  """What `embed` reads of an image: the means of EfficientNet's maps at strides 8, 16 and 32, 472
+  values."""
+  return efficientnet.means(maps[1:])

@@ -1,0 +1,98 @@
+"""Random changes of the images that training sees, and of what the generator reads.
+
+Drawn for the whole batch on every device, so that the number of devices makes no difference.
+Zhao et al. 2020, https://arxiv.org/abs/2006.10738; no change of colour, since captions name it.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+from jaxtyping import Array, Float, Int
+
+from t2i_jax import config as config_lib
+from t2i_jax.nets import words as words_lib
+from t2i_jax.parallel import collectives
+
+# What is folded into a minibatch's key for each use.
+_CROP, _MIRROR, _TEXT, REAL, FAKE = range(1, 6)
+_MARGIN = (5, 4)  # images to crop from are prepared at 5/4 of the image size
+
+
+def prepared_side(config: config_lib.Config) -> int:
+  """Height and width of the images that training reads."""
+  above, below = _MARGIN
+  return config.image_size * above // below if config.random_crops else config.image_size
+
+
+def centre(images: Any, side: int) -> Any:
+  """The middle of images, of `side` rows and columns."""
+  top, left = ((size - side) // 2 for size in images.shape[1:3])
+  return images[:, top : top + side, left : left + side]
+
+
+def crop_and_mirror(
+  config: config_lib.Config, key: Array, images: Float[Array, "n h w 3"], axes: collectives.Axes
+) -> Float[Array, "n s s 3"]:
+  """Real images as --random_crops and --mirror have them. `key`: the minibatch's."""
+  if config.random_crops:
+    most = images.shape[1] - config.image_size + 1
+    corners = _each(jax.random.fold_in(key, _CROP), len(images), 2, axes)
+    images = _cut(images, jnp.floor(corners * most).astype(jnp.int32), config.image_size)
+  if config.mirror:
+    is_mirrored = _each(jax.random.fold_in(key, _MIRROR), len(images), 1, axes) < 0.5
+    images = jnp.where(is_mirrored[:, :, None, None], images[:, :, ::-1], images)
+  return images
+
+
+def before_discriminator(
+  config: config_lib.Config,
+  key: Array,
+  use: int,
+  images: Float[Array, "n h w 3"],
+  axes: collectives.Axes,
+) -> Float[Array, "n h w 3"]:
+  """Images as --augment has them. use: REAL or FAKE, which are changed differently."""
+  if config.augment == "none":
+    return images
+  side = images.shape[1]
+  shares = _each(jax.random.fold_in(key, use), len(images), 4, axes)
+  by = side // 8
+  padded = jnp.pad(images, ((0, 0), (by, by), (by, by), (0, 0)))
+  moved = _cut(padded, jnp.floor(shares[:, :2] * (2 * by + 1)).astype(jnp.int32), side)
+  middle = jnp.floor(shares[:, 2:] * (side + 1))
+  reach = int(side * 0.2) // 2
+  is_near = jnp.abs(jnp.arange(side) - middle[..., None]) <= reach
+  hole = is_near[:, 0, :, None] & is_near[:, 1, None, :]
+  return jnp.where(hole[..., None], 0.0, moved)
+
+
+def noisy_text(
+  config: config_lib.Config, key: Array, words: words_lib.Words, captions: int, axes
+) -> words_lib.Words:
+  """Words whose states have a share of noise (--text_noise), the same for all words of a caption.
+  `captions`: of this device."""
+  if not config.text_noise:
+    return words
+  shape = captions * collectives.count(axes), words.vectors.shape[1]
+  noise = collectives.own(jax.random.normal(jax.random.fold_in(key, _TEXT), shape), axes)
+  noise = words_lib.normalize(noise)[words.caption]
+  mixed = (1 - config.text_noise) * words.vectors + config.text_noise * noise
+  return words.replace(vectors=words_lib.normalize(mixed))
+
+
+def _each(key: Array, count: int, values: int, axes) -> Float[Array, "n v"]:
+  """Values from U[0, 1) for each image of this device."""
+  drawn = jax.random.uniform(key, (count * collectives.count(axes), values))
+  return collectives.own(drawn, axes)
+
+
+def _cut(images: Float[Array, "n h w 3"], corners: Int[Array, "n 2"], side: int):
+  """Squares of this side, with these upper left corners."""
+
+  def one(image, corner):
+    return jax.lax.dynamic_slice(image, (*corner, 0), (side, side, 3))
+
+  return jax.vmap(one)(images, corners)

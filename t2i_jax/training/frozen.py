@@ -1,0 +1,205 @@
+"""The networks that training looks through and does not move: EfficientNet-Lite0, and the reader,
+which is fitted here on the run's own captions and images before the other networks are trained.
+
+The reader's loss is symmetric and contrastive (Radford et al. 2021,
+https://arxiv.org/abs/2103.00020): between the state of a caption, or of a beginning of it, and
+EfficientNet's features of its image. It is kept in the run's folder.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import functools
+import logging
+import os
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import tqdm
+from jaxtyping import Float, Int
+
+from t2i_jax import config as config_lib
+from t2i_jax.data import corpus as corpus_lib
+from t2i_jax.judges import efficientnet, encoder, fitting
+from t2i_jax.metrics import retrieval
+from t2i_jax.nets import efficientnet as network
+from t2i_jax.nets import model, pixels
+from t2i_jax.nets import reader as reader_lib
+from t2i_jax.parallel import hosts
+from t2i_jax.rundir import bucket, files
+from t2i_jax.training import augment, batches, reading
+from t2i_jax.training.losses import contrast
+
+log = logging.getLogger(__name__)
+
+_BATCH = 256
+_RATE, _DECAY = 1e-3, 0.02
+_VERSIONS = 3  # of each image: other crops
+_WORD_DROPOUT = 0.1
+_HELD_OUT = 10  # one of so many images is not fitted on, but at most 500
+_AT_ONCE = 64
+
+
+@dataclasses.dataclass(frozen=True)
+class Kept:
+  """A fitted reader, as `fitting.load_or_fit` keeps it."""
+
+  variables: dict[str, Any]
+
+  def settings(self) -> dict[str, Any]:
+    """No fields besides `variables`."""
+    return {}
+
+
+def prepare(config: config_lib.Config, corpus: corpus_lib.Corpus) -> batches.Frozen:
+  """What a run of this configuration needs; its reader is fitted unless it is in the run's folder.
+
+  Raises InputError: see `efficientnet.load`."""
+  if config.text != "reader" and not model.eyes(config):
+    return batches.Frozen()
+  eyes = efficientnet.load(config.feature_weights)
+  if config.text != "reader":
+    return batches.Frozen(None, eyes.weights)
+  if not hosts.is_first():
+    hosts.wait_for_all("reader")
+  kept = fitting.load_or_fit(
+    reader_path(config.workdir),
+    Kept,
+    {
+      "data": corpus.fingerprint(),
+      "kinds": fitting.crc32(corpus.kind),
+      "eyes": eyes.fingerprint(),
+      **{name: getattr(config, name) for name in _SETTINGS},
+    },
+    lambda: Kept(fit(config, corpus, eyes.weights)),
+  )
+  if hosts.is_first():
+    bucket.push(config.workdir)
+    hosts.wait_for_all("reader")
+  return batches.Frozen(kept.variables, eyes.weights)
+
+
+# On which a fitted reader depends, besides the data.
+_SETTINGS = ("reader", "reader_dim", "reader_steps", "seed", "random_crops", "mirror", "image_size")
+
+
+def reader_path(workdir: str | os.PathLike) -> str:
+  """The file with a run's reader."""
+  return os.path.join(workdir, files.READER)
+
+
+def load_reader(workdir: str | os.PathLike) -> dict[str, Any]:
+  """The variables of a run's reader."""
+  return fitting.load(reader_path(workdir), Kept).variables
+
+
+def fit(
+  config: config_lib.Config, corpus: corpus_lib.Corpus, eyes: network.Weights
+) -> dict[str, Any]:
+  """The variables of a reader fitted on the corpus. Logs how well it retrieves held-out captions'
+  images."""
+  module, seed = reading.make_reader(config), config.seed
+  features = _features(config, corpus, eyes)
+  is_fitted = _is_fitted_on(len(corpus.images_u8))
+  rows = np.flatnonzero(is_fitted[corpus.image])
+  vectors = jnp.zeros((1, 1, corpus.table.shape[1]))
+  init = jax.jit(functools.partial(module.init, train=False, method="both"))
+  variables = init(jax.random.key(seed), vectors, jnp.asarray(features[0, :1]))
+
+  def loss_of(params, batch_stats, data, chosen, key):
+    prefix_key, version_key, word_key = jax.random.split(key, 3)
+    captions = data["rows"][chosen[0]]
+    ids, length, image = (data[name][captions] for name in ("ids", "length", "image"))
+    share = jax.random.uniform(prefix_key, length.shape)
+    last = jnp.floor(reading.whole_or_beginning(share) * length).astype(jnp.int32)
+    words = data["table"][ids.T]
+    words *= jax.random.bernoulli(word_key, 1 - _WORD_DROPOUT, (*words.shape[:2], 1))
+    version = jax.random.randint(version_key, length.shape, 0, len(features))
+    (states, points), updated = module.apply(
+      {"params": params, "batch_stats": batch_stats},
+      words,
+      data["features"][version, image],
+      train=True,
+      method="both",
+      mutable=["batch_stats"],
+    )
+    states = states[last, jnp.arange(len(last))]
+    loss = contrast.contrast(states, points, data["kind"][image], (last + 1) / length)
+    return loss, updated["batch_stats"]
+
+  read = {name: getattr(corpus, name) for name in ("ids", "length", "table", "image", "kind")}
+  data = {**read, "rows": rows.astype(np.int32), "features": features}
+  fitted = fitting.adamw(
+    loss_of,
+    variables,
+    data,
+    encoder.caption_batches(corpus.image[rows], _BATCH, 1, np.random.default_rng(seed)),
+    steps=config.reader_steps,
+    rate=_RATE,
+    decay=_DECAY,
+    seed=seed,
+    progress=True,
+    name="reader",
+  )
+  _log_retrieval(module, fitted, corpus, features[0], ~is_fitted)
+  return fitted
+
+
+def _is_fitted_on(images: int) -> np.ndarray:
+  """Of each image, whether the reader is fitted on it; the others are spread over the split."""
+  held_out = min(500, images // _HELD_OUT)
+  is_fitted = np.ones(images, bool)
+  if held_out:
+    is_fitted[np.linspace(0, images - 1, held_out).astype(int)] = False
+  return is_fitted
+
+
+def _features(
+  config: config_lib.Config, corpus: corpus_lib.Corpus, eyes: network.Weights
+) -> Float[np.ndarray, "k n f"]:
+  """Of several versions of each image."""
+
+  @jax.jit
+  def look(eyes, images_u8, key):
+    images = augment.crop_and_mirror(config, key, pixels.to_unit_range(images_u8), ())
+    return reader_lib.features_of(network.maps(eyes, images))
+
+  eyes, count = jax.device_put(eyes), len(corpus.images_u8)
+  found = []
+  with tqdm.tqdm(total=_VERSIONS * count, desc="look", unit="image") as bar:
+    for version in range(_VERSIONS):
+      key = jax.random.fold_in(jax.random.key(config.seed), version)
+      parts = []
+      for start in range(0, count, _AT_ONCE):
+        rows = np.arange(start, start + _AT_ONCE) % count  # one shape is compiled
+        part = look(eyes, corpus.images_u8[rows], jax.random.fold_in(key, start))
+        parts.append(np.asarray(part)[: count - start])
+        bar.update(len(parts[-1]))
+      found.append(np.concatenate(parts))
+  return np.stack(found)
+
+
+def _log_retrieval(module, variables, corpus, features, is_held_out) -> None:
+  """How often a held-out image is nearest to its own caption, of 100 of held-out captions."""
+  rows = np.flatnonzero(is_held_out[corpus.image])
+  image = corpus.image[rows]
+  candidates = min(100, len(rows) - int(np.bincount(image).max(initial=0)) + 1)
+  if candidates < 2:
+    return
+  apply = functools.partial(_last_states, module, jax.device_put((variables, corpus.table)))
+  states = fitting.in_batches(apply, _BATCH, corpus.ids[rows], corpus.length[rows])
+  points = fitting.in_batches(
+    lambda x: module.apply(variables, x, False, method="embed"), _BATCH, features[image]
+  )
+  found = retrieval.r_precision(points, states, image, candidates).mean()
+  log.info(
+    "the reader finds the own caption of %.3f of the held-out images, of %d", found, candidates
+  )
+
+
+@functools.partial(jax.jit, static_argnums=0)
+def _last_states(module, given, ids: Int[Any, "b t"], length: Int[Any, "b"]):
+  variables, table = given
+  return module.apply(variables, table[ids.T])[length - 1, jnp.arange(len(length))]

@@ -1,0 +1,92 @@
+"""The projected discriminator: all pairs at once are each by itself, and what is fixed stays."""
+
+import functools
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from t2i_jax.nets import efficientnet, words
+from t2i_jax.nets.discriminators import projected
+
+
+def _maps(count=16, side=32):
+  shapes, _ = projected.Discriminator.example(side)
+  keys = jax.random.split(jax.random.key(1), len(shapes))
+  return tuple(jax.random.normal(k, (count, *x.shape[1:])) for k, x in zip(keys, shapes))
+
+
+def _words(count=16):
+  vectors = jax.random.normal(jax.random.key(2), (count, 6))
+  zeros = jnp.zeros(count, jnp.int32)
+  return words.Words(vectors, jnp.zeros((count, 0)), zeros, zeros, None)
+
+
+@functools.cache
+def _variables():
+  module = projected.Discriminator()
+  return jax.jit(lambda: module.init(jax.random.key(0), _maps(), _words(), None, True))()
+
+
+@jax.jit
+def _judge(variables, maps, given):
+  return projected.Discriminator().apply(
+    variables, maps, given, None, True, mutable=["batch_stats"]
+  )
+
+
+def test_what_it_is_given_are_efficientnet_s_maps():
+  shapes, count = projected.Discriminator.example(32)
+  assert count == projected.GROUP
+  assert [x.shape for x in shapes] == [(8, 8, 8, 24), (8, 4, 4, 40), (8, 2, 2, 112), (8, 1, 1, 320)]
+  assert projected.Discriminator.eyes == "efficientnet" and len(shapes) == len(efficientnet.MAPS)
+
+
+def test_all_pairs_at_once_are_each_pair():
+  maps, given = _maps(), _words()
+  found, _ = _judge(_variables(), maps, given)
+  assert found.alone.shape == (4, 16) and found.pairs.shape == (4, 16, 16)
+  # With the captions in another order, image i with caption j is what it was.
+  order = jnp.roll(jnp.arange(16), 3)
+  other, _ = _judge(_variables(), maps, given.replace(vectors=given.vectors[order]))
+  np.testing.assert_allclose(other.pairs, found.pairs[:, :, order], rtol=1e-4, atol=1e-5)
+  np.testing.assert_allclose(other.alone, found.alone, rtol=1e-5)
+
+
+def test_statistics_are_of_eight_images():
+  maps, given = _maps(), _words()
+  found, _ = _judge(_variables(), maps, given)
+  changed = tuple(x.at[12].add(1.0) for x in maps)
+  other, _ = _judge(_variables(), changed, given)
+  moved = np.abs(np.asarray(other.alone - found.alone)).max(0)
+  assert not moved[:8].any() and (moved[8:] > 1e-6).all()
+  # By hand: mean 0 and variance 1 of each channel over 8 images and all places.
+  norm = projected.GroupedNorm()
+  x = _maps()[1]
+  y = np.asarray(norm.apply(norm.init(jax.random.key(0), x), x)).reshape(2, 8, 4, 4, 40)
+  np.testing.assert_allclose(y.mean((1, 2, 3)), 0, atol=1e-5)
+  np.testing.assert_allclose(y.var((1, 2, 3)), 1, rtol=1e-3)
+
+
+def test_the_first_convolution_is_fixed_and_the_others_have_a_spectral_norm_of_one():
+  variables = _variables()
+  fixed = {path for path, _ in jax.tree_util.tree_leaves_with_path(variables["params"])
+           if "fixed" in jax.tree_util.keystr(path)}  # fmt: skip
+  assert not fixed
+  stats = variables["batch_stats"]
+  for _ in range(30):  # power iterations
+    _, new = _judge({**variables, "batch_stats": stats}, _maps(), _words())
+    stats = new["batch_stats"]
+  for number in range(4):
+    head = f"Head_{number}"
+    np.testing.assert_array_equal(stats[head]["fixed"], variables["batch_stats"][head]["fixed"])
+    for layer, leaves in variables["params"][head].items():
+      if "kernel" not in leaves:
+        continue
+      kernel = np.asarray(leaves["kernel"])
+      largest = np.linalg.norm(kernel.reshape(-1, kernel.shape[-1]), 2)
+      (sigma,) = (
+        value for path, value in jax.tree_util.tree_leaves_with_path(stats[head])
+        if jax.tree_util.keystr(path).endswith(f"{layer}/kernel/sigma']")
+      )  # fmt: skip
+      np.testing.assert_allclose(sigma, largest, rtol=0.05)

@@ -1,0 +1,46 @@
+"""A state depends on the words up to its own, in order, and on no later one."""
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from t2i_jax.nets import efficientnet, reader
+
+
+@pytest.fixture(params=["convlstm", "gru"])
+def made(request):
+  module = reader.Reader(request.param, 12)
+  vectors = jnp.asarray(np.random.default_rng(0).normal(size=(4, 2, 5)), jnp.float32)
+  features = jnp.asarray(np.random.default_rng(1).normal(size=(3, 7)), jnp.float32)
+  init = jax.jit(lambda key: module.init(key, vectors, features, False, method="both"))
+  return module, init(jax.random.key(0)), vectors, features
+
+
+def test_a_state_reads_the_words_up_to_its_own(made):
+  module, variables, vectors, _ = made
+  read = jax.jit(module.apply)
+  states = read(variables, vectors)
+  assert states.shape == (4, 2, 12)
+  np.testing.assert_allclose((states**2).mean(-1), 1.0, rtol=1e-4)
+  for place in range(4):
+    changed = read(variables, vectors.at[place, 0].add(1.0))
+    moved = np.abs(np.asarray(changed - states)).max(-1)
+    assert (moved[place:, 0] > 1e-6).all()
+    assert not moved[:place, 0].any() and not moved[:, 1].any()
+  turned = read(variables, vectors[jnp.array([1, 0, 2, 3])])
+  assert np.abs(np.asarray(turned - states))[2:].max() > 1e-4  # The order of words counts.
+
+
+def test_features_and_states_have_one_length(made):
+  module, variables, _, features = made
+  points = module.apply(variables, features, False, method="embed")
+  assert points.shape == (3, 12)
+  np.testing.assert_allclose((points**2).mean(-1), 1.0, rtol=1e-4)
+
+
+def test_features_are_the_means_of_the_last_three_maps():
+  maps = tuple(jnp.full((2, 3, 3, c), float(i)) for i, c in enumerate(efficientnet.MAPS))
+  found = np.asarray(reader.features_of(maps))
+  assert found.shape == (2, 40 + 112 + 320)
+  assert set(found[:, :40].ravel()) == {1} and set(found[:, -320:].ravel()) == {3}

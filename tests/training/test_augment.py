@@ -1,0 +1,91 @@
+"""Crops, mirror images, moved and cut images, noise in the text: what they may change, and that the
+number of devices makes no difference."""
+
+import dataclasses
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from t2i_jax import config as config_lib
+from t2i_jax.nets import words
+from t2i_jax.training import augment
+
+CONFIG = config_lib.Config(mode="train", workdir="w", steps=1, image_size=16, start_size=4)
+MODERN = dataclasses.replace(
+  CONFIG, random_crops=True, mirror=True, augment="move_and_cut", text="reader", recurrence="none",
+  prefixes="one", real_pairing="corresponding", text_noise=0.25,
+)  # fmt: skip
+KEY = jax.random.key(3)
+
+
+def _numbered(count, side):
+  """Each pixel of an image says where it stands, in (0, 1]."""
+  y, x = np.mgrid[:side, :side]
+  image = np.stack([y + 1, x + 1, np.full_like(x, side)], -1) / side
+  return jnp.asarray(np.broadcast_to(image, (count, side, side, 3)), jnp.float32)
+
+
+def test_nothing_changes_where_nothing_is_asked_for():
+  images = _numbered(4, 16)
+  assert augment.crop_and_mirror(CONFIG, KEY, images, ()) is images
+  assert augment.before_discriminator(CONFIG, KEY, augment.REAL, images, ()) is images
+  assert augment.prepared_side(CONFIG) == 16 and augment.prepared_side(MODERN) == 20
+
+
+def test_crops_are_squares_of_the_image_anywhere_in_it_and_half_are_mirrored():
+  found = np.asarray(augment.crop_and_mirror(MODERN, KEY, _numbered(400, 20), ())) * 20
+  assert found.shape == (400, 16, 16, 3)
+  rises = found[:, 0, 1, 1] > found[:, 0, 0, 1]
+  assert 0.4 < rises.mean() < 0.6
+  upright = np.where(rises[:, None, None, None], found, found[:, :, ::-1])
+  corners = upright[:, 0, 0, :2].round() - 1
+  expected = corners[:, None, None] + np.stack(np.mgrid[:16, :16], -1) + 1
+  np.testing.assert_allclose(upright[..., :2], expected, rtol=1e-5)
+  for axis in (0, 1):
+    assert set(corners[:, axis]) == {0, 1, 2, 3, 4}
+
+
+def test_images_are_moved_by_an_eighth_at_most_and_a_fifth_is_cut_out():
+  images = _numbered(400, 16)
+  found = np.asarray(augment.before_discriminator(MODERN, KEY, augment.FAKE, images, ()))
+  shown = found[..., 2] != 0
+  by = set()
+  for image, is_shown in zip(found, shown):
+    y, x = np.nonzero(is_shown)
+    dy, dx = y - (image[y, x, 0] * 16 - 1).round(), x - (image[y, x, 1] * 16 - 1).round()
+    assert len(set(dy)) == len(set(dx)) == 1
+    by |= {(int(dy[0]), int(dx[0]))}
+  assert by == {(a, b) for a in range(-2, 3) for b in range(-2, 3)}
+  # A square of 3x3, less where it is cut at the border, and what moved out of the image.
+  hidden = (~shown).sum((1, 2))
+  assert hidden.max() <= 9 + 2 * 16 * 2 and hidden.mean() > 9 / 2
+  other = augment.before_discriminator(MODERN, KEY, augment.REAL, images, ())
+  assert np.abs(np.asarray(other) - found).max() > 0
+
+
+def test_noise_in_the_text_keeps_its_length_and_is_a_caption_s_own():
+  rng = np.random.default_rng(0)
+  vectors = words.normalize(jnp.asarray(rng.normal(size=(5, 400)), jnp.float32))
+  vectors = vectors.at[3].set(vectors[0])
+  caption = jnp.array([0, 1, 2, 0, 1])
+  given = words.Words(vectors, jnp.zeros((5, 0)), caption, jnp.zeros(5, int), None)
+  found = augment.noisy_text(MODERN, KEY, given, 3, ()).vectors
+  np.testing.assert_allclose((found**2).mean(-1), 1.0, rtol=1e-4)
+  np.testing.assert_allclose(found[0], found[3])
+  # Orthogonal parts of 0.75 and 0.25.
+  cosine = (found * vectors).mean(-1)
+  np.testing.assert_allclose(cosine, 0.75 / np.hypot(0.75, 0.25), atol=0.05)
+  assert augment.noisy_text(CONFIG, KEY, given, 3, ()) is given
+
+
+def test_devices_share_what_one_device_draws():
+  images = _numbered(8, 20)
+
+  def change(images, axes=()):
+    cropped = augment.crop_and_mirror(MODERN, KEY, images, axes)
+    return augment.before_discriminator(MODERN, KEY, augment.REAL, cropped, axes)
+
+  split = images.reshape(4, 2, *images.shape[1:])
+  on_four = jax.vmap(lambda x: change(x, ("d",)), axis_name="d")(split)
+  np.testing.assert_array_equal(on_four.reshape(8, 16, 16, 3), change(images))
