@@ -29,6 +29,7 @@ Kept = TypeVar("Kept")
 
 # Part of every record on disk: increase it when a network or the way it is fitted changes.
 VERSION = 1
+_UNREADABLE = (OSError, ValueError, KeyError, TypeError)  # what a damaged file raises
 _WARM_UP = 0.1  # share of the steps
 _SHIFT = 16  # images are shifted by up to 1/16 of their side
 
@@ -190,11 +191,10 @@ def load_or_fit(
   """
   record = {**fitted_on, "version": VERSION}
   try:
-    with open(path, "rb") as file:
-      found = flax.serialization.msgpack_restore(file.read())
-    if found["trained_on"] == record:
-      return kind(**found["settings"], variables=found["variables"])
-  except (OSError, ValueError, KeyError, TypeError):
+    kept, fitted_on = _read(path, kind)
+    if fitted_on == record:
+      return kept
+  except _UNREADABLE:
     pass
   made = fit()
   content = {"trained_on": record, "settings": made.settings(), "variables": made.variables}
@@ -208,8 +208,13 @@ def load(path: str | os.PathLike, kind: Callable[..., Kept]) -> Kept:
 
   Raises InputError for a file that cannot be read."""
   try:
-    with open(path, "rb") as file:
-      found = flax.serialization.msgpack_restore(file.read())
-    return kind(**found["settings"], variables=found["variables"])
-  except (OSError, ValueError, KeyError, TypeError) as error:
+    return _read(path, kind)[0]
+  except _UNREADABLE as error:
     raise errors.InputError(f"{os.fspath(path)}: cannot be read ({error})") from None
+
+
+def _read(path: str | os.PathLike, kind: Callable[..., Kept]) -> tuple[Kept, dict[str, Any]]:
+  """The network in the file, and what it was fitted on."""
+  with open(path, "rb") as file:
+    found = flax.serialization.msgpack_restore(file.read())
+  return kind(**found["settings"], variables=found["variables"]), found["trained_on"]

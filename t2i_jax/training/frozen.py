@@ -40,6 +40,8 @@ _VERSIONS = 3  # of each image: other crops
 _WORD_DROPOUT = 0.1
 _HELD_OUT = 10  # one of so many images is not fitted on, but at most 500
 _AT_ONCE = 64
+# On which a fitted reader depends, besides the data.
+_SETTINGS = ("reader", "reader_dim", "reader_steps", "seed", "random_crops", "mirror", "image_size")
 
 
 @dataclasses.dataclass(frozen=True)
@@ -79,10 +81,6 @@ def prepare(config: config_lib.Config, corpus: corpus_lib.Corpus) -> batches.Fro
     bucket.push(config.workdir)
     hosts.wait_for_all("reader")
   return batches.Frozen(kept.variables, eyes.weights)
-
-
-# On which a fitted reader depends, besides the data.
-_SETTINGS = ("reader", "reader_dim", "reader_steps", "seed", "random_crops", "mirror", "image_size")
 
 
 def reader_path(workdir: str | os.PathLike) -> str:
