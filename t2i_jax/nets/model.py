@@ -87,9 +87,14 @@ def _make(kind: type[nn.Module], config: Any, **computed: Any) -> nn.Module:
 
 
 def eyes(config: Any) -> list[str]:
-  """Names of the pretrained networks through which these networks look at images in training."""
-  kind = DISCRIMINATORS[config.discriminator]
-  return [kind.eyes] if config.adversarial != "none" and hasattr(kind, "eyes") else []
+  """Names of the pretrained networks through which these networks look at images in training: the
+  discriminator, or the reader, which is fitted on their features."""
+  of_discriminator = getattr(DISCRIMINATORS[config.discriminator], "eyes", "")
+  found = {
+    of_discriminator if config.adversarial != "none" else "",
+    "efficientnet" if config.text == "reader" else "",
+  }
+  return sorted(found - {""})
 
 
 def example_words(config: Any, count: int) -> words_lib.Words:

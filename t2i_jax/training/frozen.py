@@ -55,13 +55,20 @@ class Kept:
     return {}
 
 
-def prepare(config: config_lib.Config, corpus: corpus_lib.Corpus) -> batches.Frozen:
-  """What a run of this configuration needs; its reader is fitted unless it is in the run's folder.
+def load_eyes(config: config_lib.Config) -> efficientnet.EfficientNet | None:
+  """The pretrained network that a run of this configuration looks through; None: it does not.
 
   Raises InputError: see `efficientnet.load`."""
-  if config.text != "reader" and not model.eyes(config):
+  return efficientnet.load(config.feature_weights) if model.eyes(config) else None
+
+
+def prepare(
+  config: config_lib.Config, corpus: corpus_lib.Corpus, eyes: efficientnet.EfficientNet | None
+) -> batches.Frozen:
+  """What a run of this configuration needs; its reader is fitted unless it is in the run's
+  folder. `eyes`: of `load_eyes`."""
+  if eyes is None:
     return batches.Frozen()
-  eyes = efficientnet.load(config.feature_weights)
   if config.text != "reader":
     return batches.Frozen(None, eyes.weights)
   if not hosts.is_first():

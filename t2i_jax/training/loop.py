@@ -56,8 +56,9 @@ def _train(config: config_lib.Config, notice: hosts.Notice) -> dict[str, Any]:
   resume.check_config(config)
   optimizers = state_lib.make_optimizers(config)
   devices = state_lib.find_devices(config)
-  corpus = _load(config)
-  frozen = frozen_lib.prepare(config, corpus)
+  eyes = frozen_lib.load_eyes(config)
+  corpus = _load(config, eyes.fingerprint() if eyes else "")
+  frozen = frozen_lib.prepare(config, corpus, eyes)
   capacity.check(config, corpus, devices, frozen)
   total, known_as = total_steps(config, len(corpus.ids)), bucket.remote(config.workdir)
   state = state_lib.make_state(config, optimizers, devices)
@@ -105,10 +106,12 @@ def _captions_a_step(config: config_lib.Config) -> int:
   return config.batch_size * steps.minibatch_count(config)
 
 
-def _load(config: config_lib.Config) -> corpus_lib.Corpus:
+def _load(config: config_lib.Config, eyes: str) -> corpus_lib.Corpus:
   """The training split with the run's word vectors, which are made once and kept in the workdir.
 
-  Raises InputError when a run would go on with other data than it began with.
+  eyes: fingerprint of the pretrained network; empty: none.
+  Raises InputError when a run would go on with other data, or another such network, than it began
+  with.
   """
   limit = feed_lib.host_limit_bytes(config)
   if not hosts.is_first():  # Where the hosts share a disk, the first prepares for all.
@@ -126,7 +129,7 @@ def _load(config: config_lib.Config) -> corpus_lib.Corpus:
   vectors = word2vec.load(path)
   chosen = corpus_lib.training_captions(config, examples)
   corpus = corpus_lib.make_corpus(config, examples, vectors, chosen)
-  resume.check_data(config, corpus)
+  resume.check_data(config, corpus, eyes)
   if hosts.is_first() and (config.subset or config.subset_words):
     # As --subset reads it: the file that it came from may change.
     subsets.write_names(os.path.join(config.workdir, files.SUBSET), examples.names)

@@ -28,8 +28,9 @@ def check_config(config: config_lib.Config) -> None:
       )
 
 
-def check_data(config: config_lib.Config, corpus: corpus_lib.Corpus) -> None:
-  """Records what the run is trained on. Raises InputError when it began with other data."""
+def check_data(config: config_lib.Config, corpus: corpus_lib.Corpus, eyes: str) -> None:
+  """Records what the run is trained on, and the fingerprint of the pretrained network that it looks
+  through (empty: none). Raises InputError when it began with others."""
   known = {
     "images": len(corpus.images_u8),
     "captions": len(corpus.ids),
@@ -37,7 +38,15 @@ def check_data(config: config_lib.Config, corpus: corpus_lib.Corpus) -> None:
   }
   if config.subset or config.subset_words:
     known["subset"] = {"subset": config.subset, "subset_words": config.subset_words}
+  if eyes:
+    known["eyes"] = eyes
   before = records.read_data(config.workdir) if checkpoints.has_any(config.workdir) else None
+  if before and before.get("eyes", "") != eyes:
+    raise errors.InputError(
+      f"`feature_weights={config.feature_weights}`: the run in {config.workdir} began with another "
+      f"pretrained network (fingerprint {before.get('eyes')} there, {eyes} here); give its "
+      "weights, or another `workdir`"
+    )
   if before not in (None, known):
     raise errors.InputError(
       f"`data_dir={config.data_dir}`: the run in {config.workdir} began with other data "

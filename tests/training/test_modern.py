@@ -8,9 +8,11 @@ import os
 import jax.numpy as jnp
 import numpy as np
 import pytest
+import safetensors.numpy
 
 from t2i_jax import config as config_lib
 from t2i_jax import errors, main
+from t2i_jax.judges import efficientnet, weight_files
 from t2i_jax.nets import model
 from t2i_jax.parallel import mesh
 from t2i_jax.training import frozen, reading
@@ -80,6 +82,14 @@ def test_a_run_goes_on_exactly_and_draws_with_averages(command, tmp_path, monkey
   command("--mode=sample", *drawn, f"--output={tmp_path}/a.png", tiny=False)
   assert command.status == 0, command.err
   assert os.path.exists(tmp_path / "a.png")
+  # It does not go on with another pretrained network.
+  arrays = weight_files.read(efficientnet._packaged(), "")
+  other = {n: np.ascontiguousarray(v) for n, v in arrays.items()}
+  other["_bn0.bias"] = other["_bn0.bias"] + 1
+  safetensors.numpy.save_file(other, tmp_path / "w.safetensors")
+  weights = f"--feature_weights={tmp_path}/w.safetensors"
+  command(*MODERN, "--steps=5", f"--workdir={parts}", weights)
+  assert command.status == 2 and "began with another pretrained network" in command.err
   os.remove(whole / "reader.msgpack")
   command("--mode=sample", *drawn, f"--output={tmp_path}/a.png", tiny=False)
   assert command.status == 2 and "reader.msgpack" in command.err
@@ -133,3 +143,6 @@ def test_a_run_says_which_network_it_was_trained_through():
   plain = config_lib.Config(mode="train", workdir="w", steps=1)
   assert model.eyes(plain) == []
   assert model.eyes(dataclasses.replace(plain, **PROJECTED)) == ["efficientnet"]
+  # The reader alone is fitted on the network's features.
+  reads = dataclasses.replace(plain, text="reader", recurrence="none")
+  assert model.eyes(reads) == ["efficientnet"]
