@@ -151,7 +151,7 @@ def test_a_signal_saves_the_step_and_the_run_goes_on_bit_for_bit(
 
 
 def test_a_signal_before_the_first_step_leaves_nothing_behind(command, tmp_path, monkeypatch):
-  def strike(config):
+  def strike(config, eyes):
     signal.raise_signal(signal.SIGTERM)
     raise AssertionError("the signal is to end the run here")
 
