@@ -65,12 +65,18 @@ _NEEDS = {
       "blurry_fakes": (0,),
     },
   ),
-  "contrast_weight": _Needs((0,), {"discriminator": ("projected",)}),
+  "contrast_weight": _Needs(
+    (0,), {"discriminator": ("projected",), "reader_eyes": ("efficientnet",)}
+  ),
+  "r1_weight": _Needs((0,), {"discriminator": ("dcgan", "concatenated", "residual")}),
+  "judged_on": _Needs(("prefix",), {"discriminator": ("concatenated", "projected", "residual")}),
+  "interpolation_weight": _Needs((0,), {"text": ("reader",), "prefixes": ("one",)}),
   "random_crops": _Needs((False,), {"real_pairing": ("corresponding",)}),
   "mirror": _Needs((False,), {"real_pairing": ("corresponding",)}),
   "augment": _Needs(("none",), {"prefixes": ("one",), "real_pairing": ("corresponding",)}),
   "prefixes": _Needs(("all",), {"text": ("sequence", "reader"), "euclid_target": ("none", "last")}),
   "text_noise": _Needs((0,), {"text": ("reader",)}),
+  "average_images": _Needs((0,), {"bn_statistics": ("joint",)}),
 }
 _log = logging.getLogger("t2i_jax")
 
@@ -90,6 +96,10 @@ class Config(
       raise errors.InputError(
         f"--image_size={self.image_size} --start_size={self.start_size}: the image must be "
         "a multiple of 16 and 2, 4, 8, ... times the start, such as 64 and 8, or 32 and 4"
+      )
+    if self.generator == "modulated" and self.image_size & (self.image_size - 1):
+      raise errors.InputError(
+        f"--image_size={self.image_size}: --generator=modulated draws 16, 32, 64 or 128 pixels"
       )
     if self.multihost and self.follow:
       raise errors.InputError("--follow: by one process; leave --multihost out")

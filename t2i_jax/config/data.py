@@ -65,6 +65,14 @@ class Subset(Group, role="shape", modes=("train", "bench")):
   fraction: float = knob(
     1.0, "share of the captions to use, chosen at random by --seed", low=1e-4, high=1.0
   )
+  hold_out: float = knob(
+    0.0,
+    "share of the images that training does not see; the checkpoint whose images are nearest to "
+    "them (Frechet distance, untrained networks' features) is kept besides the newest",
+    low=0.0,
+    high=0.5,
+    modes=("train",),
+  )
   subset: str = knob(
     "",
     "use the images of one class, LABELS_FILE:CLASS, or those listed in a text file",
@@ -100,6 +108,12 @@ class Reading(Group, role="shape", modes=("train", "bench")):
   """The reader of --text=reader, and how far captions are read in training."""
 
   reader: Literal["convlstm", "gru"] = knob("convlstm", "recurrence of the reader")
+  reader_eyes: Literal["efficientnet", "own"] = knob(
+    "efficientnet",
+    "what the reader is fitted to see of images: features of a network trained on ImageNet, or "
+    "those of a small network that is trained with it",
+    modes=("train",),
+  )
   reader_dim: int = knob(256, "length of the reader's state", low=1, modes=("train", "params"))
   reader_steps: int = knob(
     1200, "steps of the reader's own training, before the other networks'", low=1, modes=("train",)

@@ -20,10 +20,10 @@ class Networks(Group, role="shape", modes=_BUILDS):
     "network that turns words into images; modulated: text and noise scale and shift maps of every "
     "size",
   )
-  discriminator: Literal["dcgan", "projected"] = knob(
+  discriminator: Literal["dcgan", "concatenated", "projected", "residual"] = knob(
     "dcgan",
-    "network that tells real images from generated; projected: through a network trained on "
-    "ImageNet, by themselves and with captions",
+    "network that tells real images from generated; concatenated: with captions only; residual: by "
+    "themselves and with captions; projected: so too, through a network trained on ImageNet",
   )
   excitation: bool = knob(True, "--generator=modulated: small maps gate the channels of large ones")
   start_size: int = knob(8, "height and width of the map that a word is projected to", low=2)

@@ -38,7 +38,10 @@ class Files(Group, role="use"):
   """Which checkpoint is read, and what is written."""
 
   checkpoint: int = knob(
-    0, "step of the checkpoint to use; 0: the newest", low=0, modes=("sample", "evaluate")
+    0,
+    "step of the checkpoint to use; 0: the newest; -1: the best, of a run with --hold_out",
+    low=-1,
+    modes=("sample", "evaluate"),
   )
   output: str = knob(
     "",

@@ -39,8 +39,25 @@ class Losses(Group, role="shape", modes=("train", "bench")):
   )
   mismatched: Literal["none", "one", "all"] = knob(
     "all",
-    "--discriminator=projected: captions of other images with which a real image is a fake pair: "
-    "none, one or all of the batch",
+    "where the discriminator judges images with captions: those of other images with which a real "
+    "image is a fake pair: none, one or all of the batch",
+  )
+  interpolation_weight: float = knob(
+    0.0,
+    "--text=reader: factor of the generator's loss on images of states halfway between two "
+    "captions (GAN-INT: 0.5)",
+    low=0.0,
+  )
+  r1_weight: float = knob(
+    0.0,
+    "factor of half the squared norm of the discriminator's gradient at real images, an eighth of "
+    "them in each step",
+    low=0.0,
+  )
+  judged_on: Literal["prefix", "caption"] = knob(
+    "prefix",
+    "what the discriminator reads with an image: the words that it was made of, or the whole "
+    "caption",
   )
   real_pairing: Literal["random", "corresponding"] = knob(
     "random", "real images: random ones, or each caption's own, once per word"

@@ -15,8 +15,8 @@ import numpy as np
 import optax
 from jaxtyping import Array, Float, Int, UInt8
 
-from t2i_jax.judges import fitting, trunk
-from t2i_jax.nets import pixels
+from t2i_jax.judges import fitting
+from t2i_jax.nets import pixels, trunk
 
 _APPLY_BATCH = 128
 _TRAIN_BATCH = 64

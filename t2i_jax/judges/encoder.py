@@ -27,12 +27,11 @@ import optax
 from jaxtyping import Array, Bool, Float, Int, UInt8
 
 from t2i_jax.judges import fitting
-from t2i_jax.judges import trunk as trunk_lib
 from t2i_jax.nets import pixels
+from t2i_jax.nets import trunk as trunk_lib
 
 DIMENSION = 128
 MAX_WORDS = 25  # that are read of a caption, whatever a run reads of it
-_SIDE = 32  # pixels; captions tell little that is finer, and fitting is 4 times as fast as at 64
 _HIDDEN = 64  # units of the text tower, in each direction
 _APPLY_BATCH = 256
 _TRAIN_BATCH = 64
@@ -65,7 +64,10 @@ class TextTower(nn.Module):
 
 
 class EncoderNetwork(nn.Module):
-  """Both towers and the temperature. of_features: the image tower reads features, not pixels."""
+  """Both towers and the temperature. of_features: the image tower reads features, not pixels.
+
+  Images are made small: captions tell little that is finer, and fitting is 4 times as fast as at
+  64 pixels."""
 
   of_features: bool = False
 
@@ -82,7 +84,7 @@ class EncoderNetwork(nn.Module):
     if self.of_features:
       read = self.trunk(seen, use_running_average=not train)
     else:
-      read = self.trunk(_shrink(seen), train)
+      read = self.trunk(trunk_lib.shrink(seen), train)
     found = self.project(read)
     return _to_sphere(self.centre_images(found, use_running_average=not train))
 
@@ -98,14 +100,6 @@ class EncoderNetwork(nn.Module):
 
 def _centre() -> nn.BatchNorm:
   return nn.BatchNorm(momentum=0.95, use_bias=False, use_scale=False)
-
-
-def _shrink(images: Float[Array, "n h w 3"]) -> Float[Array, "n h2 w2 3"]:
-  """Averages squares of pixels so that the side becomes 32 to 63, where it divides evenly."""
-  n, side, _, c = images.shape
-  k = max(1, side // _SIDE)
-  k = next(by for by in range(k, 0, -1) if side % by == 0)
-  return images.reshape(n, side // k, k, side // k, k, c).mean((2, 4))
 
 
 def _to_sphere(x: Float[Array, "n d"]) -> Float[Array, "n d"]:

@@ -12,8 +12,8 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Float, UInt8
 
-from t2i_jax.judges import fitting, trunk
-from t2i_jax.nets import layers, pixels
+from t2i_jax.judges import fitting
+from t2i_jax.nets import layers, pixels, trunk
 
 _APPLY_BATCH = 128
 

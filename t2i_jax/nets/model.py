@@ -92,9 +92,9 @@ def eyes(config: Any) -> list[str]:
   of_discriminator = getattr(DISCRIMINATORS[config.discriminator], "eyes", "")
   found = {
     of_discriminator if config.adversarial != "none" else "",
-    "efficientnet" if config.text == "reader" else "",
+    config.reader_eyes if config.text == "reader" else "",
   }
-  return sorted(found - {""})
+  return sorted(found - {"", "own"})
 
 
 def example_words(config: Any, count: int) -> words_lib.Words:

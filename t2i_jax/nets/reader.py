@@ -13,7 +13,7 @@ from typing import Literal
 import flax.linen as nn
 from jaxtyping import Array, Float
 
-from t2i_jax.nets import efficientnet, words
+from t2i_jax.nets import efficientnet, trunk, words
 from t2i_jax.nets.recurrences import convlstm
 
 _SIDE, _CHANNELS, _KERNEL = 4, 32, 3  # of the ConvLSTM's maps
@@ -21,11 +21,12 @@ _UNITS = 256  # of the GRU
 
 
 class Reader(nn.Module):
-  """States and embeddings of images' features have `dimension` values and a root mean square of
-  1."""
+  """States and embeddings of images have `dimension` values and a root mean square of 1. eyes: what
+  it reads of images: EfficientNet's features, or small images through a network of its own."""
 
   kind: Literal["convlstm", "gru"]
   dimension: int
+  eyes: Literal["efficientnet", "own"] = "efficientnet"
 
   def setup(self):
     if self.kind == "convlstm":
@@ -35,6 +36,8 @@ class Reader(nn.Module):
       )
     else:
       self.recurrence = nn.RNN(nn.GRUCell(_UNITS), time_major=True)
+    if self.eyes == "own":
+      self.trunk = trunk.Trunk()
     self.to_state = nn.Dense(self.dimension)
     self.to_embedding = nn.Dense(self.dimension)
     self.spread = nn.BatchNorm(momentum=0.95, use_bias=False, use_scale=False)
@@ -49,16 +52,19 @@ class Reader(nn.Module):
       read = self.recurrence(vectors)
     return words.normalize(self.to_state(read))
 
-  def embed(self, features: Float[Array, "n f"], train: bool) -> Float[Array, "n d"]:
-    """Images' features in the space of the states."""
+  def embed(
+    self, seen: Float[Array, "n f"] | Float[Array, "n s s 3"], train: bool
+  ) -> Float[Array, "n d"]:
+    """Images in the space of the states. seen: their `features_of`, or `trunk.shrink` of them."""
+    features = self.trunk(seen, train) if self.eyes == "own" else seen
     return words.normalize(self.to_embedding(self.spread(features, use_running_average=not train)))
 
-  def both(self, vectors, features, train: bool):
+  def both(self, vectors, seen, train: bool):
     """States and embeddings; also what `init` calls."""
-    return self(vectors), self.embed(features, train)
+    return self(vectors), self.embed(seen, train)
 
 
 def features_of(maps: tuple[Float[Array, "n _ _ _"], ...]) -> Float[Array, "n f"]:
-  """What `embed` reads of an image: the means of EfficientNet's maps at strides 8, 16 and 32, 472
-  values."""
+  """What `embed` reads of an image by default: the means of EfficientNet's maps at strides 8, 16
+  and 32, 472 values."""
   return efficientnet.means(maps[1:])

@@ -29,6 +29,7 @@ READER = "reader.msgpack"  # variables of the reader of --text=reader
 SUBSET = "subset.txt"  # names of the images of a `subset`
 WINDOWS = "window.json"  # per checkpoint, the metrics that no line contains yet
 COLLAPSED = "collapsed.json"  # the step at which `stop_at_collapse` ended the run
+BEST = "best.json"  # the step of the best checkpoint, by --hold_out, and its distance
 PAGE = "report.html"
 
 PART = ".part"  # ending of a file that is still being written

@@ -48,6 +48,16 @@ def write_window(
   files.write_json(path, {saved: windows[saved] for saved in kept})
 
 
+def read_best(workdir: str | os.PathLike) -> dict[str, Any] | None:
+  """{"step", "distance"} of the best checkpoint; None: the run holds no images out."""
+  return files.read_json(os.path.join(workdir, files.BEST))
+
+
+def write_best(workdir: str | os.PathLike, step: int, distance: float) -> None:
+  """For `read_best`."""
+  files.write_json(os.path.join(workdir, files.BEST), {"step": step, "distance": distance})
+
+
 def write_collapse(workdir: str | os.PathLike, step: int) -> None:
   """Records that --stop_at_collapse ended the run at this step."""
   files.write_json(os.path.join(workdir, files.COLLAPSED), {"step": step})

@@ -17,7 +17,7 @@ from t2i_jax.nets import words as words_lib
 from t2i_jax.parallel import collectives
 
 # What is folded into a minibatch's key for each use.
-_CROP, _MIRROR, _TEXT, REAL, FAKE = range(1, 6)
+_CROP, _MIRROR, _TEXT, REAL, FAKE, BETWEEN = range(1, 7)
 _MARGIN = (5, 4)  # images to crop from are prepared at 5/4 of the image size
 
 
@@ -54,7 +54,7 @@ def before_discriminator(
   images: Float[Array, "n h w 3"],
   axes: collectives.Axes,
 ) -> Float[Array, "n h w 3"]:
-  """Images as --augment has them. use: REAL or FAKE, which are changed differently."""
+  """Images as --augment has them. use: REAL, FAKE or BETWEEN, which are changed differently."""
   if config.augment == "none":
     return images
   side = images.shape[1]
@@ -81,6 +81,14 @@ def noisy_text(
   noise = words_lib.normalize(noise)[words.caption]
   mixed = (1 - config.text_noise) * words.vectors + config.text_noise * noise
   return words.replace(vectors=words_lib.normalize(mixed))
+
+
+def between(words: words_lib.Words) -> words_lib.Words:
+  """States halfway between those of captions 0 and 1, 2 and 3, ...; noise and the rest of the first
+  of each two. GAN-INT: Reed et al. 2016, https://arxiv.org/abs/1605.05396, section 4.3."""
+  first = words[: len(words.vectors) // 2 * 2 : 2]
+  vectors = (first.vectors + words.vectors[1::2]) / 2
+  return first.replace(vectors=words_lib.normalize(vectors))
 
 
 def _each(key: Array, count: int, values: int, axes) -> Float[Array, "n v"]:

@@ -102,14 +102,15 @@ class Examples:
 class Batch:
   """What one update sees.
 
-  words: of n packed words; packed: their packing. own: the captions' own images, in [-1, 1]. reals:
-  for the discriminator. kind i32[b], of the captions' images; share f32[b], of the captions' words
-  that are read. key: the minibatch's. scored: number of leading packed words whose images the
-  discriminator scores.
+  words: of n packed words; packed: their packing. asked: what the discriminator reads with their
+  images, by --judged_on. own: the captions' own images, in [-1, 1]. reals: for the discriminator.
+  kind i32[b], of the captions' images; share f32[b], of the captions' words that are read. key: the
+  minibatch's. scored: number of leading packed words whose images the discriminator scores.
   """
 
   words: words_lib.Words
   packed: packing.Packing
+  asked: words_lib.Words
   own: Float[Array, "b h w 3"]
   reals: Examples
   kind: Any
@@ -191,16 +192,21 @@ def gather(
     _read_examples(config, resident, ids, image, packed.caption, packed.position),
     collectives.own(all_noise, axes),
   )
+  share = (packed.position[-b:] + 1) / jnp.maximum(length, 1)
+  asked = words
+  if config.judged_on == "caption":
+    ends = jnp.arange(b), length - 1
+    asked = words.replace(vectors=_read_examples(config, resident, ids, image, *ends))
+    share = jnp.ones_like(share)
   own = augment.crop_and_mirror(config, key, _look_up(resident, image, axes), axes)
   scored = scored_count(config, packed)
   if chosen.real_image is None:  # each caption's own, weighted by its generated images
     weight = jax.ops.segment_sum(packed.weight[:scored], packed.caption[:scored], b)
-    reals = Examples(own, words[-b:], weight)
+    reals = Examples(own, asked[-b:], weight)
   else:
     reals = _random_reals(config, resident, chosen, words[:scored], axes)
-  share = (packed.position[-b:] + 1) / jnp.maximum(length, 1)
   kind = resident.kind[image]
-  return Batch(words, packed, own, reals, kind, share, resident.frozen, key, scored)
+  return Batch(words, packed, asked, own, reals, kind, share, resident.frozen, key, scored)
 
 
 def _random_reals(

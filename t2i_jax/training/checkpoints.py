@@ -8,6 +8,7 @@ run's Config as JSON).
 
 from __future__ import annotations
 
+import dataclasses
 import os
 from typing import Any
 
@@ -18,11 +19,22 @@ from t2i_jax import config as config_lib
 from t2i_jax import errors
 from t2i_jax.nets import model
 from t2i_jax.parallel import mesh
-from t2i_jax.rundir import bucket
+from t2i_jax.rundir import bucket, records
 from t2i_jax.training import state as state_lib
 
 _AVERAGE = "average"
 _policies = ocp.checkpoint_managers
+
+
+@dataclasses.dataclass
+class _Best(_policies.PreservationPolicy):
+  """Keeps the run's best checkpoint."""
+
+  workdir: str | os.PathLike
+
+  def should_preserve(self, checkpoints, *, context) -> list[bool]:
+    best = (records.read_best(self.workdir) or {}).get("step")
+    return [checkpoint.step == best for checkpoint in checkpoints]
 
 
 def open_manager(
@@ -33,7 +45,9 @@ def open_manager(
   return ocp.CheckpointManager(
     bucket.checkpoints(workdir),
     options=ocp.CheckpointManagerOptions(
-      preservation_policy=_policies.LatestN(keep),
+      preservation_policy=_policies.AnyPreservationPolicy(
+        [_policies.LatestN(keep), _Best(workdir)]
+      ),
       read_only=read_only,
       create=not read_only,
     ),
@@ -109,10 +123,18 @@ def steps_in(workdir: str | os.PathLike) -> list[int]:
 
 
 def read_config(workdir: str | os.PathLike, step: int = 0) -> tuple[config_lib.Config, int]:
-  """The Config and step of a checkpoint; 0: of the newest.
+  """The Config and step of a checkpoint; 0: of the newest; -1: of the best.
 
   Raises InputError when there is none: no image is ever drawn by untrained networks.
   """
+  if step < 0:
+    best = records.read_best(workdir)
+    if best is None:
+      raise errors.InputError(
+        f"`checkpoint={step}`: the run in {workdir} has no best checkpoint, since it holds no "
+        "images out (`hold_out`); give a step, or 0 for the newest"
+      )
+    step = best["step"]
   if not has_any(workdir):
     raise errors.InputError(
       f"`workdir={workdir}`: there is no checkpoint; train first: "

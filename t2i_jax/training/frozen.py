@@ -3,7 +3,8 @@ which is fitted here on the run's own captions and images before the other netwo
 
 The reader's loss is symmetric and contrastive (Radford et al. 2021,
 https://arxiv.org/abs/2103.00020): between the state of a caption, or of a beginning of it, and
-EfficientNet's features of its image. It is kept in the run's folder.
+EfficientNet's features of its image, or what a small network sees that is fitted with it
+(--reader_eyes). It is kept in the run's folder.
 """
 
 from __future__ import annotations
@@ -18,14 +19,14 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import tqdm
-from jaxtyping import Float, Int
+from jaxtyping import Float, Int, UInt8
 
 from t2i_jax import config as config_lib
 from t2i_jax.data import corpus as corpus_lib
 from t2i_jax.judges import efficientnet, encoder, fitting
 from t2i_jax.metrics import retrieval
 from t2i_jax.nets import efficientnet as network
-from t2i_jax.nets import model, pixels
+from t2i_jax.nets import model, pixels, trunk
 from t2i_jax.nets import reader as reader_lib
 from t2i_jax.parallel import hosts
 from t2i_jax.rundir import bucket, files
@@ -67,10 +68,9 @@ def prepare(
 ) -> batches.Frozen:
   """What a run of this configuration needs; its reader is fitted unless it is in the run's
   folder. `eyes`: of `load_eyes`."""
-  if eyes is None:
-    return batches.Frozen()
+  weights = eyes.weights if eyes else None
   if config.text != "reader":
-    return batches.Frozen(None, eyes.weights)
+    return batches.Frozen(None, weights)
   if not hosts.is_first():
     hosts.wait_for_all("reader")
   kept = fitting.load_or_fit(
@@ -79,15 +79,15 @@ def prepare(
     {
       "data": corpus.fingerprint(),
       "kinds": fitting.crc32(corpus.kind),
-      "eyes": eyes.fingerprint(),
+      "eyes": eyes.fingerprint() if eyes else "own",
       **{name: getattr(config, name) for name in _SETTINGS},
     },
-    lambda: Kept(fit(config, corpus, eyes.weights)),
+    lambda: Kept(fit(config, corpus, weights)),
   )
   if hosts.is_first():
     bucket.push(config.workdir)
     hosts.wait_for_all("reader")
-  return batches.Frozen(kept.variables, eyes.weights)
+  return batches.Frozen(kept.variables, weights)
 
 
 def reader_path(workdir: str | os.PathLike) -> str:
@@ -101,17 +101,17 @@ def load_reader(workdir: str | os.PathLike) -> dict[str, Any]:
 
 
 def fit(
-  config: config_lib.Config, corpus: corpus_lib.Corpus, eyes: network.Weights
+  config: config_lib.Config, corpus: corpus_lib.Corpus, eyes: network.Weights | None
 ) -> dict[str, Any]:
-  """The variables of a reader fitted on the corpus. Logs how well it retrieves held-out captions'
-  images."""
+  """The variables of a reader fitted on the corpus. eyes: None with --reader_eyes=own. Logs how
+  well it retrieves held-out captions' images."""
   module, seed = reading.make_reader(config), config.seed
-  features = _features(config, corpus, eyes)
+  seen = _look(config, corpus, eyes)
   is_fitted = _is_fitted_on(len(corpus.images_u8))
   rows = np.flatnonzero(is_fitted[corpus.image])
   vectors = jnp.zeros((1, 1, corpus.table.shape[1]))
   init = jax.jit(functools.partial(module.init, train=False, method="both"))
-  variables = init(jax.random.key(seed), vectors, jnp.asarray(features[0, :1]))
+  variables = init(jax.random.key(seed), vectors, _shown(jnp.asarray(seen[0, :1])))
 
   def loss_of(params, batch_stats, data, chosen, key):
     prefix_key, version_key, word_key = jax.random.split(key, 3)
@@ -121,11 +121,11 @@ def fit(
     last = jnp.floor(reading.whole_or_beginning(share) * length).astype(jnp.int32)
     words = data["table"][ids.T]
     words *= jax.random.bernoulli(word_key, 1 - _WORD_DROPOUT, (*words.shape[:2], 1))
-    version = jax.random.randint(version_key, length.shape, 0, len(features))
+    version = jax.random.randint(version_key, length.shape, 0, len(seen))
     (states, points), updated = module.apply(
       {"params": params, "batch_stats": batch_stats},
       words,
-      data["features"][version, image],
+      _shown(data["seen"][version, image]),
       train=True,
       method="both",
       mutable=["batch_stats"],
@@ -135,7 +135,7 @@ def fit(
     return loss, updated["batch_stats"]
 
   read = {name: getattr(corpus, name) for name in ("ids", "length", "table", "image", "kind")}
-  data = {**read, "rows": rows.astype(np.int32), "features": features}
+  data = {**read, "rows": rows.astype(np.int32), "seen": seen}
   fitted = fitting.adamw(
     loss_of,
     variables,
@@ -148,7 +148,7 @@ def fit(
     progress=True,
     name="reader",
   )
-  _log_retrieval(module, fitted, corpus, features[0], ~is_fitted)
+  _log_retrieval(module, fitted, corpus, seen[0], ~is_fitted)
   return fitted
 
 
@@ -161,14 +161,17 @@ def _is_fitted_on(images: int) -> np.ndarray:
   return is_fitted
 
 
-def _features(
-  config: config_lib.Config, corpus: corpus_lib.Corpus, eyes: network.Weights
-) -> Float[np.ndarray, "k n f"]:
-  """Of several versions of each image."""
+def _look(
+  config: config_lib.Config, corpus: corpus_lib.Corpus, eyes: network.Weights | None
+) -> Float[np.ndarray, "k n f"] | UInt8[np.ndarray, "k n s s 3"]:
+  """What the reader is shown of several versions of each image: features or, without `eyes`, small
+  images."""
 
   @jax.jit
   def look(eyes, images_u8, key):
     images = augment.crop_and_mirror(config, key, pixels.to_unit_range(images_u8), ())
+    if eyes is None:
+      return jnp.round((trunk.shrink(images) + 1) * 127.5).astype(jnp.uint8)
     return reader_lib.features_of(network.maps(eyes, images))
 
   eyes, count = jax.device_put(eyes), len(corpus.images_u8)
@@ -186,18 +189,22 @@ def _features(
   return np.stack(found)
 
 
-def _log_retrieval(module, variables, corpus, features, is_held_out) -> None:
+def _shown(seen: Any) -> Any:
+  """What `_look` found, as the reader takes it."""
+  return pixels.to_unit_range(seen) if seen.dtype == jnp.uint8 else seen
+
+
+def _log_retrieval(module, variables, corpus, seen, is_held_out) -> None:
   """How often a held-out image is nearest to its own caption, of 100 of held-out captions."""
   rows = np.flatnonzero(is_held_out[corpus.image])
   image = corpus.image[rows]
   candidates = min(100, len(rows) - int(np.bincount(image).max(initial=0)) + 1)
   if candidates < 2:
     return
-  apply = functools.partial(_last_states, module, jax.device_put((variables, corpus.table)))
-  states = fitting.in_batches(apply, _BATCH, corpus.ids[rows], corpus.length[rows])
-  points = fitting.in_batches(
-    lambda x: module.apply(variables, x, False, method="embed"), _BATCH, features[image]
-  )
+  variables, table = jax.device_put((variables, corpus.table))
+  read = functools.partial(_last_states, module, variables, table)
+  states = fitting.in_batches(read, _BATCH, corpus.ids[rows], corpus.length[rows])
+  points = fitting.in_batches(functools.partial(_embed, module, variables), _BATCH, seen[image])
   found = retrieval.r_precision(points, states, image, candidates).mean()
   log.info(
     "the reader finds the own caption of %.3f of the held-out images, of %d", found, candidates
@@ -205,6 +212,10 @@ def _log_retrieval(module, variables, corpus, features, is_held_out) -> None:
 
 
 @functools.partial(jax.jit, static_argnums=0)
-def _last_states(module, given, ids: Int[Any, "b t"], length: Int[Any, "b"]):
-  variables, table = given
+def _last_states(module, variables, table, ids: Int[Any, "b t"], length: Int[Any, "b"]):
   return module.apply(variables, table[ids.T])[length - 1, jnp.arange(len(length))]
+
+
+@functools.partial(jax.jit, static_argnums=0)
+def _embed(module, variables, seen):
+  return module.apply(variables, _shown(seen), False, method="embed")

@@ -25,9 +25,19 @@ from t2i_jax.parallel import hosts, mesh
 from t2i_jax.rundir import bucket, environment, files, records
 from t2i_jax.rundir import metrics as metrics_lib
 from t2i_jax.text import word2vec
-from t2i_jax.training import augment, capacity, checkpoints, collapse, reading, resume, steps
+from t2i_jax.training import (
+  augment,
+  capacity,
+  checkpoints,
+  collapse,
+  reading,
+  resume,
+  statistics,
+  steps,
+)
 from t2i_jax.training import feed as feed_lib
 from t2i_jax.training import frozen as frozen_lib
+from t2i_jax.training import held_out as held_out_lib
 from t2i_jax.training import state as state_lib
 
 log = logging.getLogger(__name__)
@@ -57,7 +67,7 @@ def _train(config: config_lib.Config, notice: hosts.Notice) -> dict[str, Any]:
   optimizers = state_lib.make_optimizers(config)
   devices = state_lib.find_devices(config)
   eyes = frozen_lib.load_eyes(config)
-  corpus = _load(config, eyes.fingerprint() if eyes else "")
+  corpus, held_out = _load(config, eyes.fingerprint() if eyes else "")
   frozen = frozen_lib.prepare(config, corpus, eyes)
   capacity.check(config, corpus, devices, frozen)
   total, known_as = total_steps(config, len(corpus.ids)), bucket.remote(config.workdir)
@@ -80,7 +90,7 @@ def _train(config: config_lib.Config, notice: hosts.Notice) -> dict[str, Any]:
       environment.write(config.workdir, first)
     with hosts.failing_together():
       state, last, speed = _run(
-        config, corpus, frozen, devices, optimizers, state, total, manager, notice
+        config, corpus, held_out, frozen, devices, optimizers, state, total, manager, notice
       )
     step = int(state.step)
     checkpoints.save(manager, step, state, config)
@@ -106,8 +116,11 @@ def _captions_a_step(config: config_lib.Config) -> int:
   return config.batch_size * steps.minibatch_count(config)
 
 
-def _load(config: config_lib.Config, eyes: str) -> corpus_lib.Corpus:
-  """The training split with the run's word vectors, which are made once and kept in the workdir.
+def _load(
+  config: config_lib.Config, eyes: str
+) -> tuple[corpus_lib.Corpus, corpus_lib.Corpus | None]:
+  """The training split and the images held out of it, with the run's word vectors, which are made
+  once and kept in the workdir.
 
   eyes: fingerprint of the pretrained network; empty: none.
   Raises InputError when a run would go on with other data, or another such network, than it began
@@ -118,6 +131,7 @@ def _load(config: config_lib.Config, eyes: str) -> corpus_lib.Corpus:
     hosts.wait_for_all("prepared")
   side = augment.prepared_side(config)
   examples = corpus_lib.load_training_examples(config, side, in_memory_below=limit)
+  examples, others = held_out_lib.split(config, examples)
   path = corpus_lib.word_vectors_path(config.workdir)
   if hosts.is_first() and not os.path.exists(path):
     log.info("making the word vectors")
@@ -133,7 +147,7 @@ def _load(config: config_lib.Config, eyes: str) -> corpus_lib.Corpus:
   if hosts.is_first() and (config.subset or config.subset_words):
     # As --subset reads it: the file that it came from may change.
     subsets.write_names(os.path.join(config.workdir, files.SUBSET), examples.names)
-  return corpus
+  return corpus, corpus_lib.make_corpus(config, others, vectors) if others else None
 
 
 class _Window:
@@ -175,7 +189,7 @@ class _Window:
 
 
 def _run(
-  config, corpus, frozen, devices, optimizers, state, total, manager, notice
+  config, corpus, held_out, frozen, devices, optimizers, state, total, manager, notice
 ) -> tuple[state_lib.TrainState, dict[str, float], float | None]:
   """Trains to `total`, or with --stop_at_collapse until the run collapses. Returns the state, the
   last metrics, and captions a second without the first step's compilation. Raises Preempted."""
@@ -200,6 +214,8 @@ def _run(
   ):
     window = _Window(config, writer, first, total)
     show = _picture_writer(config, corpus, frozen, networks, devices, writer)
+    refresh = statistics.make_refresh(config, corpus, frozen, networks, devices)
+    look_for_best = held_out_lib.make_look(config, held_out, frozen, networks, devices)
     for step, (resident, chosen, bucket_size) in enumerate(feed, first + 1):
       with jax.transfer_guard("disallow"):  # what moves to the device, moves on purpose
         state, values = train_step(state, resident, chosen, bucket_size)
@@ -208,18 +224,22 @@ def _run(
         jax.block_until_ready(values)
         began = time.monotonic()
       bar.update(config.batch_size)
-      if step % config.sample_every == 0 or step == total:
-        ratio = show(step, state)
-        window.flush({"g/diversity": ratio})
+      is_told = step < total and notice.has_come(step)
+      is_shown = step % config.sample_every == 0 or step == total
+      is_saved = step % config.checkpoint_every == 0 or step == total or is_told
+      if is_shown or is_saved:
+        state = refresh(state)
+        beside = {"g/diversity": show(step, state)} if is_shown else {}
+        window.flush(beside | (look_for_best(step, state) if is_saved else {}))
+      if is_shown:
+        ratio = beside["g/diversity"]
         if looks.add(ratio):
           log.warning("step %d: %s", step, collapse.describe(ratio, window.means))
         if looks.has_collapsed and config.stop_at_collapse and step < total:
           if hosts.is_first():
             records.write_collapse(config.workdir, step)
           break
-      is_told = step < total and notice.has_come(step)
-      if is_told or step % config.checkpoint_every == 0:
-        window.flush()
+      if is_saved:
         _save(config, manager, step, state, window)
       bar.set_postfix(
         {name: f"{window.shown[key]:.3g}" for key, name in _SHOWN.items() if key in window.shown},

@@ -98,7 +98,7 @@ def words_of(
 
 def make_reader(config: config_lib.Config) -> reader_lib.Reader:
   """The reader's module."""
-  return reader_lib.Reader(config.reader, config.reader_dim)
+  return reader_lib.Reader(config.reader, config.reader_dim, config.reader_eyes)
 
 
 def read(

@@ -36,10 +36,12 @@ def minibatch_count(config: config_lib.Config) -> int:
 @flax.struct.dataclass
 class Drawn:
   """Generated images [n h w 3] of all words, and what the discriminator is given of those that it
-  scores: for most discriminators these images."""
+  scores: for most discriminators these images. between: the same of images of
+  `augment.between`; None without --interpolation_weight."""
 
   images: Any
   seen: Any
+  between: Any = None
 
 
 @dataclasses.dataclass(frozen=True)
@@ -77,7 +79,14 @@ class Updates:
     captions, axes = len(batch.own), self.devices.axes
     words = augment.noisy_text(self.config, batch.key, batch.words, captions, axes)
     images, batch_stats = model.draw(self.networks, variables, words, batch.packed, train=True)
-    return Drawn(images, self._see(batch, augment.FAKE, images[: batch.scored])), batch_stats
+    drawn = Drawn(images, self._see(batch, augment.FAKE, images[: batch.scored]))
+    if self.config.interpolation_weight:
+      words = augment.between(words)
+      for name in model.DRAWING:
+        variables[name]["batch_stats"] = batch_stats[name]
+      images, batch_stats = model.draw(self.networks, variables, words, batch.packed, train=True)
+      drawn = drawn.replace(between=self._see(batch, augment.BETWEEN, images))
+    return drawn, batch_stats
 
   def _see(self, batch: batches.Batch, use: int, images: Float[Array, "n h w 3"]) -> Any:
     """What the discriminator is given of these images."""
@@ -92,7 +101,7 @@ class Updates:
     if self.networks.discriminator is None:
       return state, {}
     pair, reals = adversarial.ADVERSARIAL[config.adversarial], batch.reals
-    words = batch.words[: batch.scored]
+    words = batch.asked[: batch.scored]
     shown, weight = drawn.seen, words.weight
     generated, counted = len(words.caption), weight
     if config.blurry_fakes:
@@ -115,11 +124,12 @@ class Updates:
       loss += matching.of_fakes(pair, fake, weight, axes)
       terms, metrics = self._terms("discriminator", batch, drawn, self._score(variables))
       loss += terms
-      mean, logits = losses.weighted_mean, matching.of_image(fake)[:generated]
+      mean = losses.weighted_mean
+      of_reals, of_fakes = (jax.nn.sigmoid(matching.of_image(x, axes)) for x in (real, fake))
       metrics |= {
         "d/loss": loss,
-        "d/real_probability": mean(jax.nn.sigmoid(matching.of_image(real)), reals.weight, axes),
-        "d/fake_probability": mean(jax.nn.sigmoid(logits), counted, axes),
+        "d/real_probability": mean(of_reals, reals.weight, axes),
+        "d/fake_probability": mean(of_fakes[:generated], counted, axes),
       }
       return loss, (metrics, batch_stats)
 
@@ -161,7 +171,7 @@ class Updates:
       score = self._score(discriminator.variables())
     loss, metrics = self._terms("generator", batch, drawn, score)
     if score is not None:
-      words = batch.words[: batch.scored]
+      words = batch.asked[: batch.scored]
       pair, axes = adversarial.ADVERSARIAL[self.config.adversarial], self.devices.axes
       logits = score(drawn.seen, words, words.weight)
       metrics["g/adversarial"] = matching.of_generator(pair, logits, words.weight, axes)

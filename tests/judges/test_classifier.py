@@ -6,7 +6,8 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from t2i_jax.judges import classifier, trunk
+from t2i_jax.judges import classifier
+from t2i_jax.nets import trunk
 from tests.fixtures.coloured import check_batches, coloured
 
 

@@ -2,7 +2,8 @@
 
 import numpy as np
 
-from t2i_jax.judges import trunk, untrained
+from t2i_jax.judges import untrained
+from t2i_jax.nets import trunk
 from tests.fixtures import coloured
 
 

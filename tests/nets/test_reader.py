@@ -44,3 +44,17 @@ def test_features_are_the_means_of_the_last_three_maps():
   found = np.asarray(reader.features_of(maps))
   assert found.shape == (2, 40 + 112 + 320)
   assert set(found[:, :40].ravel()) == {1} and set(found[:, -320:].ravel()) == {3}
+
+
+def test_a_reader_with_eyes_of_its_own_looks_at_small_images():
+  module = reader.Reader("gru", 12, "own")
+  vectors = jnp.zeros((2, 1, 5))
+  images = jax.random.uniform(jax.random.key(1), (3, 16, 16, 3), minval=-1.0)
+  init = jax.jit(lambda key: module.init(key, vectors, images, False, method="both"))
+  variables = init(jax.random.key(0))
+  embed = jax.jit(lambda x: module.apply(variables, x, False, method="embed"))
+  points = np.asarray(embed(images))
+  np.testing.assert_allclose((points**2).mean(-1), 1.0, rtol=1e-4)
+  changed = np.asarray(embed(images.at[1].multiply(-1.0)))
+  moved = np.abs(changed - points).max(1)
+  assert moved[1] > 1e-3 and not moved[[0, 2]].any()

@@ -89,3 +89,14 @@ def test_devices_share_what_one_device_draws():
   split = images.reshape(4, 2, *images.shape[1:])
   on_four = jax.vmap(lambda x: change(x, ("d",)), axis_name="d")(split)
   np.testing.assert_array_equal(on_four.reshape(8, 16, 16, 3), change(images))
+
+
+def test_states_between_two_captions_are_half_of_each():
+  vectors = jnp.asarray([[2.0, 0.0], [0.0, 2.0], [1.0, 1.0], [1.0, -1.0]])
+  noise = jnp.arange(4.0)[:, None]
+  given = words.Words(vectors, noise, jnp.arange(4), jnp.array([3, 1, 4, 1]), jnp.ones(4))
+  found = augment.between(given)
+  # (1, 1), and (1, 0) scaled to a root mean square of 1.
+  np.testing.assert_allclose(found.vectors, [[1, 1], [2**0.5, 0]], rtol=1e-6)
+  np.testing.assert_array_equal(found.noise, [[0], [2]])
+  np.testing.assert_array_equal(found.caption, [0, 2])

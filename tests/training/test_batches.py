@@ -217,3 +217,33 @@ def test_a_fraction_and_captions_an_image_leave_the_captions_they_say():
   assert not np.array_equal(drawn, chosen(fraction=0.3, seed=1))
   both = chosen(captions_per_image=3, fraction=0.5)
   assert len(both) == 30 and set(both.tolist()) < set(first.tolist())
+
+
+def test_the_discriminator_reads_the_whole_caption_where_it_is_to():
+  reads = {"text": "reader", "prefixes": "one", "real_pairing": "corresponding", "reader_dim": 5,
+           "discriminator": "residual", "euclid_target": "none"}  # fmt: skip
+  config = dataclasses.replace(CONFIG, mode="train", workdir="w", steps=1, **reads)
+  variables = reading.make_reader(config).init(
+    jax.random.key(0), jnp.asarray(TABLE[IDS.T]), jnp.zeros((1, 472)), False, method="both"
+  )
+  states = np.asarray(reading.make_reader(config).apply(variables, jnp.asarray(TABLE[IDS.T])))
+
+  def gather(key, judged_on):
+    given = dataclasses.replace(config, judged_on=judged_on)
+    resident = batches.make_resident(given, CORPUS, frozen=batches.Frozen(variables))
+    return batches.gather(given, resident, batches.Chosen(ROWS), jax.random.key(key), 0)
+
+  whole = states[[3, 2], [2, 1]]  # captions 2 and 1, of 4 and 3 words
+  shares = set()
+  for key in range(4):
+    on_prefix, on_caption = gather(key, "prefix"), gather(key, "caption")
+    read = states[on_prefix.words.position, [2, 1]]
+    for batch in (on_prefix, on_caption):
+      np.testing.assert_allclose(batch.words.vectors, read, atol=1e-5)
+    np.testing.assert_allclose(on_prefix.asked.vectors, read, atol=1e-5)
+    np.testing.assert_allclose(on_caption.asked.vectors, whole, atol=1e-5)
+    np.testing.assert_allclose(on_caption.reals.words.vectors, whole, atol=1e-5)
+    np.testing.assert_allclose(on_prefix.share, (on_prefix.words.position + 1) / np.array([4, 3]))
+    np.testing.assert_array_equal(on_caption.share, [1, 1])
+    shares |= set(np.asarray(on_prefix.share).tolist())
+  assert len(shares) > 2

@@ -55,6 +55,17 @@ def test_generated_images_by_hand():
   np.testing.assert_allclose(matching.of_image(FOUND), plain)
 
 
+def test_where_no_image_is_judged_by_itself_its_own_caption_counts():
+  found = Logits(jnp.zeros((0, 2)), FOUND.pairs)
+  np.testing.assert_allclose(matching.of_image(found), [2.0, -3.0])
+  of_pairs = (0.0 + 4.0) / 2, 0.5 * (3.0 + 0.0) / 2, -(2.0 - 3.0) / 2
+  wrong = 0.5 * (0.5 * 1.0 + 1.0 * 0.5) / 1.5
+  reals = matching.of_reals(HINGE, found, ONES, _pairing())
+  np.testing.assert_allclose(reals, of_pairs[0] + wrong, rtol=1e-6)
+  np.testing.assert_allclose(matching.of_fakes(HINGE, found, ONES), of_pairs[1], rtol=1e-6)
+  np.testing.assert_allclose(matching.of_generator(HINGE, found, ONES), of_pairs[2], rtol=1e-6)
+
+
 def test_one_wrong_caption_is_the_following_image_s():
   pairing = _pairing((0, 1, 1), (1.0, 0.5, 0.25), "one")
   expected = [[0, 0.5, 0], [0, 0, 0], [1.0, 0, 0]]  # captions 1 and 2 are of one kind

@@ -9,9 +9,11 @@ as "efficientnet": scores in that network's features are then marked as partial.
 shape of that.
 """
 
-from t2i_jax.nets.discriminators import dcgan, projected
+from t2i_jax.nets.discriminators import concatenated, dcgan, projected, residual
 
 DISCRIMINATORS = {
   "dcgan": dcgan.Discriminator,
+  "concatenated": concatenated.Discriminator,
   "projected": projected.Discriminator,
+  "residual": residual.Discriminator,
 }

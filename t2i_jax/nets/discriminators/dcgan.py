@@ -37,16 +37,32 @@ class Discriminator(nn.Module):
   ) -> Float[Array, "n"]:
     """`words` are ignored. `weight` counts each image in the batch statistics: 0 for a row that
     pads."""
-    maps, channels = images, self.base_channels
-    while maps.shape[-2] > 4:
-      is_first = maps is images
-      maps = layers.Convolution(
-        "strided", channels, self.kernel_size, use_bias=is_first, dtype=self.dtype
-      )(maps)
-      if not is_first:
-        maps = batch_norm.BatchNorm(momentum=None, axes=self.axes)(maps, weight, train)
-      maps = nn.leaky_relu(maps, 0.2)
-      channels *= 2
+    maps = convolve(
+      images, weight, train, self.base_channels, self.kernel_size, self.dtype, self.axes
+    )
     flat = maps.reshape(len(images), -1)
     logit = nn.Dense(1, kernel_init=layers.DCGAN_INIT, dtype=self.dtype)(flat)
     return logit[..., 0].astype(jnp.float32)
+
+
+def convolve(
+  images: Float[Array, "n h w 3"],
+  weight: Float[Array, "n"] | None,
+  train: bool,
+  base_channels: int,
+  kernel_size: int,
+  dtype: Any,
+  axes: collectives.Axes,
+) -> Float[Array, "n 4 4 c"]:
+  """The strided convolutions, whose layers belong to the module that calls."""
+  maps, channels = images, base_channels
+  while maps.shape[-2] > 4:
+    is_first = maps is images
+    maps = layers.Convolution("strided", channels, kernel_size, use_bias=is_first, dtype=dtype)(
+      maps
+    )
+    if not is_first:
+      maps = batch_norm.BatchNorm(momentum=None, axes=axes)(maps, weight, train)
+    maps = nn.leaky_relu(maps, 0.2)
+    channels *= 2
+  return maps

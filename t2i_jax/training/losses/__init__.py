@@ -12,8 +12,8 @@ from jaxtyping import Array, Float
 from t2i_jax import config as config_lib
 from t2i_jax.nets import reader as reader_lib
 from t2i_jax.parallel import collectives
-from t2i_jax.training import batches, reading
-from t2i_jax.training.losses import contrast, euclid
+from t2i_jax.training import augment, batches, reading
+from t2i_jax.training.losses import adversarial, contrast, euclid, matching, penalty
 from t2i_jax.training.losses.means import weighted_mean
 
 __all__ = ["TERMS", "Term", "weighted_mean"]
@@ -59,8 +59,26 @@ def _contrast(
   return contrast.contrast(batch.words.vectors, embeddings, batch.kind, batch.share, axes)
 
 
+def _interpolation(
+  config: config_lib.Config, batch: batches.Batch, drawn, score, axes: collectives.Axes
+):
+  words = augment.between(batch.words)
+  found = score(drawn.between, words, words.weight)
+  return matching.of_generator(
+    adversarial.ADVERSARIAL[config.adversarial], found, words.weight, axes
+  )
+
+
+def _r1(config: config_lib.Config, batch: batches.Batch, drawn, score, axes: collectives.Axes):
+  reals = batch.reals
+  images = augment.before_discriminator(config, batch.key, augment.REAL, reals.images, axes)
+  return penalty.r1(score, images, reals.words, reals.weight, axes)
+
+
 # Each is logged as g/<name> or d/<name>, before its weight.
 TERMS = {
   "euclid": Term("generator", "euclid_weight", _euclid, always=True),
   "contrast": Term("generator", "contrast_weight", _contrast),
+  "interpolation": Term("generator", "interpolation_weight", _interpolation),
+  "r1": Term("discriminator", "r1_weight", _r1),
 }

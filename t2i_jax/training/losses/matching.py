@@ -71,9 +71,12 @@ def of_generator(
   return alone + with_own
 
 
-def of_image(found: Found) -> Float[Array, "n"]:
-  """One logit an image, by itself."""
-  return found.alone.mean(0) if isinstance(found, Logits) else found
+def of_image(found: Found, axes: collectives.Axes = ()) -> Float[Array, "n"]:
+  """One logit an image: by itself or, of a discriminator that judges none by itself, with its own
+  caption."""
+  if not isinstance(found, Logits):
+    return found
+  return (found.alone if len(found.alone) else own(found, axes)).mean(0)
 
 
 def own(found: Logits, axes: collectives.Axes = ()) -> Float[Array, "k n"]:

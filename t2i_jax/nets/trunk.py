@@ -1,4 +1,5 @@
-"""Images -> feature vectors: the convolutions that the classifier and the encoder begin with."""
+"""Images -> feature vectors: the convolutions that small networks begin with which look at images:
+judges, and the reader's own."""
 
 from __future__ import annotations
 
@@ -7,6 +8,7 @@ from jaxtyping import Array, Float
 
 from t2i_jax.nets import batch_norm, layers
 
+SIDE = 32  # pixels, of `shrink`
 CHANNELS = 128  # of the last maps: the length of a feature vector
 HE = nn.initializers.he_normal()  # He et al. 2015, https://arxiv.org/abs/1502.01852
 
@@ -33,3 +35,11 @@ def stages(side: int, width: int) -> list[tuple[str, int]]:
     chosen.append(("strided", min(width, CHANNELS)))
     side, width = side // 2, 2 * width
   return [*chosen, ("same", CHANNELS)]
+
+
+def shrink(images: Float[Array, "n h w 3"]) -> Float[Array, "n h2 w2 3"]:
+  """Averages squares of pixels so that the side becomes 32 to 63, where it divides evenly."""
+  n, side, _, c = images.shape
+  k = max(1, side // SIDE)
+  k = next(by for by in range(k, 0, -1) if side % by == 0)
+  return images.reshape(n, side // k, k, side // k, k, c).mean((2, 4))

@@ -1,6 +1,6 @@
 """The convolutions of a trunk, by image size."""
 
-from t2i_jax.judges import trunk
+from t2i_jax.nets import trunk
 
 
 def test_the_trunk_halves_until_four_pixels():

@@ -1,0 +1,120 @@
+"""Images that training does not see (--hold_out), and the run's best checkpoint by them."""
+
+from __future__ import annotations
+
+import functools
+from collections.abc import Callable
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from t2i_jax import config as config_lib
+from t2i_jax import errors
+from t2i_jax.data import corpus as corpus_lib
+from t2i_jax.data import datasets, subsets
+from t2i_jax.judges import untrained
+from t2i_jax.metrics import distances
+from t2i_jax.nets import model
+from t2i_jax.parallel import hosts, mesh
+from t2i_jax.rundir import records
+from t2i_jax.training import augment, batches, reading, steps
+from t2i_jax.training import state as state_lib
+
+_LEAST_IMAGES = 20
+_MOST_CAPTIONS = 512
+_AT_ONCE = 64  # captions
+
+
+def split(
+  config: config_lib.Config, examples: datasets.Examples
+) -> tuple[datasets.Examples, datasets.Examples | None]:
+  """The images to train on, and those held out, which are spread over the split; None: none are.
+
+  Raises InputError for fewer than 20 of either."""
+  if not config.hold_out:
+    return examples, None
+  images = len(examples.images_u8)
+  is_held_out = np.zeros(images, bool)
+  is_held_out[np.linspace(0, images - 1, round(config.hold_out * images)).astype(int)] = True
+  few = min(is_held_out.sum(), (~is_held_out).sum())
+  if few < _LEAST_IMAGES:
+    raise errors.InputError(
+      f"`hold_out={config.hold_out:g}`: holds out {is_held_out.sum()} of {images} images; give a "
+      f"share that leaves {_LEAST_IMAGES} or more on both sides, or leave it out"
+    )
+  return subsets.restrict(examples, ~is_held_out), subsets.restrict(examples, is_held_out)
+
+
+def make_look(
+  config: config_lib.Config,
+  corpus: corpus_lib.Corpus | None,
+  frozen: batches.Frozen,
+  networks: model.Networks,
+  devices: mesh.Devices = mesh.ALONE,
+) -> Callable[[int, state_lib.TrainState], dict[str, float]]:
+  """A function: step, state -> metrics of a checkpoint, which is recorded as the best if it is.
+  corpus: of the images held out; None: none are, and there are no metrics."""
+  if corpus is None:
+    return lambda step, state: {}
+  distance_of = make_score(config, corpus, frozen, networks, devices)
+
+  def look(step: int, state: state_lib.TrainState) -> dict[str, float]:
+    distance, best = distance_of(state), records.read_best(config.workdir)
+    if hosts.is_first() and (best is None or distance < best["distance"]):
+      records.write_best(config.workdir, step, distance)
+    return {"g/held_out_distance": distance}
+
+  return look
+
+
+def make_score(
+  config: config_lib.Config,
+  corpus: corpus_lib.Corpus,
+  frozen: batches.Frozen,
+  networks: model.Networks,
+  devices: mesh.Devices = mesh.ALONE,
+) -> Callable[[state_lib.TrainState], float]:
+  """A function: state -> Frechet distance of the last words' images of at most 512 captions of the
+  held-out corpus to its images, in the features of untrained networks. Lower is better.
+
+  The networks that a run looks through are no judges of it."""
+  rows = np.unique(np.linspace(0, len(corpus.ids) - 1, _MOST_CAPTIONS).astype(int))
+  judges = untrained.untrained_networks(config.image_size)
+  images_u8 = augment.centre(np.asarray(corpus.images_u8), config.image_size)
+  real = [judge.features(images_u8) for judge in judges]
+  is_read = config.text == "reader"
+  ids, length, table = _states(config, corpus, frozen, rows) if is_read else (
+    corpus.ids[rows], corpus.length[rows], corpus.table
+  )  # fmt: skip
+  noise = reading.draw_noise(jax.random.key(config.seed), len(rows), config.noise_dim)
+  at_once = min(_AT_ONCE, len(rows))
+  at_once += -at_once % devices.count
+  parts = np.resize(np.arange(len(rows)), (-(-len(rows) // at_once), at_once))
+  size = reading.bucket(config, reading.by_device(length[parts], devices.count))
+  given = [
+    devices.put((ids[part], length[part], np.asarray(noise)[part]), mesh.SHARDED) for part in parts
+  ]
+  table, reader = devices.put((table, frozen.reader))
+  draw = steps.make_draw(config, networks, devices, is_read)
+
+  def score(state: state_lib.TrainState) -> float:
+    variables = {**state.drawing(), "reader": reader}
+    drawn = []
+    for part, arrays in zip(parts, given):
+      images = np.asarray(draw(variables, table, *arrays, size))
+      drawn.append(images[np.arange(at_once), length[part] - 1])
+    images_u8 = np.concatenate(drawn)[: len(rows)]
+    found = [distances.frechet(judge.features(images_u8), x) for judge, x in zip(judges, real)]
+    return float(np.mean(found))
+
+  return score
+
+
+def _states(config, corpus, frozen, rows) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+  """The captions as one word each, and a table of their last states: only last images are drawn."""
+  ends = np.arange(len(rows)), corpus.length[rows] - 1
+  read = jax.jit(functools.partial(reading.read, config))
+  states = read(corpus.table, corpus.ids[rows], *map(jnp.asarray, ends), frozen.reader)
+  every = np.arange(len(rows), dtype=np.int32)
+  return every[:, None], np.ones_like(every), np.asarray(states)

@@ -1,0 +1,46 @@
+"""R1: half the squared norm of the discriminator's gradient at real images (Mescheder et al. 2018,
+https://arxiv.org/abs/1801.04406, section 4).
+
+Lazily, as StyleGAN2 does (Karras et al. 2020, https://arxiv.org/abs/1912.04958, section 3.1), but
+spread evenly: an eighth of the images in every step, not all of them in every sixteenth.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import jax
+import jax.numpy as jnp
+from jaxtyping import Array, Float
+
+from t2i_jax.nets import words as words_lib
+from t2i_jax.parallel import collectives
+from t2i_jax.training.losses import matching
+from t2i_jax.training.losses.means import weighted_mean
+
+_EVERY = 8  # images of which one is looked at
+
+
+def r1(
+  score: Callable,
+  images: Float[Array, "n h w 3"],
+  words: words_lib.Words,
+  weight: Float[Array, "n"],
+  axes: collectives.Axes = (),
+) -> Float[Array, ""]:
+  """The mean over every eighth of the whole batch's images, which are judged by themselves. score:
+  (images, words, weight) -> logits, of which those of the image alone and with its own caption are
+  summed. With `axes`, this device's part."""
+  every = _EVERY if len(images) % _EVERY == 0 else 1
+  places = collectives.own(jnp.arange(len(images) * collectives.count(axes)), axes)
+  counted = (weight * (places % _EVERY == 0))[::every]
+  words = words[::every]
+
+  def total(chosen):
+    found = score(chosen, words, counted)
+    if isinstance(found, matching.Logits):
+      found = found.alone.sum(0) + matching.own(found, axes).sum(0)
+    return (found * counted).sum()
+
+  squares = (jax.grad(total)(images[::every]) ** 2).sum((1, 2, 3)) / 2
+  return weighted_mean(squares, counted, axes)

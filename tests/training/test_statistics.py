@@ -1,0 +1,76 @@
+"""What draws with averages has their batch statistics."""
+
+import dataclasses
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from t2i_jax import config as config_lib
+from t2i_jax.data import corpus as corpus_lib
+from t2i_jax.nets import model
+from t2i_jax.training import batches, reading, statistics
+from t2i_jax.training import state as state_lib
+
+CONFIG = config_lib.Config(
+  mode="train", workdir="w", steps=1, text="sum", recurrence="none", euclid_target="none",
+  generator="modulated", image_size=16, start_size=4, base_channels=4, noise_dim=3, embedding_dim=4,
+  max_words=3, batch_size=4, adversarial="hinge", average_images=100,
+)  # fmt: skip
+RNG = np.random.default_rng(0)
+CORPUS = corpus_lib.Corpus(
+  images_u8=np.zeros((2, 16, 16, 3), np.uint8),
+  table=RNG.normal(size=(5, 4)).astype(np.float32),
+  ids=RNG.integers(1, 5, (8, 3)).astype(np.int32),
+  length=np.full(8, 3, np.int32),
+  image=np.zeros(8, np.int32),
+  source=np.arange(8, dtype=np.int32),
+  sentences=[[]] * 8,
+  kind=np.zeros(2, np.int32),
+)
+
+
+def _state(config):
+  optimizers = state_lib.make_optimizers(config)
+  state = state_lib.make_state(config, optimizers)
+  # Averages that differ from the parameters, and statistics of something else.
+  average = jax.tree.map(lambda x: 0.5 * x + 0.1, state.average)
+  net = state.generator
+  other = jax.tree.map(lambda x: x + 3.0, net.batch_stats)
+  return state.replace(average=average, generator=net.replace(batch_stats=other))
+
+
+def test_statistics_are_the_minibatches_means_with_averaged_parameters():
+  state = _state(CONFIG)
+  networks = model.build(CONFIG)
+  refresh = statistics.make_refresh(CONFIG, CORPUS, batches.Frozen(), networks)
+  found = refresh(state).generator
+  # The first maps are a linear function of the noise: by NumPy, over two minibatches.
+  params = jax.tree.map(np.asarray, state.average["generator"])["project"]
+  means, variances = [], []
+  for key in reading.minibatch_keys(jax.random.key(0), 0, 2):
+    noise = np.asarray(reading.draw_noise(key, 4, 3))
+    noise = noise / np.sqrt((noise**2).mean(-1, keepdims=True))
+    maps = (noise @ params["kernel"] + params["bias"]).reshape(4 * 16, -1)
+    means.append(maps.mean(0))
+    variances.append(maps.var(0))
+  own = found.batch_stats["modulate_0"]["BatchNorm_0"]
+  np.testing.assert_allclose(own["mean"], np.mean(means, 0), rtol=1e-4, atol=1e-5)
+  np.testing.assert_allclose(own["variance"], np.mean(variances, 0), rtol=1e-4)
+  np.testing.assert_array_equal(found.params["project"]["kernel"],
+                                state.generator.params["project"]["kernel"])  # fmt: skip
+  # All layers: the same, whatever the statistics were.
+  blank = jax.tree.map(jnp.zeros_like, state.generator.batch_stats)
+  other = refresh(state.replace(generator=state.generator.replace(batch_stats=blank))).generator
+  jax.tree.map(
+    lambda a, b: np.testing.assert_allclose(a, b, rtol=1e-4, atol=1e-5),
+    other.batch_stats,
+    found.batch_stats,
+  )
+
+
+def test_without_averages_nothing_changes():
+  config = dataclasses.replace(CONFIG, average_images=0)
+  state = state_lib.make_state(config, state_lib.make_optimizers(config))
+  refresh = statistics.make_refresh(config, CORPUS, batches.Frozen(), model.build(config))
+  assert refresh(state) is state
