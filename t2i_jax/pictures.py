@@ -1,5 +1,5 @@
 """Pictures of generated images: strips with one image for every word read so far, animations of
-words arriving one by one, interpolations between captions, and networks side by side.
+words arriving one by one, interpolations, and networks or noises side by side.
 
 In: images u8[... h w 3] and the captions' words. Out: PIL images, or a PNG or GIF file.
 """
@@ -96,8 +96,8 @@ def arrivals(
 def passages(
   images: UInt8[np.ndarray, "p k h w 3"], ends: Sequence[tuple[str, str]]
 ) -> Image.Image:
-  """One row per pair of captions: p pairs, k images from the first caption's (left) to the second
-  one's (right). These two are framed and have their captions above them."""
+  """One row per pair of texts: p pairs, k images from the first text's (left) to the second one's
+  (right). These two are framed and have their texts above them."""
   height, width, scale = _size(images, None, _LARGE_CELL)
   pitch, count = width + _GAP, images.shape[1]
   half = count * pitch // 2 - 3 * _GAP
@@ -123,23 +123,25 @@ def side_by_side(
   images: UInt8[np.ndarray, "r n h w 3"],
   texts: Sequence[str],
   titles: Sequence[str],
-  real: UInt8[np.ndarray, "r h w 3"],
+  real: UInt8[np.ndarray, "r h w 3"] | None = None,
 ) -> Image.Image:
   """One row per caption, with its text on the left, and one column per title: the images of n
-  networks. The caption's real image is last, after a gap."""
+  networks or noises. The caption's real image, if given, is last, after a gap."""
   height, width, scale = _size(images, None, _LARGE_CELL)
-  heads = [_wrap(title.split(), width) for title in (*titles, "real")]
-  placed = [_wrap(text.split(), _TEXT) for text in texts]
   lefts = [_TEXT + 4 * _GAP + n * (width + _GAP) for n in range(len(titles))]
-  lefts.append(_TEXT + 6 * _GAP + len(titles) * (width + _GAP))
+  if real is not None:
+    images, titles = np.concatenate([images, real[:, None]], 1), (*titles, "real")
+    lefts.append(_TEXT + 4 * _GAP + len(lefts) * (width + _GAP) + 2 * _GAP)
+  heads = [_wrap(title.split(), width) for title in titles]
+  placed = [_wrap(text.split(), _TEXT) for text in texts]
   heights = [max(height, _lines(text) * _LINE) + 2 * _GAP for text in placed]
   top = _lines(*heads) * _LINE + _GAP
   sheet = Image.new("RGB", (lefts[-1] + width + _GAP, top + sum(heights)), _PAPER)
   for head, left in zip(heads, lefts):
     _write(sheet, head, left, top - _lines(head) * _LINE, None)
-  for row, own, text, extent in zip(images, real, placed, heights):
+  for row, text, extent in zip(images, placed, heights):
     _write(sheet, text, _GAP, top, None)
-    for image_u8, left in zip((*row, own), lefts):
+    for image_u8, left in zip(row, lefts):
       _put(sheet, image_u8, None, left, top, scale)
     top += extent
   return sheet

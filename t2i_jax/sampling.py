@@ -1,4 +1,5 @@
-"""A trained run: restored, its captions looked up, its images drawn, and mixtures of two captions.
+"""A trained run: restored, its captions looked up, its images drawn under one noise or several, and
+what lies between two captions or two noises.
 
 Restores generator, GNN and recurrence only, and never draws without them.
 """
@@ -6,15 +7,15 @@ Restores generator, GNN and recurrence only, and never draws without them.
 from __future__ import annotations
 
 import dataclasses
-import itertools
+import functools
 import logging
 import os
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 
 import jax
 import jax.numpy as jnp
 import numpy as np
-from jaxtyping import Float
+from jaxtyping import Float, UInt8
 
 from t2i_jax import config as config_lib
 from t2i_jax import errors
@@ -27,6 +28,8 @@ from t2i_jax.rundir import bucket, files
 from t2i_jax.text import captions as captions_lib
 from t2i_jax.text import word2vec
 from t2i_jax.training import checkpoints, frozen, reading, steps
+
+_BATCH = 64  # captions that are drawn at once, and whose noises have one key
 
 log = logging.getLogger(__name__)
 
@@ -61,7 +64,7 @@ class TrainedRun:
     ids: np.ndarray,
     length: np.ndarray,
     table: np.ndarray,
-    batch_size: int = 64,
+    batch_size: int = _BATCH,
     noise: np.ndarray | None = None,
     is_read: bool = False,
   ) -> np.ndarray:
@@ -69,7 +72,7 @@ class TrainedRun:
     caption's last word are undefined.
 
     `table` are the vectors that ids are rows of; is_read: they are what is read of captions
-    already. Noise f32[n z] is drawn by --seed where it is not given."""
+    already. noise f32[n z]; None: the first of `noises`."""
     parts = self.draw_batches(ids, length, table, batch_size, noise, is_read)
     return np.concatenate([images for _, images in parts])
 
@@ -78,29 +81,60 @@ class TrainedRun:
     ids: np.ndarray,
     length: np.ndarray,
     table: np.ndarray,
-    batch_size: int = 64,
+    batch_size: int = _BATCH,
     noise: np.ndarray | None = None,
     is_read: bool = False,
   ) -> Iterator[tuple[np.ndarray, np.ndarray]]:
     """As `draw`, a batch at a time: (rows of the captions, their images)."""
-    devices = mesh.find(self.config.devices)
-    networks = model.build(self.config, devices.axes)
-    draw = steps.make_draw(self.config, networks, devices, is_read)
+    devices, draw = _make_draw(self.config, is_read)
     variables, table = devices.put((self.variables, table))
-    parts = list(self._batches(len(ids), batch_size, devices.count))
-    lengths = np.stack([length[rows] for rows, _ in parts])
-    size = reading.bucket(self.config, reading.by_device(lengths, devices.count))
-    for rows, drawn in parts:
-      given = ids[rows], length[rows], drawn if noise is None else noise[rows]
-      images = np.asarray(draw(variables, table, *devices.put(given, mesh.SHARDED), size))
-      new = rows[: len(ids) - rows[0]]
+    count = len(ids)
+    size = min(batch_size, count)
+    size += -size % devices.count
+    # The last batch is padded by the first captions, so that one shape is compiled.
+    parts = [np.arange(first, first + size) for first in range(0, count, size)]
+    if noise is None:
+      noise = self.noises(len(parts) * size)[:, 0]
+    lengths = np.stack([length[rows % count] for rows in parts])
+    bucket = reading.bucket(self.config, reading.by_device(lengths, devices.count))
+    for rows in parts:
+      given = ids[rows % count], length[rows % count], noise[rows % len(noise)]
+      images = np.asarray(draw(variables, table, *devices.put(given, mesh.SHARDED), bucket))
+      new = rows[: count - rows[0]]
       yield new, images[: len(new)]
 
-  def read(
-    self, ids: np.ndarray, length: np.ndarray, table: np.ndarray, batch_size: int = 64
-  ) -> list[Read]:
+  def noises(self, captions: int, count: int = 1) -> Float[np.ndarray, "n v z"]:
+    """`count` noises, in [-1, 1], for each of so many captions. Noise v of caption n is a function
+    of `seed`, n and v: batches, devices and `count` do not matter. Noise 0 is what `draw` takes.
+
+    Raises InputError for several noises of a run that has none."""
+    if count > 1 and not self.config.noise_dim:
+      raise errors.InputError(
+        f"`variations={count}`: this run has no noise (`noise_dim=0`), so a caption has one image; "
+        "leave it out, or sample a run that was trained with `noise_dim=100`"
+      )
+    size, found = self.config.noise_dim, []
+    for first in range(0, captions, _BATCH):  # Whatever the batches that are drawn.
+      key = jax.random.fold_in(jax.random.key(self.config.seed), first)
+      keys = [key, *(jax.random.fold_in(key, v) for v in range(1, count))]
+      found.append(np.stack([reading.draw_noise(k, _BATCH, size) for k in keys], 1))
+    return np.concatenate(found)[:captions]
+
+  def variations(
+    self, ids: np.ndarray, length: np.ndarray, table: np.ndarray, count: int
+  ) -> UInt8[np.ndarray, "n v h w 3"]:
+    """The last word's image of captions ids i32[n t] under each of their `count` noises, the first
+    of which is that of `draw`; length i32[n] and `table` as there.
+
+    Raises InputError for several noises of a run that has none."""
+    found = []
+    for noise in self.noises(len(ids), count).swapaxes(0, 1):  # A batch holds one v, of any count.
+      found.append(_last(self.draw(ids, length, table, noise=noise), length))
+    return np.stack(found, 1)
+
+  def read(self, ids: np.ndarray, length: np.ndarray, table: np.ndarray) -> list[Read]:
     """What `draw` gives the networks of each caption."""
-    noise = np.concatenate([drawn for _, drawn in self._batches(len(ids), batch_size)])
+    noise = self.noises(len(ids))[:, 0]
     found = []
     table, rows, reader = jax.device_put((table, ids, self.variables.get("reader")))
     for i, count in enumerate(length.tolist()):
@@ -109,17 +143,18 @@ class TrainedRun:
       found.append(Read(np.asarray(vectors), noise[i]))
     return found
 
-  def _batches(
-    self, count: int, batch_size: int, devices: int = 1
-  ) -> Iterator[tuple[np.ndarray, np.ndarray]]:
-    """The captions of each batch, and their noise. The last batch is padded by the first captions,
-    so that one shape is compiled, and each so that devices share it evenly."""
-    size = min(batch_size, count)
-    size += -size % devices
-    for first in range(0, count, size):
-      key = jax.random.fold_in(jax.random.key(self.config.seed), first)
-      noise = reading.draw_noise(key, size, self.config.noise_dim)
-      yield np.arange(first, first + size) % count, np.asarray(noise)
+
+@functools.lru_cache(maxsize=4)
+def _make_draw(config: config_lib.Config, is_read: bool) -> tuple[mesh.Devices, Callable]:
+  """The devices, and `steps.make_draw` for them; kept, so that another call need not compile."""
+  devices = mesh.find(config.devices)
+  networks = model.build(config, devices.axes)
+  return devices, steps.make_draw(config, networks, devices, is_read)
+
+
+def _last(images: np.ndarray, length: np.ndarray) -> np.ndarray:
+  """[n t h w 3] -> the images of the captions' last words [n h w 3]."""
+  return images[np.arange(len(images)), length - 1]
 
 
 def open_run(config: config_lib.Config, given: frozenset[str], step: int = 0) -> TrainedRun:
@@ -181,13 +216,26 @@ def mix(a: Read, b: Read, share: float) -> Read:
 
   It has as many words as that share of the difference in length gives. Each caption is stretched to
   them, first word on first and last on last, linearly between the vectors of two of its words; then
-  the two are mixed linearly (Reed et al. 2016, section 4.3, https://arxiv.org/abs/1605.05396). A
-  great circle instead is for vectors of one length (White 2016, https://arxiv.org/abs/1609.04468);
-  those of words differ a hundredfold in theirs.
+  the two are mixed linearly (Reed et al. 2016, section 4.3, https://arxiv.org/abs/1605.05396).
+  Noise turns along a great circle (White 2016, https://arxiv.org/abs/1609.04468), which is for
+  vectors of one length: those of noises are nearly equal, those of words differ a hundredfold.
   """
   count = round((1 - share) * len(a.vectors) + share * len(b.vectors))
-  stretched = (_stretch(a.vectors, count), a.noise), (_stretch(b.vectors, count), b.noise)
-  return Read(*(((1 - share) * x + share * y).astype(np.float32) for x, y in zip(*stretched)))
+  vectors = (1 - share) * _stretch(a.vectors, count) + share * _stretch(b.vectors, count)
+  return Read(vectors.astype(np.float32), _turn(a.noise, b.noise, share).astype(np.float32))
+
+
+def _turn(a: np.ndarray, b: np.ndarray, share: float) -> np.ndarray:
+  """`share` of the angle from a to b; straight where they are parallel, as single numbers are.
+
+  Halfway on the straight line two independent noises give one that is only 0.7 times as long, which
+  training never draws; and a generator that scales noise to one length would get uneven steps.
+  """
+  cosine = a @ b / max(np.linalg.norm(a) * np.linalg.norm(b), 1e-12)
+  if abs(cosine) > 1 - 1e-6:
+    return (1 - share) * a + share * b
+  angle = np.arccos(cosine)
+  return (np.sin((1 - share) * angle) * a + np.sin(share * angle) * b) / np.sin(angle)
 
 
 def _stretch(vectors: np.ndarray, count: int) -> np.ndarray:
@@ -198,11 +246,18 @@ def _stretch(vectors: np.ndarray, count: int) -> np.ndarray:
   return (1 - part) * vectors[before] + part * vectors[after]
 
 
-def interpolate(run: TrainedRun, read: Sequence[Read], count: int = 8) -> np.ndarray:
-  """u8[p k h w 3]: from each caption of `read` to the next, the last words' images of `count`
-  mixtures; the first and the last are the captions' own images."""
-  shares = np.linspace(0, 1, count)
-  mixed = [mix(a, b, share) for a, b in itertools.pairwise(read) for share in shares]
+def vary(run: TrainedRun, read: Sequence[Read], count: int) -> list[list[Read]]:
+  """Each of the run's captions under its `count` noises."""
+  noises = run.noises(len(read), count)
+  return [[Read(one.vectors, noise) for noise in own] for one, own in zip(read, noises)]
+
+
+def interpolate(
+  run: TrainedRun, pairs: Sequence[tuple[Read, Read]], count: int = 8
+) -> UInt8[np.ndarray, "p k h w 3"]:
+  """From the first to the second of each pair, the last words' images of `count` mixtures; at the
+  ends are the two captions' own images."""
+  mixed = [mix(a, b, share) for a, b in pairs for share in np.linspace(0, 1, count)]
   length = np.array([len(one.vectors) for one in mixed], np.int32)
   # The mixtures are the table, after a row of zeros for empty slots.
   table = np.concatenate([np.zeros_like(mixed[0].vectors[:1]), *(one.vectors for one in mixed)])
@@ -213,4 +268,4 @@ def interpolate(run: TrainedRun, read: Sequence[Read], count: int = 8) -> np.nda
     table = np.asarray(words_lib.normalize(jnp.asarray(table)))
   noise = np.stack([one.noise for one in mixed])
   images = run.draw(ids, length, table, noise=noise, is_read=True)
-  return images[np.arange(len(ids)), length - 1].reshape(-1, count, *images.shape[2:])
+  return _last(images, length).reshape(-1, count, *images.shape[2:])

@@ -214,6 +214,15 @@ def test_side_by_side_each_caption_has_its_text_and_each_column_its_title():
   assert ink[tops[1] :, : lefts[0]].sum() == inks[1] > 0
 
 
+def test_side_by_side_without_real_images_lacks_their_column_alone():
+  images, real = _noise(2, 3, 32, 32, 3), _noise(2, 32, 32, 3, seed=1)
+  texts, titles = ["a red flower", "blue"], ["1", "2", "3"]
+  whole = np.asarray(pictures.side_by_side(images, texts, titles, real))
+  sheet = np.asarray(pictures.side_by_side(images, texts, titles))
+  assert sheet.shape[1] == whole.shape[1] - 128 - 3 * pictures._GAP
+  np.testing.assert_array_equal(sheet, whole[:, : sheet.shape[1]])
+
+
 def test_a_grid_is_read_row_by_row():
   images = _noise(2, 3, 32, 64, 3)
   sheet = pictures.grid(images)

@@ -1,6 +1,8 @@
 """Sampling: pictures for captions, words named that are not known, and never without weights."""
 
 import dataclasses
+import itertools
+import pathlib
 import shutil
 
 import jax
@@ -9,7 +11,7 @@ import pytest
 from PIL import Image
 
 from t2i_jax import config as config_lib
-from t2i_jax import sampling
+from t2i_jax import errors, pictures, sampling
 from t2i_jax.modes import sample
 from t2i_jax.text import word2vec
 from t2i_jax.training import checkpoints
@@ -41,10 +43,13 @@ def test_strips_and_last_word_images(command, trained, tmp_path):
 
 
 def _open(workdir, seed=0):
-  """The run, with louder parameters: after ten steps the images are nearly grey, and bytes could
-  not tell them apart."""
   asked = config_lib.Config(mode="sample", workdir=str(workdir), captions=("red",), seed=seed)
-  run = sampling.open_run(asked, frozenset({"captions", "seed"}))
+  return _louder(sampling.open_run(asked, frozenset({"captions", "seed"})))
+
+
+def _louder(run):
+  """With larger parameters: after ten steps the images are nearly grey, and bytes could not tell
+  them apart."""
   for variables in run.variables.values():
     variables["params"] = jax.tree.map(lambda x: 10 * x, variables["params"])
   return run
@@ -73,19 +78,24 @@ def test_drawn_in_batches_each_caption_comes_once(trained):
   assert [len(images) for _, images in parts] == [2, 2, 1]
   np.testing.assert_array_equal(run.draw(ids, length, table, 2)[2:4], parts[1][1])
   # The same captions are read, with the same noise, by those who mix them.
-  read = run.read(ids, length, table, 2)
+  read = run.read(ids, length, table)
   assert [one.vectors.shape for one in read] == [(4, 8)] * 5
   np.testing.assert_array_equal(np.stack([one.vectors for one in read]), table[ids[:, :4]])
   assert len({tuple(one.noise) for one in read}) == 5 and read[0].noise.shape == (2,)
+  # The programs differ in batch size, so a value that ends in a half may be rounded otherwise.
+  whole, parts = (run.draw(ids, length, table, size)[:, :4].astype(int) for size in (64, 2))
+  assert np.abs(whole - parts).max() <= 1 and whole.std() > 10
 
 
 def test_a_mixture_by_hand():
   a = np.array([[0.0, 8.0], [4.0, 0.0], [8.0, 8.0]], np.float32)
   b = np.array([[2.0, 0.0]] * 2 + [[6.0, 4.0]] * 3, np.float32)
-  of_a, of_b = sampling.Read(a, np.float32([1.0])), sampling.Read(b, np.float32([-1.0]))
+  of_a, of_b = sampling.Read(a, np.float32([1, 0])), sampling.Read(b, np.float32([0, 2]))
   np.testing.assert_array_equal(sampling.mix(of_a, of_b, 0.0).vectors, a)
   np.testing.assert_array_equal(sampling.mix(of_a, of_b, 1.0).vectors, b)
-  np.testing.assert_array_equal(sampling.mix(of_a, of_b, 0.25).noise, [0.5])
+  # A third of a right angle.
+  noise = sampling.mix(of_a, of_b, 1 / 3).noise
+  np.testing.assert_allclose(noise, [np.sqrt(3) / 2, 0.5 * 2], rtol=1e-6)
   # Four words; a at 0, 2/3, 4/3, 2 and b at 0, 4/3, 8/3, 4; half of each.
   at_a = np.array([[0, 24], [8, 8], [16, 8], [24, 24]]) / 3
   at_b = np.array([[6, 0], [10, 4], [18, 12], [18, 12]]) / 3
@@ -95,6 +105,101 @@ def test_a_mixture_by_hand():
   short = sampling.Read(a[:1], of_a.noise)
   mixed = sampling.mix(of_a, short, 0.9).vectors
   np.testing.assert_allclose(mixed, 0.1 * a[2:] + 0.9 * a[:1], rtol=1e-6)
+  # Another noise leaves the caption as it is.
+  np.testing.assert_array_equal(sampling.mix(of_a, sampling.Read(a, of_b.noise), 0.3).vectors, a)
+
+
+@pytest.mark.parametrize(
+  ("a", "b", "middle"),
+  [([1.0], [-0.5], [0.25]), ([0.6, 0.8], [0.6, 0.8], [0.6, 0.8]), ([], [], [])],
+)
+def test_noises_without_an_angle_between_them_are_mixed_straight(a, b, middle):
+  words = np.zeros((1, 2), np.float32)
+  ends = (sampling.Read(words, np.array(noise, np.float32)) for noise in (a, b))
+  np.testing.assert_allclose(sampling.mix(*ends, 0.5).noise, middle, rtol=1e-6)
+
+
+def test_caption_seed_and_number_alone_decide_a_noise(trained):
+  run = _open(trained, seed=3)
+  noises = run.noises(70, 3)
+  assert noises.shape == (70, 3, 2) and np.abs(noises).max() <= 1
+  assert len(np.unique(noises.reshape(-1, 2), axis=0)) == 210
+  np.testing.assert_array_equal(run.noises(5, 2), noises[:5, :2])
+  # The first is what runs were always drawn with, 64 captions at a time.
+  for first, count in ((0, 64), (64, 6)):
+    key = jax.random.fold_in(jax.random.key(3), first)
+    expected = jax.random.uniform(key, (count, 2), minval=-1, maxval=1)
+    np.testing.assert_array_equal(noises[first : first + count, 0], expected)
+  assert not np.isin(_open(trained, seed=4).noises(70, 3), noises).any()
+
+
+def test_a_variation_does_not_depend_on_how_many_are_drawn(trained):
+  run = _open(trained)
+  table = word2vec.table(run.vectors, "drop")
+  ids = np.random.default_rng(0).integers(2, len(table), (3, 20)).astype(np.int32)
+  length = np.array([3, 9, 20], np.int32)
+  two, four = (run.variations(ids, length, table, count) for count in (2, 4))
+  assert four.shape == (3, 4, 16, 16, 3)
+  np.testing.assert_array_equal(two, four[:, :2])
+  own = run.draw(ids, length, table)[np.arange(3), length - 1]
+  np.testing.assert_array_equal(four[:, 0], own)
+  for a, b in itertools.combinations(four.swapaxes(0, 1).astype(int), 2):
+    assert (np.abs(a - b).mean((1, 2, 3)) > 5).all()
+
+
+def test_variations_are_written_beside_the_pictures_of_the_first_noise(
+  command, trained, tmp_path, monkeypatch
+):
+  drawn = {}
+
+  def keep(name):
+    draw = getattr(pictures, name)
+
+    def kept(images, *texts):
+      drawn[name] = images.astype(int), *texts
+      return draw(images, *texts)
+
+    monkeypatch.setattr(pictures, name, kept)
+
+  keep("side_by_side")
+  keep("passages")
+  open_run = sampling.open_run
+  monkeypatch.setattr(sampling, "open_run", lambda *given: _louder(open_run(*given)))
+  written = {}
+  for name, more in (("a", []), ("b", ["--variations=3", "--interpolate"])):
+    words = ["--captions=Red petals", "--captions=blue", f"--output={tmp_path}/{name}.png"]
+    command("--mode=sample", f"--workdir={trained}", *words, *more, tiny=False)
+    assert command.status == 0
+    paths = [pathlib.Path(path) for path in command.json["images"]]
+    written[name] = {path.name[1:]: path.read_bytes() for path in paths}
+  more = [f"_{end}.png" for end in ("variations", "interpolation", "noises")]
+  assert [*written["b"]] == [*written["a"], *more]
+  assert written["a"].items() < written["b"].items()
+  varied, *texts = drawn["side_by_side"]
+  assert varied.shape == (2, 3, 16, 16, 3) and texts == [["red petals", "blue"], ["1", "2", "3"]]
+  with Image.open(tmp_path / "a_02.png") as first:
+    np.testing.assert_array_equal(varied[1, 0], first)
+  between, ends = drawn["passages"]  # The last ones are between noises.
+  assert ends == [
+    (f"{text}: noise {number}", f"noise {number + 1}") for text in texts[0] for number in (1, 2)
+  ]
+  assert between.shape == (4, 8, 16, 16, 3)
+  for side, own in ((0, varied[:, :-1]), (-1, varied[:, 1:])):
+    assert np.abs(between[:, side] - own.reshape(4, 16, 16, 3)).max() <= 1
+  assert (np.abs(between[:, 0] - between[:, -1]).mean((1, 2, 3)) > 5).all()
+
+
+def test_a_run_without_noise_refuses_variations(command, trained, monkeypatch):
+  run = _open(trained)
+  run = dataclasses.replace(run, config=dataclasses.replace(run.config, noise_dim=0, variations=2))
+  assert run.noises(3).shape == (3, 1, 0)
+  with pytest.raises(errors.InputError, match=r"`variations=2`.*`noise_dim=100`"):
+    run.noises(3, 2)
+  monkeypatch.setattr(sampling, "open_run", lambda *_: run)
+  words = [f"--workdir={trained}", "--captions=red", "--variations=2"]
+  command("--mode=sample", *words, tiny=False)
+  (line,) = [li for li in command.err.splitlines() if li.startswith("t2i_jax: ")]
+  assert command.status == 2 and "--variations=2" in line and "--noise_dim=100" in line
 
 
 @pytest.mark.slow
@@ -111,7 +216,7 @@ def test_between_two_captions_lie_mixtures_and_at_the_ends_their_own_images(trai
   own = run.draw(ids, length, table)[np.arange(3), length - 1].astype(int)
   read = run.read(ids, length, table)
   assert [len(one.vectors) for one in read] == length.tolist()
-  between = sampling.interpolate(run, read, 4).astype(int)
+  between = sampling.interpolate(run, list(itertools.pairwise(read)), 4).astype(int)
   assert between.shape == (2, 4, 16, 16, 3)
   # The programs differ in batch size, so a value that ends in a half may be rounded otherwise.
   assert np.abs(between[:, 0] - own[:-1]).max() <= 1 and np.abs(between[:, -1] - own[1:]).max() <= 1
@@ -131,6 +236,10 @@ def test_interpolation_is_written_with_each_caption_and_the_next(command, traine
     assert sheet.width > 8 * 128 and sheet.height > 2 * 128
   command("--mode=sample", *more, words[0], tiny=False)
   assert command.status == 2 and "--captions twice" in command.err
+  command("--mode=sample", *more, words[0], "--variations=2", tiny=False)
+  assert [path.rpartition("_")[2] for path in command.json["images"][-2:]] == [
+    "variations.png", "noises.png"
+  ]  # fmt: skip
 
 
 def test_a_caption_s_images_do_not_depend_on_its_neighbours_or_later_words(trained):

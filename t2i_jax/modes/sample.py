@@ -17,7 +17,7 @@ log = logging.getLogger(__name__)
 
 def run(config: config_lib.Config, given: frozenset[str]) -> dict[str, Any]:
   """Draws --captions and --captions_file into --output: strips, each last word's image, a GIF of
-  the words arriving, and with --interpolate what lies between each caption and the next."""
+  the words arriving, and what --variations and --interpolate add."""
   from t2i_jax import sampling
   from t2i_jax.parallel import hosts
   from t2i_jax.text import captions as captions_lib
@@ -26,21 +26,21 @@ def run(config: config_lib.Config, given: frozenset[str]) -> dict[str, Any]:
   trained = sampling.open_run(config, given)
   config = trained.config
   texts = _read_captions(config)
-  if config.interpolate and len(texts) < 2:
+  if config.interpolate and len(texts) < 2 and config.variations < 2:
     raise errors.InputError(
-      "--interpolate goes from one caption to the next and there is only one; give --captions twice"
+      "--interpolate goes from one caption, or noise, to the next and there is only one; give "
+      "--captions twice, or --variations=4"
     )
   sentences = [captions_lib.clean(text) for text in texts]
   vectors = sampling.with_words(trained, {word for words in sentences for word in words})
   found = sampling.look_up(sentences, texts, trained, vectors)
   table = word2vec.table(vectors, config.oov)
-  images = trained.draw(found.ids, found.length, table)
   name = {i: word for word, i in vectors.vocabulary().items()}
   words = [[name.get(int(i), "?") for i in row[:n]] for row, n in zip(found.ids, found.length)]
-  between = None
-  if config.interpolate:
-    between = sampling.interpolate(trained, trained.read(found.ids, found.length, table))
-  paths = _write(config, images, words, between) if hosts.is_first() else []
+  captions = found.ids, found.length, table
+  further = _draw_further(trained, captions, [" ".join(caption) for caption in words])
+  images = trained.draw(*captions)
+  paths = _write(config, images, words, further) if hosts.is_first() else []
   return {
     "checkpoint": trained.checkpoint, "step": trained.step, "images": paths, "captions": texts
   }  # fmt: skip
@@ -62,7 +62,33 @@ def _read_captions(config: config_lib.Config) -> list[str]:
   return found
 
 
-def _write(config: config_lib.Config, images, words: list[list[str]], between) -> list[str]:
+def _draw_further(trained, captions, texts: list[str]) -> dict[str, Any]:
+  """The pictures that --variations and --interpolate ask for, by the ends of their files' names.
+  captions: ids, length and table, as `TrainedRun.draw` takes them."""
+  from t2i_jax import pictures, sampling
+
+  config, sheets = trained.config, {}
+  numbers = [str(number) for number in range(1, config.variations + 1)]
+  if config.variations > 1:
+    images = trained.variations(*captions, config.variations)
+    sheets["variations"] = pictures.side_by_side(images, texts, numbers)
+  if not config.interpolate:
+    return sheets
+  read = trained.read(*captions)
+  if len(read) > 1:
+    between = sampling.interpolate(trained, list(itertools.pairwise(read)))
+    sheets["interpolation"] = pictures.passages(between, list(itertools.pairwise(texts)))
+  if config.variations > 1:
+    varied = sampling.vary(trained, read, config.variations)
+    between = sampling.interpolate(trained, [p for own in varied for p in itertools.pairwise(own)])
+    ends = [
+      (f"{t}: noise {a}", f"noise {b}") for t in texts for a, b in itertools.pairwise(numbers)
+    ]
+    sheets["noises"] = pictures.passages(between, ends)
+  return sheets
+
+
+def _write(config: config_lib.Config, images, words: list[list[str]], further) -> list[str]:
   """Writes the pictures; returns their paths."""
   from t2i_jax import pictures
   from t2i_jax.rundir import files
@@ -79,8 +105,7 @@ def _write(config: config_lib.Config, images, words: list[list[str]], between) -
   paths.append(f"{stem}.gif")
   moving = slice(_MOST_MOVING)
   pictures.write_gif(paths[-1], pictures.arrivals(images[moving], words[moving]))
-  if between is not None:
-    paths.append(f"{stem}_interpolation.png")
-    ends = list(itertools.pairwise(" ".join(caption) for caption in words))
-    pictures.write_png(paths[-1], pictures.passages(between, ends))
+  for end, sheet in further.items():
+    paths.append(f"{stem}_{end}.png")
+    pictures.write_png(paths[-1], sheet)
   return paths

@@ -115,7 +115,7 @@ def _other(field, kind):
 @pytest.mark.parametrize(
   ("name", "modes"),
   [
-    *((name, ("sample",)) for name in ("captions", "captions_file", "interpolate")),
+    *((name, ("sample",)) for name in ("captions", "captions_file", "variations", "interpolate")),
     *((name, ("evaluate",)) for name in ("metrics", "follow", "ladder", "inception_weights")),
     *((name, ("bench",)) for name in ("profile", "by_part")),
     *((name, ("train",)) for name in ("placement", "resident_limit_mb")),
