@@ -125,6 +125,11 @@ def find_devices(config: config_lib.Config) -> mesh.Devices:
       f"{projected.GROUP} images at a time; give {projected.GROUP} or more for each of "
       f"{devices.count} devices, or fewer `devices`"
     )
+  if config.interpolation_weight and config.batch_size // devices.count % 2:
+    raise errors.InputError(
+      f"`batch_size={config.batch_size}`: `interpolation_weight` takes a device's captions in pairs; "
+      f"with {devices.count} of them give a multiple of {2 * devices.count}"
+    )
   return devices
 
 

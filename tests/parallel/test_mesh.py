@@ -77,6 +77,16 @@ def test_all_other_ways_to_train_are_those_of_one_device_too(found):
   assert max(found["otherwise"]["apart"].values()) < 1e-5
 
 
+@pytest.mark.slow
+def test_the_modern_networks_are_those_of_one_device_too(found):
+  modern = found["modern"]
+  one, many = modern["metrics"]
+  assert {"d/r1", "g/interpolation"} <= one[0].keys()
+  assert _furthest(one, many) < 1e-4
+  assert max(modern["apart"].values()) < 1e-5 and modern["averages"] < 1e-5
+  assert min(modern["moved"].values()) > 5e-4
+
+
 def _exchanged(operations):
   """name -> values in arrays that a device receives; and how many single numbers."""
   arrays, scalars = collections.Counter(), 0
