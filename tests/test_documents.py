@@ -17,7 +17,7 @@ import pytest
 from t2i_jax import config as config_lib
 from t2i_jax.metrics import metric
 from t2i_jax.nets import words as words_lib
-from t2i_jax.training import batches, losses
+from t2i_jax.training import losses
 
 ROOT = pathlib.Path(__file__).parents[1]
 DOCUMENTS = [ROOT / "README.md", ROOT / "BUILD_NOTES.md", *sorted((ROOT / "docs").glob("*.md"))]
@@ -103,19 +103,17 @@ def test_what_is_to_be_changed_is_there():
         assert any(found.startswith(start) for found in lines), line
 
 
-def test_the_term_to_add_is_half_the_squared_norm_of_the_gradient():
-  """Logits 3 x.sum() and x.sum() of two real images of 12 values, of which the second has no
-  weight."""
-  (diff,) = [body for body in _examples("diff") if "def _r1" in body]
+def test_the_term_to_add_is_the_mean_difference_of_neighbours():
+  """An image that rises by 3 from row to row and by 1 from column to column; one without weight."""
+  (diff,) = [body for body in _examples("diff") if "def _variation" in body]
   *added, _ = [line[1:] for line in diff.splitlines() if line[:1] == "+"]  # the last: in TERMS
   names = dict(vars(losses))
   exec("\n".join(added), names)
-  reals = batches.Examples(jnp.ones((2, 2, 2, 3)), _words(2), jnp.array([1.0, 0.0]))
-
-  def score(images, words, weight):
-    return images.sum((1, 2, 3)) * jnp.array([3.0, 1.0])
-
-  assert names["_r1"](None, types.SimpleNamespace(reals=reals), None, score, ()) == 9 * 12 / 2
+  rising = 3.0 * jnp.arange(4)[:, None, None] + jnp.arange(4)[:, None] + jnp.zeros(3)
+  drawn = types.SimpleNamespace(images=jnp.stack([rising, 7 * rising]))
+  words = types.SimpleNamespace(weight=jnp.array([1.0, 0.0]))
+  found = names["_variation"](None, types.SimpleNamespace(words=words), drawn, None, ())
+  assert found == 3 + 1
 
 
 @pytest.fixture

@@ -127,8 +127,8 @@ def find_devices(config: config_lib.Config) -> mesh.Devices:
     )
   if config.interpolation_weight and config.batch_size // devices.count % 2:
     raise errors.InputError(
-      f"`batch_size={config.batch_size}`: `interpolation_weight` takes a device's captions in pairs; "
-      f"with {devices.count} of them give a multiple of {2 * devices.count}"
+      f"`batch_size={config.batch_size}`: `interpolation_weight` takes captions in pairs on "
+      f"each device; with {devices.count} give a multiple of {2 * devices.count}"
     )
   return devices
 
