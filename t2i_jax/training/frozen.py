@@ -13,6 +13,7 @@ import dataclasses
 import functools
 import logging
 import os
+from collections.abc import Iterator
 from typing import Any
 
 import jax
@@ -36,6 +37,7 @@ from t2i_jax.training.losses import contrast
 log = logging.getLogger(__name__)
 
 _BATCH = 256
+_SORTED = 8  # batches
 _RATE, _DECAY = 1e-3, 0.02
 _VERSIONS = 3  # of each image: other crops
 _WORD_DROPOUT = 0.1
@@ -114,11 +116,9 @@ def fit(
   variables = init(jax.random.key(seed), vectors, _shown(jnp.asarray(seen[0, :1])))
 
   def loss_of(params, batch_stats, data, chosen, key):
-    prefix_key, version_key, word_key = jax.random.split(key, 3)
-    captions = data["rows"][chosen[0]]
-    ids, length, image = (data[name][captions] for name in ("ids", "length", "image"))
-    share = jax.random.uniform(prefix_key, length.shape)
-    last = jnp.floor(reading.whole_or_beginning(share) * length).astype(jnp.int32)
+    version_key, word_key = jax.random.split(key)
+    captions, last, ids = chosen[:, 0], chosen[:, 1], chosen[:, 2:]
+    length, image = (data[name][captions] for name in ("length", "image"))
     words = data["table"][ids.T]
     words *= jax.random.bernoulli(word_key, 1 - _WORD_DROPOUT, (*words.shape[:2], 1))
     version = jax.random.randint(version_key, length.shape, 0, len(seen))
@@ -134,13 +134,12 @@ def fit(
     loss = contrast.contrast(states, points, data["kind"][image], (last + 1) / length)
     return loss, updated["batch_stats"]
 
-  read = {name: getattr(corpus, name) for name in ("ids", "length", "table", "image", "kind")}
-  data = {**read, "rows": rows.astype(np.int32), "seen": seen}
+  read = {name: getattr(corpus, name) for name in ("length", "table", "image", "kind")}
   fitted = fitting.adamw(
     loss_of,
     variables,
-    data,
-    encoder.caption_batches(corpus.image[rows], _BATCH, 1, np.random.default_rng(seed)),
+    {**read, "seen": seen},
+    caption_batches(corpus, rows, np.random.default_rng(seed)),
     steps=config.reader_steps,
     rate=_RATE,
     decay=_DECAY,
@@ -150,6 +149,29 @@ def fit(
   )
   _log_retrieval(module, fitted, corpus, seen[0], ~is_fitted)
   return fitted
+
+
+def caption_batches(
+  corpus: corpus_lib.Corpus, rows: Int[np.ndarray, "m"], rng: np.random.Generator
+) -> Iterator[Int[np.ndarray, "b _"]]:
+  """Endless batches of captions out of `rows`. Columns: the caption's row, the place of the last
+  word that is read of it, and the ids of its words, as many as any caption of the batch needs, a
+  third, two thirds or all of them.
+
+  Eight batches at a time are sorted by how far captions are read, since a step takes as long as its
+  longest caption: 14 words are read instead of 25 in the mean of flowers."""
+  drawn = encoder.caption_batches(corpus.image[rows], _BATCH, 1, rng)
+  most = corpus.ids.shape[1]
+  while True:
+    captions = rows[np.concatenate([next(drawn)[0] for _ in range(_SORTED)])]
+    share = reading.whole_or_beginning(jnp.asarray(rng.random(len(captions)), jnp.float32))
+    last = np.floor(np.asarray(share) * corpus.length[captions]).astype(int)
+    parts = np.split(np.argsort(last, kind="stable"), _SORTED)
+    for number in rng.permutation(_SORTED):
+      part = parts[number]
+      slots = next(n for n in (-(-most // 3), -(-2 * most // 3), most) if n > last[part].max())
+      chosen = captions[part]
+      yield np.column_stack([chosen, last[part], corpus.ids[chosen, :slots]])
 
 
 def _is_fitted_on(images: int) -> np.ndarray:
