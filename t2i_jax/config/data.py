@@ -93,10 +93,10 @@ class Augmentation(Group, role="shape", modes=("train", "bench")):
     False, "real images are random crops of images prepared at 5/4 of --image_size"
   )
   mirror: bool = knob(False, "half of the real images are mirrored")
-  augment: Literal["none", "move_and_cut"] = knob(
+  augment: Literal["none", "move_and_cut", "move_cut_and_colour"] = knob(
     "none",
     "before the discriminator: move each image by up to 1/8 of its side and cut a square of 1/5 "
-    "out of it",
+    "out of it; and change its brightness, saturation and contrast",
   )
   text_noise: float = knob(
     0.0, "share of noise in what the generator reads of a caption", low=0.0, high=0.9

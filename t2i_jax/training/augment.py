@@ -1,7 +1,8 @@
 """Random changes of the images that training sees, and of what the generator reads.
 
 Drawn for the whole batch on every device, so that the number of devices makes no difference.
-Zhao et al. 2020, https://arxiv.org/abs/2006.10738; no change of colour, since captions name it.
+Zhao et al. 2020, https://arxiv.org/abs/2006.10738; colours, which captions name, are changed only
+where that is asked for.
 """
 
 from __future__ import annotations
@@ -17,7 +18,7 @@ from t2i_jax.nets import words as words_lib
 from t2i_jax.parallel import collectives
 
 # What is folded into a minibatch's key for each use.
-_CROP, _MIRROR, _TEXT, REAL, FAKE, BETWEEN = range(1, 7)
+_CROP, _MIRROR, _TEXT, REAL, FAKE, BETWEEN, _COLOUR = range(1, 8)
 _MARGIN = (5, 4)  # images to crop from are prepared at 5/4 of the image size
 
 
@@ -57,8 +58,10 @@ def before_discriminator(
   """Images as --augment has them. use: REAL, FAKE or BETWEEN, which are changed differently."""
   if config.augment == "none":
     return images
-  side = images.shape[1]
-  shares = _each(jax.random.fold_in(key, use), len(images), 4, axes)
+  key, side = jax.random.fold_in(key, use), images.shape[1]
+  if config.augment == "move_cut_and_colour":
+    images = _recolour(images, _each(jax.random.fold_in(key, _COLOUR), len(images), 3, axes))
+  shares = _each(key, len(images), 4, axes)
   by = side // 8
   padded = jnp.pad(images, ((0, 0), (by, by), (by, by), (0, 0)))
   moved = _cut(padded, jnp.floor(shares[:, :2] * (2 * by + 1)).astype(jnp.int32), side)
@@ -67,6 +70,19 @@ def before_discriminator(
   is_near = jnp.abs(jnp.arange(side) - middle[..., None]) <= reach
   hole = is_near[:, 0, :, None] & is_near[:, 1, None, :]
   return jnp.where(hole[..., None], 0.0, moved)
+
+
+def _recolour(
+  images: Float[Array, "n h w 3"], shares: Float[Array, "n 3"]
+) -> Float[Array, "n h w 3"]:
+  """Brightness moved by up to 1/2, distances from grey times up to 2, and those from the image's
+  mean times 1/2 to 3/2, by shares in [0, 1)."""
+  brightness, saturation, contrast = (x[:, None, None, None] for x in shares.T)
+  images = images + brightness - 0.5
+  grey = images.mean(-1, keepdims=True)
+  images = grey + (images - grey) * 2 * saturation
+  mean = images.mean((1, 2, 3), keepdims=True)
+  return mean + (images - mean) * (contrast + 0.5)
 
 
 def noisy_text(

@@ -100,3 +100,26 @@ def test_states_between_two_captions_are_half_of_each():
   np.testing.assert_allclose(found.vectors, [[1, 1], [2**0.5, 0]], rtol=1e-6)
   np.testing.assert_array_equal(found.noise, [[0], [2]])
   np.testing.assert_array_equal(found.caption, [0, 2])
+
+
+def test_colours_change_by_hand():
+  shares = jnp.array([[0.75, 0.25, 1.0], [0.5, 0.5, 0.5]])
+  pixels = jnp.array([[[0.2, 0.4, 0.6]], [[0.0, 0.0, 0.3]]])  # 2 x 1 pixels
+  found = augment._recolour(jnp.stack([pixels, pixels]), shares)
+  # Brighter by 1/4; half as far from grey, 0.65 and 0.35; one and a half times as far from 0.5.
+  halved = np.array([[[0.55, 0.65, 0.75]], [[0.3, 0.3, 0.45]]])
+  np.testing.assert_allclose(found[0], 0.5 + (halved - 0.5) * 1.5, rtol=1e-5)
+  np.testing.assert_allclose(found[1], pixels, atol=1e-6)
+
+
+def test_colours_are_left_alone_unless_asked_for():
+  images = jnp.full((8, 16, 16, 3), jnp.array([0.2, 0.4, 0.6]))
+
+  def seen(value):
+    config = dataclasses.replace(MODERN, augment=value)
+    return np.asarray(augment.before_discriminator(config, KEY, augment.REAL, images, ()))
+
+  colours = np.unique(seen("move_and_cut").reshape(-1, 3), axis=0)
+  np.testing.assert_allclose(colours, [[0, 0, 0], [0.2, 0.4, 0.6]], rtol=1e-6)
+  brightest = np.abs(seen("move_cut_and_colour")).max((1, 2)).round(3)
+  assert len(np.unique(brightest, axis=0)) == 8  # each image in its own way
