@@ -76,7 +76,9 @@ class WordByWord:
     of `Inputs`, if that is another."""
     if not self._see:
       return None
-    number = np.arange(len(self._corpus.ids)) if rows is None else np.argsort(rows)
+    number = np.arange(len(self._corpus.ids))
+    if rows is not None:
+      number[rows] = np.arange(len(rows))
     row, position = self._all("row"), self._all("position")
     sentences = self._corpus.sentences
     return WordImages(
