@@ -124,7 +124,7 @@ def evaluate(run: sampling.TrainedRun, task: Task) -> dict[str, Any]:
   one_each = scores.one_caption_each(corpus.image)
   others = np.setdiff1d(np.arange(len(corpus.ids)), one_each)
   shown = np.linspace(0, len(one_each) - 1, min(_SHOWN, len(one_each))).astype(int)
-  by_word = word_by_word.WordByWord(corpus, split, panel and panel.classifier.features)
+  by_word = word_by_word.WordByWord(corpus, split, panel and panel.see_word)
   final, strips = [], []
   for part, images in _draw(run, corpus, one_each):
     by_word.add(one_each[part], images)
@@ -142,7 +142,7 @@ def evaluate(run: sampling.TrainedRun, task: Task) -> dict[str, Any]:
     blocks = iter([every_u8])
   if panel is not None:
     looked = [panel.see(x) for x in blocks]
-    given["words"] = by_word.words()
+    given |= {"words": by_word.words(rows), "colour_words": by_word.colour_words()}
     given |= scores.panel_inputs(
       panel,
       rows=rows,
@@ -174,7 +174,7 @@ def evaluate(run: sampling.TrainedRun, task: Task) -> dict[str, Any]:
     eyes = model.eyes(run.config)
     line |= {
       "features": panel.record,
-      "by_word": {"frechet_classifier": frechet},
+      "by_word": {"frechet_classifier": frechet, **scores.by_word(inputs)},
       "trained_through": eyes,
       "partial": [m.name for m in registry.IN_LINE_ORDER if m.eyes in eyes and m.name in line],
     }

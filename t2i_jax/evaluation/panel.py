@@ -74,6 +74,13 @@ class Panel:
     embeddings of both encoders, by name."""
     return self._see(images_u8, self.look("classifier", images_u8))
 
+  def see_word(self, images_u8: UInt8[np.ndarray, "n h w 3"]) -> dict[str, np.ndarray]:
+    """What scores need of every word's image, which are many: f32[n d] by name."""
+    return {
+      "features": self.classifier.features(images_u8),
+      "embedded": self.encoders["encoder"].embed_images(images_u8),
+    }
+
   def _see(self, images_u8, classified) -> dict[str, np.ndarray]:
     features = self.look("efficientnet", images_u8)
     return {

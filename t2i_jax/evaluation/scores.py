@@ -16,7 +16,7 @@ from jaxtyping import Float, Int, UInt8
 from t2i_jax.evaluation import panel as panel_lib
 from t2i_jax.judges import classifier as classifier_lib
 from t2i_jax.judges import targets as targets_lib
-from t2i_jax.metrics import registry
+from t2i_jax.metrics import colours, reading, registry
 from t2i_jax.metrics.metric import SEED, Embedded, Inputs, View
 
 _CLASSIFIER_STEPS = 600
@@ -29,6 +29,15 @@ def score(inputs: Inputs) -> dict[str, dict[str, Any]]:
     if all(getattr(inputs, name) is not None for name in metric.needs):
       found |= metric.compute(inputs)
   return found
+
+
+def by_word(inputs: Inputs) -> dict[str, dict[str, Any]]:
+  """What single scores leave out of the images that come with each word, by name: the curve of
+  R-precision, and the rates of each colour's word."""
+  found = {"r_precision": reading.curve(inputs)}
+  if inputs.colour_words is not None:
+    found["colours"] = colours.by_colour(inputs)
+  return {name: part for name, part in found.items() if part}
 
 
 def one_caption_each(image: Int[np.ndarray, "m"], seed: int = SEED) -> Int[np.ndarray, "n"]:

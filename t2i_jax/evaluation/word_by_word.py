@@ -1,10 +1,10 @@
 """Generated images of captions, one for every word read so far -> what scores are computed from:
-do the images come closer to real ones, do they change at the words that say something, and does a
-named colour appear with its word?"""
+do the images come closer to real ones and to their captions, do they change at the words that say
+something, and does a named colour appear with its word?"""
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 
 import numpy as np
 from jaxtyping import Float, Int, UInt8
@@ -13,8 +13,8 @@ from sklearn.feature_extraction import text as sklearn_text
 from t2i_jax.data import corpus as corpus_lib
 from t2i_jax.data import datasets
 from t2i_jax.evaluation import attributes
-from t2i_jax.metrics import distances, similarity, variance
-from t2i_jax.metrics.metric import Arrival, WordImages
+from t2i_jax.metrics import colours, distances, similarity, variance
+from t2i_jax.metrics.metric import Arrival, ColourWords, WordImages
 from t2i_jax.text import captions as captions_lib
 
 # scikit-learn's list includes some words that describe how something looks.
@@ -28,15 +28,16 @@ _LEAST_IMAGES = 50  # for a Frechet distance
 
 class WordByWord:
   """Collects what scores need of the images, batch after batch, since all images at once are too
-  many. features_of: images -> feature rows; None: only attributes are read."""
+  many. see: images -> "features" of the classifier and "embedded", the encoder's points, a row an
+  image; None: only attributes are read."""
 
   def __init__(
     self,
     corpus: corpus_lib.Corpus,
     split: datasets.Examples,
-    features_of: Callable[[np.ndarray], np.ndarray] | None,
+    see: Callable[[np.ndarray], Mapping[str, np.ndarray]] | None,
   ):
-    self._corpus, self._split, self._features_of = corpus, split, features_of
+    self._corpus, self._split, self._see = corpus, split, see
     self._parts: dict[str, list[np.ndarray]] = {}
 
   def add(self, rows: Int[np.ndarray, "b"], images_u8: UInt8[np.ndarray, "b t h w 3"]) -> None:
@@ -45,24 +46,43 @@ class WordByWord:
     position, caption = np.nonzero(slots < self._corpus.length[rows])
     images = images_u8[caption, position]
     kept = {"row": rows[caption], "position": position}
-    if self._features_of:
-      kept["features"] = self._features_of(images)
+    if self._see:
+      kept |= self._see(images)
       before = np.maximum(position - 1, 0)
       kept["change"] = similarity.mse(images, images_u8[caption, before])
       kept["reduced"] = variance.reduce(images)
     if self._split.attributes:
       kept |= attributes.read(images)
+    elif self._see:
+      kept |= self._at_colour_words(rows, images_u8)
     for name, values in kept.items():
       self._parts.setdefault(name, []).append(values)
 
-  def words(self) -> WordImages | None:
-    """All images added so far; None without `features_of`."""
-    if not self._features_of:
+  def _at_colour_words(self, rows, images_u8) -> dict[str, np.ndarray]:
+    """Of the captions whose first colour word is not their first word: the caption, the colour, and
+    which colours the images before and with the word show."""
+    found = [colours.first_colour(self._corpus.sentences[row]) for row in rows]
+    chosen = [i for i, first in enumerate(found) if first and first[0]]
+    place = np.array([found[i][0] for i in chosen], int)
+    return {
+      "colour_row": rows[chosen],
+      "colour": np.array([found[i][1] for i in chosen], int),
+      "colours_before": colours.shows(images_u8[chosen, place - 1]),
+      "colours_after": colours.shows(images_u8[chosen, place]),
+    }
+
+  def words(self, rows: Int[np.ndarray, "m"] | None = None) -> WordImages | None:
+    """All images added so far; None where nothing is seen. rows: the corpus' captions in the order
+    of `Inputs`, if that is another."""
+    if not self._see:
       return None
+    number = np.arange(len(self._corpus.ids))
+    if rows is not None:
+      number[rows] = np.arange(len(rows))
     row, position = self._all("row"), self._all("position")
     sentences = self._corpus.sentences
     return WordImages(
-      caption=row,
+      caption=number[row],
       image=self._corpus.image[row],
       word=self._corpus.ids[row, position],
       position=position,
@@ -70,6 +90,21 @@ class WordByWord:
       change=self._all("change"),
       reduced_u8=self._all("reduced"),
       real_reduced_u8=variance.reduce(self._split.images_u8),
+      embedded=self._all("embedded"),
+    )
+
+  def colour_words(self) -> ColourWords | None:
+    """The captions' first colour words; None where nothing is seen, or attributes are known."""
+    if "colour" not in self._parts:
+      return None
+    image, colour = self._corpus.image[self._all("colour_row")], self._all("colour")
+    each = np.arange(len(colour))
+    return ColourWords(
+      image=image,
+      colour=colour,
+      before=self._all("colours_before")[each, colour],
+      after=self._all("colours_after")[each, colour],
+      real=colours.shows(self._split.images_u8[image]),
     )
 
   def arrivals(self) -> dict[str, Arrival] | None:

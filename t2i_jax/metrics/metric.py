@@ -85,10 +85,11 @@ class Arrival(NamedTuple):
 class WordImages(NamedTuple):
   """Generated images of captions, one for every word read so far: k of all captions.
 
-  caption, word, position: the caption's number, the word's id in the vocabulary, and its place in
-  the caption from 0. image: the caption's real image. change: mean squared difference from the
-  image one word earlier, pixels in [-1, 1]; 0 at position 0. reduced_u8: the image averaged to
-  16x16 pixels (`variance.reduce`); real_reduced_u8: those of the split's real images."""
+  caption, word, position: the caption's number among the m of `Inputs`, the word's id in the
+  vocabulary, and its place in the caption from 0. image: the caption's real image. change: mean
+  squared difference from the image one word earlier, pixels in [-1, 1]; 0 at position 0.
+  reduced_u8: the image averaged to 16x16 pixels (`variance.reduce`); real_reduced_u8: those of the
+  split's real images. embedded: the image's point in the space of `Inputs.encoder`."""
 
   caption: Int[np.ndarray, "k"]
   image: Int[np.ndarray, "k"]
@@ -98,6 +99,18 @@ class WordImages(NamedTuple):
   change: Float[np.ndarray, "k"]
   reduced_u8: UInt8[np.ndarray, "k p"]
   real_reduced_u8: UInt8[np.ndarray, "r p"]
+  embedded: Float[np.ndarray, "k e"]
+
+
+class ColourWords(NamedTuple):
+  """Generated images before and after the first word of their caption that names a colour: of k
+  captions that do not begin with it. The colours are the c of `colours.NAMES`."""
+
+  image: Int[np.ndarray, "k"]  # the caption's real image
+  colour: Int[np.ndarray, "k"]
+  before: Bool[np.ndarray, "k"]  # whether the image one word earlier shows the colour
+  after: Bool[np.ndarray, "k"]  # whether the image with the word does
+  real: Bool[np.ndarray, "k c"]  # which colours the caption's real image shows
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True, eq=False)
@@ -108,7 +121,7 @@ class Inputs:
   image; what the encoders of pixels and of EfficientNet's features make of them; the classifier's
   features of generated and own real images; and, for synthetic flowers, `attributes` by name.
 
-  Of some captions, an image for every word: `words` and `arrivals`, by attribute.
+  Of some captions, an image for every word: `words`; `arrivals`, by attribute; `colour_words`.
 
   Two sets of n images, one generated for each real image: `groups`, the number of the real image
   that each row of the generated and of the real set belongs to; the features of both in four views.
@@ -128,6 +141,7 @@ class Inputs:
 
   words: WordImages | None = None
   arrivals: dict[str, Arrival] | None = None
+  colour_words: ColourWords | None = None
 
   images_u8: UInt8[np.ndarray, "n h w 3"] | None = None
   own_u8: UInt8[np.ndarray, "n h w 3"] | None = None

@@ -24,21 +24,25 @@ _TIE = 1e-6
 
 
 def r_precision(
-  images: Float[np.ndarray, "n d"],
+  images: Float[np.ndarray, "_ d"],
   captions: Float[np.ndarray, "n d"],
   image_ids: Int[np.ndarray, "n"],
   candidates: int = 100,
   seed: int = 0,
-) -> Float[np.ndarray, "n"]:
+  own: Int[np.ndarray, "k"] | None = None,
+) -> Float[np.ndarray, "_"]:
   """1 where the own caption has the largest cosine with the image among `candidates`, else 0.
 
   The other candidates are captions of other images, sampled for each row. Where k captions share
   the largest cosine, the value is 1 / k: constant embeddings score 1 / candidates.
 
+  own: the row of each image's caption, where images are not one for each caption in order; images
+  of a caption then share its candidates.
+
   Raises:
     ValueError: fewer captions of other images than asked for, or values that are not finite.
   """
-  above, level = _compare(images, captions, image_ids, candidates, seed)
+  above, level = _compare(images, captions, image_ids, candidates, seed, own)
   return np.where(above == 0, 1.0 / (1 + level), 0.0)
 
 
@@ -58,16 +62,23 @@ def caption_rank(
   return (above + 0.5 * level) / (candidates - 1)
 
 
-def _compare(images, captions, image_ids, candidates, seed):
-  """For each row, the numbers of other candidates with a larger and with the same cosine."""
+def count_candidates(image_ids: Int[np.ndarray, "n"]) -> int:
+  """The number of candidates of the scores: 100, or as many as there are."""
+  return min(_CANDIDATES, len(image_ids) - int(np.bincount(image_ids).max()) + 1)
+
+
+def _compare(images, captions, image_ids, candidates, seed, own=None):
+  """For each image, the numbers of other candidates with a larger and with the same cosine."""
   images, captions = _directions(images), _directions(captions)
   others = _draw_others(image_ids, candidates - 1, np.random.default_rng(seed))
+  if own is None:
+    own = np.arange(len(captions))
   above, level = np.zeros(len(images), int), np.zeros(len(images), int)
   for start in range(0, len(images), _BLOCK):
     rows = slice(start, start + _BLOCK)
-    own = (images[rows] * captions[rows]).sum(1)
-    cosines = (captions[others[rows]] @ images[rows, :, None])[..., 0]
-    excess = cosines - own[:, None]
+    cosine = (images[rows] * captions[own[rows]]).sum(1)
+    cosines = (captions[others[own[rows]]] @ images[rows, :, None])[..., 0]
+    excess = cosines - cosine[:, None]
     above[rows] = (excess > _TIE).sum(1)
     level[rows] = (np.abs(excess) <= _TIE).sum(1)
   return above, level
@@ -105,8 +116,8 @@ def _directions(rows) -> Float[np.ndarray, "n d"]:
 
 def _score(measure: Callable, encoder: str, inputs: Inputs):
   image, embedded = inputs.image, getattr(inputs, encoder)
-  candidates = min(_CANDIDATES, len(image) - int(np.bincount(image).max()) + 1)
-  if candidates < 2:
+  count = count_candidates(image)
+  if count < 2:
     return {}
   sets = {
     "generated": embedded.generated,
@@ -114,13 +125,13 @@ def _score(measure: Callable, encoder: str, inputs: Inputs):
     "shuffled": embedded.generated[shuffled(len(image))],
   }
   scores = {
-    level: intervals.of_means(measure(rows, embedded.captions, image, candidates, SEED), image)
+    level: intervals.of_means(measure(rows, embedded.captions, image, count, SEED), image)
     for level, rows in sets.items()
   }
   name, own = measure.__name__ + encoder.removeprefix("encoder"), scores.pop("generated")
   beside = {level: score.value for level, score in scores.items()}
   return {
-    name: {**entry(own, **beside), "candidates": candidates},
+    name: {**entry(own, **beside), "candidates": count},
     **{f"{name}_{level}": entry(score) for level, score in scores.items()},
   }
 

@@ -131,7 +131,7 @@ def scores(runs: Sequence[runs_lib.Run]) -> list[dict[str, Any]]:
 
   `newest`: per run, the line of its largest step, or None.
   `rows`: per score, `name`, `title`, `better`, and `entries` as (run, score as in `scores_of`).
-  `over_steps`, `over_words`: plots.
+  `over_steps`: plots.
   `partial`: `PARTIAL` if one of the newest lines has a partial score, else "".
   `origins`: how the newest lines were computed, as in `compare`.
   `warning`: names of the origins in which the lines differ, so that they compare badly."""
@@ -145,14 +145,12 @@ def _split(runs: Sequence[runs_lib.Run], split: str, id: str) -> dict[str, Any]:
   names = dict.fromkeys(name for of_run in found for name in of_run)
   rows = []
   for name in sorted(names, key=lambda name: [*_SCORES, name].index(name)):
-    title, better = _titles(name)
+    title, better = titles(name)
     entries = [(i, of_run[name]) for i, of_run in enumerate(found) if name in of_run]
     rows.append({"name": name, "title": title, "better": better, "entries": entries})
   over_steps = [
     _plot_over_steps(runs, split, row, f"{id}-{number}") for number, row in enumerate(rows)
   ]
-  words = dict.fromkeys(name for line in newest if line for name in line.get("by_word", {}))
-  over_words = [_plot_over_words(runs, newest, name, f"{id}-w{n}") for n, name in enumerate(words)]
   origins = [_origin(line) if line else {} for line in newest]
   alike = compare([origin for origin in origins if origin])
   return {
@@ -161,13 +159,12 @@ def _split(runs: Sequence[runs_lib.Run], split: str, id: str) -> dict[str, Any]:
     "rows": rows,
     "partial": PARTIAL if any(line and line.get("partial") for line in newest) else "",
     "over_steps": [plot for plot in over_steps if plot],
-    "over_words": [plot for plot in over_words if plot],
     "origins": compare(origins),
     "warning": [r["name"] for r in alike if r["differs"] and r["name"] not in _OF_THE_RUN],
   }
 
 
-def _titles(name: str) -> tuple[str, str]:
+def titles(name: str) -> tuple[str, str]:
   """A score's title, and which values are better."""
   return _SCORES.get(name, (name.replace("_", " ").capitalize(), ""))
 
@@ -220,19 +217,4 @@ def _plot_over_steps(runs, split: str, row: dict[str, Any], id: str) -> dict[str
   levels = list({number(level): level for level in real if level is not None}.values())
   label = f"{row['title']} over steps, {split} split, as in the table"
   svg = plots.score_curves(lines, id, label, "step", levels)
-  return {"title": row["title"], "svg": svg, "levels": levels}
-
-
-def _plot_over_words(runs, newest, name: str, id: str) -> dict[str, Any] | None:
-  lines = []
-  for i, line in enumerate(newest):
-    values = (line or {}).get("by_word", {}).get(name, [])
-    y = np.array([math.nan if value is None else value for value in values], float)
-    if np.isfinite(y).any():
-      lines.append(plots.Line(i, np.arange(1.0, len(y) + 1), y))
-  if not lines:
-    return None
-  title, _ = _titles(name)
-  told = "; ".join(f"{runs[line.run].name}: {', '.join(map(number, line.y))}" for line in lines)
-  svg = plots.score_curves(lines, id, f"{title} by word: {told}", "words read")
-  return {"title": title, "svg": svg, "levels": []}
+  return {"title": row["title"], "note": "", "svg": svg, "levels": levels}

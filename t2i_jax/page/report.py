@@ -24,7 +24,7 @@ from PIL import Image
 
 import t2i_jax
 from t2i_jax import errors, pictures
-from t2i_jax.page import ablation, contents, plots
+from t2i_jax.page import ablation, contents, plots, words
 from t2i_jax.page import runs as runs_lib
 from t2i_jax.rundir import files
 
@@ -127,6 +127,7 @@ def _fit_page(runs: Sequence[runs_lib.Run], splits, comparison: Mapping[str, Any
     "flags": contents.compare_flags(runs),
     "training": contents.training(runs),
     "splits": splits,
+    "arriving": words.arriving(runs),
     "comparison": comparison,
     "rules": ablation.RULES,
     "caution": ablation.CAUTION,

@@ -16,7 +16,7 @@ NAMES = {
   "nearest_neighbour_accuracy", "r_precision", "r_precision_real",
   "r_precision_shuffled", "caption_rank", "diversity", "collapse",
   "frechet_efficientnet", "kernel_efficientnet", "density_efficientnet", "coverage_efficientnet",
-  "r_precision_efficientnet",
+  "r_precision_efficientnet", "r_precision_half",
   "attribute_accuracy", "arrival_accuracy", "mse", "ssim", "correlation",
   "feature_distance", "classification_accuracy", "change_at_content_words",
 }  # fmt: skip
@@ -65,7 +65,7 @@ def test_all_scores_of_a_run_and_following_it(command, trained, monkeypatch, dat
   for name in ("classifier", "encoder", "encoder_efficientnet"):
     assert (fitted[name]["fitted_on_images"], line["real_images"]) == (6, 24)
     assert fitted[name]["of_which_the_run_was_trained_on"] == 0
-  assert line["by_word"]["frechet_classifier"]
+  assert line["by_word"]["frechet_classifier"] and line["by_word"]["r_precision"]["positions"]
   for path in line["pictures"].values():
     assert Image.open(trained / path).size[0] > 16
   stored = scores_file.read(trained)

@@ -1,11 +1,14 @@
 """Word by word: colours that arrive with their word, changes at content words."""
 
+import dataclasses
+
 import numpy as np
 import pytest
 
 from t2i_jax import config as config_lib
 from t2i_jax.data import corpus as corpus_lib
 from t2i_jax.evaluation import attributes, scores, word_by_word
+from t2i_jax.metrics import colours
 from t2i_jax.metrics.metric import Inputs
 from t2i_jax.text import captions, word2vec
 
@@ -40,6 +43,11 @@ def _images(split, corpus, shift):
     images[row, :place] = split.images_u8[other]
     images[row, place:] = split.images_u8[owner]
   return images
+
+
+def _seeing(rows_of):
+  """What a reader sees of images, from rows for each of them."""
+  return lambda images: {"features": rows_of(images), "embedded": rows_of(images)}
 
 
 def _score(reader):
@@ -104,7 +112,7 @@ def test_changes_at_content_words_and_at_function_words(drawn):
       shade[row, t] = shade[row, t - 1] + (away if shade[row, t - 1] < 128 else -away)
   wide = np.broadcast_to(shade[..., None, None, None], (*shade.shape, 16, 16, 3))
   pixels = lambda images: images[:, ::8, ::8, 0].reshape(-1, 4).astype(np.float32)  # noqa: E731
-  reader = word_by_word.WordByWord(corpus, split, pixels)
+  reader = word_by_word.WordByWord(corpus, split, _seeing(pixels))
   reader.add(rows, wide.astype(np.uint8))
   found = _score(reader)
   assert found["change_at_content_words"]["value"] == pytest.approx((40 / 127.5) ** 2)
@@ -125,9 +133,60 @@ def test_variance_is_told_of_each_image_s_word_and_place(drawn):
   }
   for name, number in own.items():
     shade = (number * 37 % 200).astype(np.uint8)
-    reader = word_by_word.WordByWord(corpus, split, means)
+    reader = word_by_word.WordByWord(corpus, split, _seeing(means))
     reader.add(rows, np.broadcast_to(shade[..., None, None, None], (*shade.shape, 16, 16, 3)))
     found = _score(reader)
     explained = {other: found[f"variance_by_{other}"]["value"] for other in own}
     assert explained.pop(name) == pytest.approx(1, abs=1e-4)
     assert max(explained.values()) < 0.9, (name, explained)
+
+
+def _first_red(corpus):
+  """Place of "red" in each caption whose first colour word it is, else -1."""
+  found = [colours.first_colour(words) for words in corpus.sentences]
+  red = colours.NAMES.index("red")
+  return np.array([first[0] if first and first[1] == red else -1 for first in found])
+
+
+@pytest.mark.parametrize("late", [0, 1, -1])
+def test_images_are_looked_at_before_and_with_the_first_colour_word(drawn, late):
+  split, corpus = drawn
+  photographs = dataclasses.replace(split, attributes={}, named={})
+  place = _first_red(corpus)
+  assert (place > 0).sum() > 5
+  images = np.full((*corpus.ids.shape, 16, 16, 3), (70, 130, 50), np.uint8)
+  for row in np.flatnonzero(place > 0):
+    images[row, place[row] + late :] = (200, 20, 30)
+  reader = word_by_word.WordByWord(corpus, photographs, _seeing(lambda x: x[:, 0, 0] / 255))
+  for part in np.array_split(np.random.default_rng(0).permutation(len(place)), 4):
+    reader.add(part, images[part])
+  found = reader.colour_words()
+  is_red = found.colour == colours.NAMES.index("red")
+  assert is_red.sum() == (place > 0).sum() < len(is_red)
+  # A red flower that comes with its word is not there before it.
+  assert set(found.after[is_red]) == {late <= 0} and set(found.before[is_red]) == {late < 0}
+  assert not found.after[~is_red].any()
+  assert sorted(found.image[is_red]) == sorted(corpus.image[place > 0])
+  np.testing.assert_array_equal(found.real, colours.shows(split.images_u8[found.image]))
+
+
+def test_exact_rules_stand_in_place_of_colour_words(drawn):
+  split, corpus = drawn
+  reader = word_by_word.WordByWord(corpus, split, _seeing(lambda x: x[:, 0, 0] / 255))
+  reader.add(np.arange(len(corpus.ids)), _images(split, corpus, 0))
+  assert reader.colour_words() is None and reader.arrivals()
+
+
+def test_words_images_are_numbered_as_the_captions_are_given(drawn):
+  split, corpus = drawn
+  count, longest = corpus.ids.shape
+  number = (np.arange(count) % 250).astype(np.uint8)
+  images = np.broadcast_to(number[:, None, None, None, None], (count, longest, 16, 16, 3))
+  reader = word_by_word.WordByWord(corpus, split, _seeing(lambda x: x[:, 0, 0].astype(np.float32)))
+  rows = np.random.default_rng(0).permutation(count)
+  for part in np.array_split(rows[: count // 2], 3):
+    reader.add(part, images[part])
+  words = reader.words(rows)
+  assert len(words.caption) == corpus.length[rows[: count // 2]].sum()
+  np.testing.assert_array_equal(number[rows[words.caption]], words.embedded[:, 0])
+  np.testing.assert_array_equal(corpus.image[rows[words.caption]], words.image)

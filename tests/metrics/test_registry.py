@@ -6,8 +6,16 @@ import json
 import numpy as np
 import pytest
 
-from t2i_jax.metrics import registry
-from t2i_jax.metrics.metric import Arrival, Attribute, Embedded, Inputs, View, WordImages
+from t2i_jax.metrics import colours, registry
+from t2i_jax.metrics.metric import (
+  Arrival,
+  Attribute,
+  ColourWords,
+  Embedded,
+  Inputs,
+  View,
+  WordImages,
+)
 
 
 def _inputs():
@@ -42,6 +50,14 @@ def _inputs():
       change=rng.random(50),
       reduced_u8=rng.integers(0, 256, (50, 12), dtype=np.uint8),
       real_reduced_u8=rng.integers(0, 256, (20, 12), dtype=np.uint8),
+      embedded=rng.normal(size=(50, 6)),
+    ),
+    colour_words=ColourWords(
+      image=np.arange(60) // 3,
+      colour=values(60),
+      before=values(60) > 1,
+      after=values(60) > 0,
+      real=rng.random((60, len(colours.NAMES))) > 0.5,
     ),
     arrivals={"petals": Arrival(caption * 2, position, np.full(50, 2), values(50), values(20))},
     images_u8=rng.integers(0, 256, (20, 16, 16, 3), dtype=np.uint8),
@@ -80,7 +96,7 @@ def test_a_score_needs_what_it_says_and_no_more(metric):
 def test_scores_of_several_views_read_their_own():
   inputs = _inputs()
   for name in ("density", "memorisation_ratio", "kernel", "r_precision"):
-    both = [m for m in registry.ALL if m.name.startswith(name)]
+    both = [m for m in registry.ALL if m.name.startswith(name) and m.name != "r_precision_half"]
     assert len(both) == 2, name
     values = [metric.compute(inputs)[metric.name]["value"] for metric in both]
     assert values[0] != values[1], name

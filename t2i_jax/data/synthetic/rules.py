@@ -8,6 +8,7 @@ import numpy as np
 from jaxtyping import Bool, Float, Int, UInt8
 
 from t2i_jax.data.synthetic import draw
+from t2i_jax.metrics import cielab
 
 # Distances from the image's centre, as shares of its side. The smallest flower reaches to 0.30, the
 # largest disc to 0.15.
@@ -34,7 +35,7 @@ def _petal_votes(pixels: UInt8[np.ndarray, "n p 3"]) -> Int[np.ndarray, "n"]:
   # Rims and veins are darker petals: they vote for their petal's colour, not for a background.
   dark = _palette("petal_colour", 0.75)
   backgrounds = np.concatenate([_palette("background", light) for light in (0.8, 1.0, 1.2)])
-  lab = _to_lab(pixels)
+  lab = cielab.from_rgb(pixels)
   nearest = _distance(lab, np.concatenate([petals, dark, backgrounds])).argmin(-1)
   voted = np.where(nearest < 2 * len(petals), nearest % len(petals), -1)
   votes = np.stack([(voted == k).sum(-1) for k in range(len(petals))], -1)
@@ -44,13 +45,13 @@ def _petal_votes(pixels: UInt8[np.ndarray, "n p 3"]) -> Int[np.ndarray, "n"]:
 
 def centre_colour(images_u8: UInt8[np.ndarray, "n h w 3"]) -> Int[np.ndarray, "n"]:
   """Index into ATTRIBUTES["centre_colour"]: the colour nearest in CIELAB to the disc's median."""
-  disc = np.median(_to_lab(images_u8[:, _ring(images_u8, 0.0, _CENTRE_DISC)]), axis=1)
+  disc = np.median(cielab.from_rgb(images_u8[:, _ring(images_u8, 0.0, _CENTRE_DISC)]), axis=1)
   return _distance(disc, _palette("centre_colour")).argmin(-1)
 
 
 def background(images_u8: UInt8[np.ndarray, "n h w 3"]) -> Int[np.ndarray, "n"]:
   """Index into ATTRIBUTES["background"]: the colour nearest in CIELAB to the corners' median."""
-  corners = np.median(_to_lab(images_u8[:, _ring(images_u8, *_CORNERS)]), axis=1)
+  corners = np.median(cielab.from_rgb(images_u8[:, _ring(images_u8, *_CORNERS)]), axis=1)
   return _distance(corners, _palette("background")).argmin(-1)
 
 
@@ -66,23 +67,8 @@ def _ring(images_u8, low: float, high: float) -> Bool[np.ndarray, "h w"]:
 def _palette(attribute: str, light: float = 1.0) -> Float[np.ndarray, "k 3"]:
   """The attribute's colours in CIELAB, in the order of its values, `light` times as bright."""
   palette = draw.PALETTES[attribute]
-  return _to_lab(light * np.array([palette[v] for v in draw.ATTRIBUTES[attribute]], float))
+  return cielab.from_rgb(light * np.array([palette[v] for v in draw.ATTRIBUTES[attribute]], float))
 
 
 def _distance(lab: Float[np.ndarray, "... 3"], palette) -> Float[np.ndarray, "... k"]:
   return np.linalg.norm(lab[..., None, :] - palette, axis=-1)
-
-
-def _to_lab(rgb) -> Float[np.ndarray, "... 3"]:
-  """sRGB in [0, 255] to CIELAB under D65 (IEC 61966-2-1, CIE 15)."""
-  rgb = np.asarray(rgb, float) / 255
-  linear = np.where(rgb <= 0.04045, rgb / 12.92, ((rgb + 0.055) / 1.055) ** 2.4)
-  to_xyz = np.array([
-    [0.4124564, 0.3575761, 0.1804375],
-    [0.2126729, 0.7151522, 0.0721750],
-    [0.0193339, 0.1191920, 0.9503041],
-  ])  # fmt: skip
-  xyz = linear @ to_xyz.T / [0.95047, 1.0, 1.08883]
-  f = np.where(xyz > (6 / 29) ** 3, np.cbrt(xyz), xyz / (3 * (6 / 29) ** 2) + 4 / 29)
-  x, y, z = np.moveaxis(f, -1, 0)
-  return np.stack([116 * y - 16, 500 * (x - y), 200 * (y - z)], -1)
