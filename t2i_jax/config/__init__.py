@@ -74,7 +74,10 @@ _NEEDS = {
   "random_crops": _Needs((False,), {"real_pairing": ("corresponding",)}),
   "mirror": _Needs((False,), {"real_pairing": ("corresponding",)}),
   "augment": _Needs(("none",), {"prefixes": ("one",), "real_pairing": ("corresponding",)}),
-  "prefixes": _Needs(("all",), {"text": ("sequence", "reader"), "euclid_target": ("none", "last")}),
+  "prefixes": _Needs(
+    ("all",),
+    {"text": ("sequence", "reader"), "euclid_target": ("none", "last"), "share_gnn": (True,)},
+  ),
   "text_noise": _Needs((0,), {"text": ("reader",)}),
   "average_images": _Needs((0,), {"bn_statistics": ("joint",)}),
 }
@@ -108,10 +111,17 @@ class Config(
       raise errors.InputError(
         "--feature_weights: of --features=efficientnet, which is not used; leave one out"
       )
-    if self.mode == "bench" and (self.text == "reader" or self.discriminator != "dcgan"):
+    if self.mode == "bench" and (
+      self.text == "reader" or self.discriminator != "dcgan" or self.prefixes == "one"
+    ):
       raise errors.InputError(
-        "--mode=bench: counts and times no frozen networks; --mode=train says captions a second "
-        "with --text=reader or --discriminator=projected"
+        "--mode=bench: counts and times no frozen networks, and all words; --mode=train says "
+        "captions a second with --text=reader, --prefixes=one or another --discriminator"
+      )
+    if self.prefixes == "one" and self.text == "sequence" and self.recurrence == "none":
+      raise errors.InputError(
+        "--prefixes=one: with --text=sequence and --recurrence=none only the last word would be "
+        "read; give --text=word, or a --recurrence"
       )
     if self.discriminator == "projected" and self.batch_size % 8:
       raise errors.InputError(

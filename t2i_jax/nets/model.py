@@ -143,8 +143,10 @@ def draw(
   words: words_lib.Words,
   packed: packing.Packing,
   train: bool,
+  last_only: bool = False,
 ) -> tuple[Float[Array, "n h w 3"], dict[str, Any]]:
-  """Images in [-1, 1], one for every word read so far, and the new batch_stats of training.
+  """Images in [-1, 1], one for every word read so far or, with `last_only`, for each caption's last
+  word; and the new batch_stats of training.
 
   The captions' last words go through the GNN, the others through the generator; with one set of
   parameters for both, all go through it in one batch.
@@ -174,7 +176,12 @@ def draw(
   maps = run_pair("lower")
   if networks.recurrence is not None:
     maps = networks.recurrence.apply({"params": variables["recurrence"]["params"]}, maps, packed)
-  images = run_pair("upper", maps)
+  if last_only:
+    m = packed.bucket
+    name = "generator" if networks.gnn is None else "gnn"
+    images = run(name, "upper", maps[m:], words[m:])
+  else:
+    images = run_pair("upper", maps)
   return images.astype(jnp.float32), stats
 
 

@@ -102,10 +102,11 @@ class Examples:
 class Batch:
   """What one update sees.
 
-  words: of n packed words; packed: their packing. asked: what the discriminator reads with their
-  images, by --judged_on. own: the captions' own images, in [-1, 1]. reals: for the discriminator.
-  kind i32[b], of the captions' images; share f32[b], of the captions' words that are read. key: the
-  minibatch's. scored: number of leading packed words whose images the discriminator scores.
+  words: of n packed words; packed: their packing. asked: a row for each image that is drawn of
+  them, what the discriminator reads with it by --judged_on. own: the captions' own images, in
+  [-1, 1]. reals: for the discriminator. kind i32[b], of the captions' images; share f32[b], of the
+  captions' words that are read. key: the minibatch's. scored: number of leading images that the
+  discriminator scores.
   """
 
   words: words_lib.Words
@@ -144,9 +145,15 @@ def scores_last(config: config_lib.Config) -> bool:
   return reading.has_one_image(config) or config.euclid_target == "none"
 
 
-def scored_count(config: config_lib.Config, packed: packing.Packing) -> int:
-  """Number of leading packed words whose images the discriminator scores."""
-  return packed.bucket + (packed.place.shape[1] if scores_last(config) else 0)
+def drawn_rows(config: config_lib.Config, packed: packing.Packing) -> slice:
+  """The packed words whose images training draws: all, or the last of each caption."""
+  return slice(packed.bucket if config.prefixes == "one" else 0, None)
+
+
+def scored_rows(config: config_lib.Config, packed: packing.Packing) -> slice:
+  """Of those, the ones whose images the discriminator scores; none comes before them."""
+  first = drawn_rows(config, packed).start
+  return slice(first, None if scores_last(config) else packed.bucket)
 
 
 def choose_reals(
@@ -163,7 +170,7 @@ def choose_reals(
   shape = slots, b * collectives.count(axes)
   chosen = jax.random.randint(reading.split(key).reals, shape, 0, images)
   chosen = collectives.own(chosen, axes, along=1).reshape(-1)
-  scored = packed.slot[: scored_count(config, packed)]
+  scored = packed.slot[scored_rows(config, packed)]
   return chosen.at[scored].get(mode="fill", fill_value=0)
 
 
@@ -193,20 +200,21 @@ def gather(
     collectives.own(all_noise, axes),
   )
   share = (packed.position[-b:] + 1) / jnp.maximum(length, 1)
-  asked = words
+  asked = words[drawn_rows(config, packed)]
   if config.judged_on == "caption":
     ends = jnp.arange(b), length - 1
-    asked = words.replace(vectors=_read_examples(config, resident, ids, image, *ends))
+    asked = asked.replace(vectors=_read_examples(config, resident, ids, image, *ends))
     share = jnp.ones_like(share)
   own = augment.crop_and_mirror(config, key, _look_up(resident, image, axes), axes)
-  scored = scored_count(config, packed)
+  scored = scored_rows(config, packed)
   if chosen.real_image is None:  # each caption's own, weighted by its generated images
-    weight = jax.ops.segment_sum(packed.weight[:scored], packed.caption[:scored], b)
+    weight = jax.ops.segment_sum(packed.weight[scored], packed.caption[scored], b)
     reals = Examples(own, asked[-b:], weight)
   else:
-    reals = _random_reals(config, resident, chosen, words[:scored], axes)
+    reals = _random_reals(config, resident, chosen, words[scored], axes)
   kind = resident.kind[image]
-  return Batch(words, packed, asked, own, reals, kind, share, resident.frozen, key, scored)
+  count = len(packed.slot[scored])
+  return Batch(words, packed, asked, own, reals, kind, share, resident.frozen, key, count)
 
 
 def _random_reals(
@@ -258,7 +266,7 @@ def blurry_fakes(
   reals = batch.reals
   count = min(len(reals.images), max(1, round(times * batch.scored)))
   weights = reals.weight[:count]
-  wanted = times * collectives.total(batch.packed.weight[: batch.scored].sum(), axes)
+  wanted = times * collectives.total(batch.asked.weight[: batch.scored].sum(), axes)
   there = collectives.total(weights.sum(), axes)
   blurred = pixels.blur(reals.images[:count], sigma)
   return blurred, reals.words[:count], weights * wanted / jnp.maximum(there, 1e-9)

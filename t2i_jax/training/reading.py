@@ -35,8 +35,10 @@ def has_one_image(config: config_lib.Config) -> bool:
 
 
 def training_bucket(config: config_lib.Config, length: Any) -> int | None:
-  """As `bucket`; 0 where a caption has one image, in the place of its last word's."""
-  return 0 if has_one_image(config) else bucket(config, length)
+  """As `bucket`; 0 where nothing is read of a caption but one vector, in the place of its last
+  word's."""
+  is_one = config.has_one_image or (config.prefixes == "one" and config.text == "reader")
+  return 0 if is_one else bucket(config, length)
 
 
 class Keys(NamedTuple):

@@ -52,7 +52,7 @@ def make_refresh(
     vectors = reading.read(config, table, ids, packed.caption, packed.position, reader)
     words = reading.words_of(packed, vectors, noise)
     given = {n: {**variables[n], "batch_stats": stats[n]} for n in model.DRAWING}
-    return model.draw(networks, given, words, packed, train=True)[1]
+    return model.draw(networks, given, words, packed, True, config.prefixes == "one")[1]
 
   def compute(variables, reader, table, *minibatches):
     kept = {n: variables[n]["batch_stats"] for n in model.DRAWING}

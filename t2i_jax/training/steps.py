@@ -78,13 +78,13 @@ class Updates:
     }
     captions, axes = len(batch.own), self.devices.axes
     words = augment.noisy_text(self.config, batch.key, batch.words, captions, axes)
-    images, batch_stats = model.draw(self.networks, variables, words, batch.packed, train=True)
+    given = {"packed": batch.packed, "train": True, "last_only": self.config.prefixes == "one"}
+    draw = functools.partial(model.draw, self.networks, **given)
+    images, batch_stats = draw(variables, words)
     drawn = Drawn(images, self._see(batch, augment.FAKE, images[: batch.scored]))
     if self.config.interpolation_weight:
-      words = augment.between(words)
-      for name in model.DRAWING:
-        variables[name]["batch_stats"] = batch_stats[name]
-      images, batch_stats = model.draw(self.networks, variables, words, batch.packed, train=True)
+      variables = {n: {**v, "batch_stats": batch_stats[n]} for n, v in variables.items()}
+      images, batch_stats = draw(variables, augment.between(words))
       drawn = drawn.replace(between=self._see(batch, augment.BETWEEN, images))
     return drawn, batch_stats
 

@@ -42,8 +42,8 @@ def _euclid(config: config_lib.Config, batch: batches.Batch, drawn, score, axes:
   return euclid.euclid(
     drawn.images,
     batch.own,
-    batch.words.caption,
-    batch.words.weight,
+    batch.asked.caption,
+    batch.asked.weight,
     config.euclid_target,
     config.euclid_reduction,
     axes,
