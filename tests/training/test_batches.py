@@ -114,7 +114,7 @@ def test_of_a_real_image_without_a_caption_nothing_is_read():
   resident = batches.make_resident(config, CORPUS)
   images, none = jnp.zeros(5, jnp.int32), jnp.full(5, 3)  # There are captions 0, 1 and 2.
   chosen = batches.Chosen(ROWS, images, none)
-  reals = batches.gather(config, resident, chosen, jax.random.key(0), 5).reals
+  reals = jax.jit(lambda: batches.gather(config, resident, chosen, jax.random.key(0), 5).reals)()
   assert not np.any(reals.words.vectors)
   np.testing.assert_array_equal(reals.weight, np.ones(5))
 
