@@ -1,14 +1,17 @@
 """Shapes in annotations are checked while the tests run; a tiny run that several tests share."""
 
 import atexit
+import gc
 import os
 import shutil
 import tempfile
 
-# Toy networks: what is saved in compiling is more than what is lost in running.
+# Toy networks: what is saved in compiling is more than what is lost in running. The emitters are
+# those of fused loops, with which a training step takes four times as long to compile.
 os.environ["XLA_FLAGS"] = (
   os.environ.get("XLA_FLAGS", "")
   + " --xla_backend_optimization_level=0 --xla_llvm_disable_expensive_passes=true"
+  + " --xla_backend_extra_options=xla_cpu_disable_new_fusion_emitters"
 )
 
 # A run that goes on, or is drawn from, need not compile again what an earlier test has compiled.
@@ -28,10 +31,15 @@ import json
 import pytest
 
 from t2i_jax import main
+from t2i_jax.judges import classifier, efficientnet, encoder, untrained
 from t2i_jax.nets import packing
 
 # A bucket is compiled once: few of them, for the same reason.
 packing._BUCKETS = 2
+
+# A batch is padded to its full size, whatever the number of images: not many more than toys have.
+efficientnet._BATCH = 8
+untrained._APPLY_BATCH = classifier._APPLY_BATCH = encoder._APPLY_BATCH = 32
 
 TINY = [
   "--dataset=synthetic",
@@ -51,6 +59,17 @@ TINY = [
   "--noise_dim=2",
   "--noshare_gnn",
 ]
+
+# Traces make millions of objects that stay, and each full collection visits them all.
+gc.set_threshold(50_000, 20, 20)
+
+
+@pytest.fixture(scope="module", autouse=True)
+def settle():
+  """What a file of tests leaves behind is not visited by later collections."""
+  yield
+  gc.collect()
+  gc.freeze()
 
 
 class Command:

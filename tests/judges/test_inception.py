@@ -202,8 +202,11 @@ def test_the_two_networks_pool_in_their_own_ways():
 
 @pytest.mark.slow
 @pytest.mark.parametrize(("classes", "mean", "first"), _REFERENCE)
-def test_features_as_an_independent_implementation_in_pytorch_gave_them(classes, mean, first):
+def test_features_as_an_independent_implementation_in_pytorch_gave_them(
+  classes, mean, first, monkeypatch
+):
   """Numbers of a network written for PyTorch alone, with these weights and this image."""
+  monkeypatch.setattr(inception, "_BATCH", 2)
   x, y = np.meshgrid(np.arange(64), np.arange(64))
   image = np.stack([4 * x, 4 * y, (x * y) % 256], -1).astype(np.uint8)
   network = inception._from_arrays(_weights(classes), "")

@@ -1,5 +1,7 @@
 """Batch norm over time-major maps against NumPy; padded words stay out of it."""
 
+import functools
+
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -18,9 +20,15 @@ def _device(weights):
   return None if weights is None else jnp.asarray(weights)
 
 
+@functools.partial(jax.jit, static_argnames=("module", "train"))
+def _run(module, x, weights, train, variables, *position):
+  variables = variables or module.init(jax.random.key(1), x, weights, True, *position)
+  y, new = module.apply(variables, x, weights, train, *position, mutable=["batch_stats"])
+  return variables, y, new
+
+
 def _apply(module, x, weights, train=True, variables=None):
-  variables = variables or module.init(jax.random.key(1), jnp.asarray(x), _device(weights), True)
-  y, new = module.apply(variables, jnp.asarray(x), _device(weights), train, mutable=["batch_stats"])
+  variables, y, new = _run(module, jnp.asarray(x), _device(weights), train, variables)
   return variables, np.asarray(y), new
 
 
@@ -43,8 +51,7 @@ def test_statistics_of_each_place_are_over_the_captions_that_reach_it():
   flat, weights = jnp.asarray(x.reshape(12, 2, 2, 5)), jnp.asarray(mask.reshape(12))
   position = jnp.repeat(jnp.arange(4), 3)
   module = batch_norm.BatchNorm(momentum=0.75, epsilon=1e-3, positions=4)
-  variables = module.init(jax.random.key(1), flat, weights, True, position)
-  y, new = module.apply(variables, flat, weights, True, position, mutable=["batch_stats"])
+  variables, y, new = _run(module, flat, weights, True, None, position)
   scale, y = np.asarray(variables["params"]["scale"]), np.asarray(y).reshape(x.shape)
   stats = new["batch_stats"]
   for t in range(3):
@@ -58,7 +65,7 @@ def test_statistics_of_each_place_are_over_the_captions_that_reach_it():
   np.testing.assert_array_equal(stats["variance"][3], np.ones(5))
   # Drawing takes each place's own.
   known = {"params": variables["params"], "batch_stats": stats}
-  drawn = np.asarray(module.apply(known, flat, weights, False, position)).reshape(x.shape)
+  drawn = np.asarray(_run(module, flat, weights, False, known, position)[1]).reshape(x.shape)
   for t in range(4):
     factor = scale / np.sqrt(stats["variance"][t] + 1e-3)
     np.testing.assert_allclose(drawn[t], (x[t] - stats["mean"][t]) * factor, atol=1e-4)
@@ -87,7 +94,7 @@ def test_a_weight_of_two_is_an_image_twice():
 def test_running_statistics_serve_without_training_and_stay_as_they_are():
   x, mask = _case()
   module = batch_norm.BatchNorm(epsilon=0.0)
-  variables = module.init(jax.random.key(0), jnp.asarray(x), _device(mask), True)
+  variables = _apply(module, x, mask)[0]
   params = {"scale": np.ones(5, np.float32), "bias": np.full(5, 7.0, np.float32)}
   stats = {"mean": np.full(5, 2.0, np.float32), "variance": np.full(5, 4.0, np.float32)}
   _, y, new = _apply(module, x, mask, False, {"params": params, "batch_stats": stats})

@@ -87,19 +87,24 @@ CHANNELS = [
 @pytest.mark.parametrize(("k", "stride"), [(4, 1), (5, 1), (4, 2), (5, 2)])
 def test_values_and_gradients_equal_the_loops(k, stride, c, f):
   x, kernel, dy = _case(k, c, f, 4, stride)
-  y, back = jax.vjp(lambda *a: convolution.strided(*a, stride), *_f32(x, kernel))
-  dx, dk = back(*_f32(dy))
-  assert_close(y, _strided(x, kernel, stride))
   swapped = np.swapaxes(kernel, 2, 3)
-  expected_dx, expected_dk = _transposed(dy, swapped, stride), _to_kernel(x, dy, k, stride)
-  assert_close(dx, expected_dx)
-  assert_close(dk, expected_dk)
+
+  @jax.jit
+  def run(x, kernel, dy, swapped):
+    y, back = jax.vjp(lambda *a: convolution.strided(*a, stride), x, kernel)
+    z, back_of_transposed = jax.vjp(lambda *a: convolution.transposed(*a, stride), dy, swapped)
+    return (y, *back(dy)), (z, *back_of_transposed(x))
+
+  strided, transposed = run(*_f32(x, kernel, dy, swapped))
+  value, to_input, to_kernel = (
+    _strided(x, kernel, stride), _transposed(dy, swapped, stride), _to_kernel(x, dy, k, stride)
+  )  # fmt: skip
+  for found, expected in zip(strided, (value, to_input, to_kernel), strict=True):
+    assert_close(found, expected)
   # The transposed convolution: what was the gradient to the input is now the value.
-  y, back = jax.vjp(lambda *a: convolution.transposed(*a, stride), *_f32(dy, swapped))
-  dx, dk = back(*_f32(x))
-  assert_close(y, expected_dx)
-  assert_close(dx, _strided(x, kernel, stride))
-  assert_close(dk, np.swapaxes(expected_dk, 2, 3))
+  expected = to_input, _strided(x, kernel, stride), np.swapaxes(to_kernel, 2, 3)
+  for found, value in zip(transposed, expected, strict=True):
+    assert_close(found, value)
 
 
 @SLOW
@@ -108,19 +113,25 @@ def test_every_form_of_a_pass_equals_the_loop_whatever_the_rules_choose(k, strid
   x, kernel, dy = _case(k, 3, 5, 8, stride)
   value, to_input = _strided(x, kernel, stride), _transposed(dy, np.swapaxes(kernel, 2, 3), stride)
   to_kernel = _to_kernel(x, dy, k, stride)
-  x, kernel, dy = _f32(x, kernel, dy)
-  assert_close(lowerings.native_strided(x, kernel, stride), value)
-  assert_close(lowerings.native_to_input(dy, kernel, stride), to_input)
-  assert_close(lowerings.native_to_kernel(x, dy, k, stride), to_kernel)
-  assert_close(lowerings.patches(x, kernel, stride), value)
-  assert_close(lowerings.sub_pixel(dy, kernel, stride), to_input)
-  assert_close(lowerings.overlap_add(dy, kernel, stride), to_input)
-  assert_close(lowerings.in_turns(x, dy, k, stride), to_kernel)
-  for fold in (1, 2, 4):
-    if stride == 1:
-      assert_close(lowerings.row_products(x, dy, k, fold), to_kernel)
-      low = (k - 1) // 2
-      assert_close(lowerings.folded(x, kernel, (low, k - 1 - low), fold), value)
+  low = (k - 1) // 2
+  folds = (1, 2, 4) if stride == 1 else ()
+
+  @jax.jit  # one program, which compiles sooner than the operations one by one
+  def run(x, kernel, dy):
+    values = [lowerings.native_strided(x, kernel, stride), lowerings.patches(x, kernel, stride)]
+    values += [lowerings.folded(x, kernel, (low, k - 1 - low), fold) for fold in folds]
+    to_inputs = [
+      form(dy, kernel, stride)
+      for form in (lowerings.native_to_input, lowerings.sub_pixel, lowerings.overlap_add)
+    ]
+    to_kernels = [form(x, dy, k, stride)
+                  for form in (lowerings.native_to_kernel, lowerings.in_turns)]  # fmt: skip
+    to_kernels += [lowerings.row_products(x, dy, k, fold) for fold in folds]
+    return values, to_inputs, to_kernels
+
+  for found, expected in zip(run(*_f32(x, kernel, dy)), (value, to_input, to_kernel), strict=True):
+    for form in found:
+      assert_close(form, expected)
 
 
 @pytest.mark.parametrize("images", [3, 4, 7])
@@ -128,7 +139,8 @@ def test_the_kernel_s_gradient_counts_every_image_once(monkeypatch, images):
   """With two images at a time: a rest of one, none, and several turns."""
   monkeypatch.setattr(lowerings, "_POSITIONS", 8)
   x, _, dy = _case(5, 3, 5, 4, 2, images)
-  assert_close(lowerings.in_turns(*_f32(x, dy), 5, 2), _to_kernel(x, dy, 5, 2))
+  found = jax.jit(lambda x, dy: lowerings.in_turns(x, dy, 5, 2))(*_f32(x, dy))
+  assert_close(found, _to_kernel(x, dy, 5, 2))
 
 
 def test_the_cpu_s_program_holds_only_convolutions_in_the_form_that_xla_is_fast_on():

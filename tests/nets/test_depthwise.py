@@ -20,12 +20,25 @@ def _given(k, h, w):
   return jnp.asarray(x), jnp.asarray(rng.normal(size=(k, k, 3)), jnp.float32)
 
 
-_ours = jax.jit(depthwise.depthwise, static_argnums=2)
+@functools.partial(jax.jit, static_argnums=2)
+def _values(x, kernel, stride):
+  """The CPU's form, and the library's own."""
+  return depthwise.depthwise(x, kernel, stride), depthwise.native(x, kernel, stride)
 
 
-@functools.partial(jax.jit, static_argnums=(0, 4))
-def _gradients(convolve, x, kernel, dy, stride):
-  return jax.vjp(lambda x, kernel: convolve(x, kernel, stride), x, kernel)[1](dy)
+@functools.partial(jax.jit, static_argnums=3)
+def _gradients(x, kernel, dy, stride):
+  """To x and to the kernel: by autodiff of the library's own, and each form of ours."""
+
+  def of(convolve):
+    return jax.vjp(lambda x, kernel: convolve(x, kernel, stride), x, kernel)[1](dy)
+
+  # What accelerators run is written out too.
+  native = (
+    depthwise._native_to_input(dy, kernel, x.shape, stride),
+    depthwise._native_to_kernel(x, dy, len(kernel), stride),
+  )
+  return of(depthwise.native), of(depthwise.depthwise), native
 
 
 @pytest.mark.parametrize(("k", "stride", "h", "w"), SHAPES)
@@ -39,26 +52,19 @@ def test_the_value_is_the_sum_over_each_window(k, stride, h, w):
     y, z = r * stride + i - above, c * stride + j - left
     if 0 <= y < h and 0 <= z < w:
       expected[:, r, c] += x[:, y, z] * kernel[i, j]
-  found = _ours(x, kernel, stride)
-  np.testing.assert_allclose(found, expected, rtol=1e-4, atol=1e-5)
-  np.testing.assert_allclose(depthwise.native(x, kernel, stride), expected, rtol=1e-4, atol=1e-5)
+  for found in _values(x, kernel, stride):
+    np.testing.assert_allclose(found, expected, rtol=1e-4, atol=1e-5)
 
 
 @pytest.mark.parametrize(("k", "stride", "h", "w"), SHAPES)
 def test_gradients_are_those_of_the_library_s_own(k, stride, h, w):
   x, kernel = _given(k, h, w)
-  y = depthwise.native(x, kernel, stride)
-  dy = jnp.asarray(np.random.default_rng(1).normal(size=y.shape), jnp.float32)
-  expected = _gradients(depthwise.native, x, kernel, dy, stride)
-  for found, plain in zip(_gradients(depthwise.depthwise, x, kernel, dy, stride), expected):
-    np.testing.assert_allclose(found, plain, rtol=1e-4, atol=1e-5)
-  # What accelerators run is written out too.
-  native = (
-    depthwise._native_to_input(dy, kernel, x.shape, stride),
-    depthwise._native_to_kernel(x, dy, k, stride),
-  )
-  for found, plain in zip(native, expected):
-    np.testing.assert_allclose(found, plain, rtol=1e-4, atol=1e-5)
+  shape = (2, -(-h // stride), -(-w // stride), 3)
+  dy = jnp.asarray(np.random.default_rng(1).normal(size=shape), jnp.float32)
+  expected, *forms = _gradients(x, kernel, dy, stride)
+  for form in forms:
+    for found, plain in zip(form, expected, strict=True):
+      np.testing.assert_allclose(found, plain, rtol=1e-4, atol=1e-5)
 
 
 def test_second_derivatives_are_right():
@@ -68,7 +74,8 @@ def test_second_derivatives_are_right():
     return (jax.grad(lambda x: (convolve(x, kernel, 2) ** 3).sum())(x) ** 2).sum()
 
   ours, plain = (
-    jax.grad(lambda x, f=f: penalty(f, x))(x) for f in (depthwise.depthwise, depthwise.native)
+    jax.jit(jax.grad(lambda x, f=f: penalty(f, x)))(x)
+    for f in (depthwise.depthwise, depthwise.native)
   )
   np.testing.assert_allclose(ours, plain, rtol=1e-3, atol=1e-2)
 

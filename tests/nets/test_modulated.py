@@ -28,9 +28,9 @@ def _made(side, excitation=True):
   return module, jax.jit(lambda: module.init(jax.random.key(0), _words(), True))()
 
 
+@functools.partial(jax.jit, static_argnames=("module", "train"))
 def _draw(module, variables, given, train=False):
-  run = jax.jit(lambda v, w: module.apply(v, w, train, mutable=["batch_stats"]))
-  return run(variables, given)
+  return module.apply(variables, given, train, mutable=["batch_stats"])
 
 
 def test_as_many_parameters_as_designed():

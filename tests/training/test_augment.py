@@ -2,6 +2,7 @@
 number of devices makes no difference."""
 
 import dataclasses
+import functools
 
 import jax
 import jax.numpy as jnp
@@ -19,6 +20,17 @@ MODERN = dataclasses.replace(
 KEY = jax.random.key(3)
 
 
+@functools.partial(jax.jit, static_argnames="axes")
+def _crop(images, axes=()):
+  return augment.crop_and_mirror(MODERN, KEY, images, axes)
+
+
+@functools.partial(jax.jit, static_argnames=("kind", "axes"))
+def _shown(kind, images, axes=()):
+  """What the discriminator is shown of images."""
+  return augment.before_discriminator(MODERN, KEY, kind, images, axes)
+
+
 def _numbered(count, side):
   """Each pixel of an image says where it stands, in (0, 1]."""
   y, x = np.mgrid[:side, :side]
@@ -34,7 +46,7 @@ def test_nothing_changes_where_nothing_is_asked_for():
 
 
 def test_crops_are_squares_of_the_image_anywhere_in_it_and_half_are_mirrored():
-  found = np.asarray(augment.crop_and_mirror(MODERN, KEY, _numbered(400, 20), ())) * 20
+  found = np.asarray(_crop(_numbered(400, 20))) * 20
   assert found.shape == (400, 16, 16, 3)
   rises = found[:, 0, 1, 1] > found[:, 0, 0, 1]
   assert 0.4 < rises.mean() < 0.6
@@ -48,7 +60,7 @@ def test_crops_are_squares_of_the_image_anywhere_in_it_and_half_are_mirrored():
 
 def test_images_are_moved_by_an_eighth_at_most_and_a_fifth_is_cut_out():
   images = _numbered(400, 16)
-  found = np.asarray(augment.before_discriminator(MODERN, KEY, augment.FAKE, images, ()))
+  found = np.asarray(_shown(augment.FAKE, images))
   shown = found[..., 2] != 0
   by = set()
   for image, is_shown in zip(found, shown):
@@ -60,7 +72,7 @@ def test_images_are_moved_by_an_eighth_at_most_and_a_fifth_is_cut_out():
   # A square of 3x3, less where it is cut at the border, and what moved out of the image.
   hidden = (~shown).sum((1, 2))
   assert hidden.max() <= 9 + 2 * 16 * 2 and hidden.mean() > 9 / 2
-  other = augment.before_discriminator(MODERN, KEY, augment.REAL, images, ())
+  other = _shown(augment.REAL, images)
   assert np.abs(np.asarray(other) - found).max() > 0
 
 
@@ -70,7 +82,7 @@ def test_noise_in_the_text_keeps_its_length_and_is_a_caption_s_own():
   vectors = vectors.at[3].set(vectors[0])
   caption = jnp.array([0, 1, 2, 0, 1])
   given = words.Words(vectors, jnp.zeros((5, 0)), caption, jnp.zeros(5, int), None)
-  found = augment.noisy_text(MODERN, KEY, given, 3, ()).vectors
+  found = jax.jit(lambda x: augment.noisy_text(MODERN, KEY, x, 3, ()).vectors)(given)
   np.testing.assert_allclose((found**2).mean(-1), 1.0, rtol=1e-4)
   np.testing.assert_allclose(found[0], found[3])
   # Orthogonal parts of 0.75 and 0.25.
@@ -83,8 +95,7 @@ def test_devices_share_what_one_device_draws():
   images = _numbered(8, 20)
 
   def change(images, axes=()):
-    cropped = augment.crop_and_mirror(MODERN, KEY, images, axes)
-    return augment.before_discriminator(MODERN, KEY, augment.REAL, cropped, axes)
+    return _shown(augment.REAL, _crop(images, axes), axes)
 
   split = images.reshape(4, 2, *images.shape[1:])
   on_four = jax.vmap(lambda x: change(x, ("d",)), axis_name="d")(split)

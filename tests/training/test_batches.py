@@ -1,6 +1,7 @@
 """What one update sees: the five ways to read captions against NumPy, real images, and the blur."""
 
 import dataclasses
+import functools
 
 import jax
 import jax.numpy as jnp
@@ -40,11 +41,23 @@ def _choose(config, key, bucket):
   return batches.Chosen(ROWS, images, jnp.array([1, 2])[images])  # image 0: caption 1; 1: 2
 
 
-def _gather(key=0, bucket=None, **changes):
-  config, key = dataclasses.replace(CONFIG, **changes), jax.random.key(key)
+@functools.cache
+def _gathering(config, bucket):
   resident = batches.make_resident(config, CORPUS)
+  return jax.jit(
+    lambda key: batches.gather(config, resident, _choose(config, key, bucket), key, bucket)
+  )
+
+
+def _gather(key=0, bucket=None, **changes):
+  config = dataclasses.replace(CONFIG, **changes)
   bucket = reading.training_bucket(config, CORPUS.length[ROWS][None]) if bucket is None else bucket
-  return batches.gather(config, resident, _choose(config, key, bucket), key, bucket)
+  return _gathering(config, bucket)(jax.random.key(key))
+
+
+@functools.partial(jax.jit, static_argnums=(1, 2))
+def _blurry_fakes(batch, share, sigma):
+  return batches.blurry_fakes(batch, share, sigma)
 
 
 def _inputs(batch):
@@ -101,7 +114,7 @@ def test_of_a_real_image_without_a_caption_nothing_is_read():
   resident = batches.make_resident(config, CORPUS)
   images, none = jnp.zeros(5, jnp.int32), jnp.full(5, 3)  # There are captions 0, 1 and 2.
   chosen = batches.Chosen(ROWS, images, none)
-  reals = batches.gather(config, resident, chosen, jax.random.key(0), 5).reals
+  reals = jax.jit(lambda: batches.gather(config, resident, chosen, jax.random.key(0), 5).reals)()
   assert not np.any(reals.words.vectors)
   np.testing.assert_array_equal(reals.weight, np.ones(5))
 
@@ -159,10 +172,14 @@ def test_without_a_euclidean_term_d_sees_the_last_words_too():
 @pytest.mark.parametrize("text", ["sequence", "word", "sum", "mean"])
 def test_drawing_reads_a_word_or_the_words_so_far(text):
   config = dataclasses.replace(CONFIG, text=text, noise_dim=0)
-  packed = packing.pack(jnp.array([4, 3]), 4, True)
-  ids = jnp.asarray(IDS[[2, 1]])
-  read = reading.read(config, jnp.asarray(TABLE), ids, packed.caption, packed.position)
-  words = np.asarray(packing.spread(packed, read)).swapaxes(0, 1)
+
+  @jax.jit
+  def read(table, ids):
+    packed = packing.pack(jnp.array([4, 3]), 4, True)
+    read = reading.read(config, table, ids, packed.caption, packed.position)
+    return packing.spread(packed, read)
+
+  words = np.asarray(read(jnp.asarray(TABLE), jnp.asarray(IDS[[2, 1]]))).swapaxes(0, 1)
   expected = TABLE[IDS[[2, 1]]]
   if text in ("sum", "mean"):
     expected = np.cumsum(expected, 1)
@@ -181,7 +198,7 @@ def test_memory_layouts_hold_the_same_words_in_another_order():
 
 def test_blurred_fakes_have_their_share_and_are_reals():
   batch = _gather(bucket=5)
-  images, words, weights = batches.blurry_fakes(batch, 0.25, 1.5)
+  images, words, weights = _blurry_fakes(batch, 0.25, 1.5)
   assert images.shape[0] == 2  # a third of the five that are scored, rounded
   np.testing.assert_array_equal(words.vectors, batch.reals.words.vectors[:2])
   np.testing.assert_allclose(weights.sum() / (weights.sum() + 5), 0.25, rtol=1e-6)
@@ -189,7 +206,7 @@ def test_blurred_fakes_have_their_share_and_are_reals():
     blurred = scipy.ndimage.gaussian_filter(real, (1.5, 1.5, 0), truncate=8)
     np.testing.assert_allclose(image[6:10, 6:10], blurred[6:10, 6:10], atol=2e-4)
   paired = _gather(bucket=5, real_pairing="corresponding")
-  images, _, weights = batches.blurry_fakes(paired, 0.5, 1.5)
+  images, _, weights = _blurry_fakes(paired, 0.5, 1.5)
   assert images.shape[0] == 2 and weights.sum() == pytest.approx(5)
   np.testing.assert_allclose(weights[0] / weights[1], 3 / 2, rtol=1e-6)
 

@@ -19,6 +19,11 @@ FOUND = Logits(jnp.array([[0.5, -2.0]]), jnp.array([[[2.0, 0.0], [-0.5, -3.0]]])
 ONES = jnp.ones(2)
 
 
+def _value(loss, *given):
+  """Computed as one program, which compiles sooner than its operations one by one."""
+  return jax.jit(lambda: loss(*given))()
+
+
 def _pairing(kind=(0, 1), share=(1.0, 0.5), mismatched="all"):
   return matching.Pairing(jnp.array(kind), jnp.array(share), mismatched)
 
@@ -35,24 +40,24 @@ def test_real_images_are_real_alone_and_with_their_captions_and_fake_with_others
   own = (0.0 + 4.0) / 2
   # Image 0 with caption 1, half of which is read, and image 1 with caption 0.
   wrong = (0.5 * 1.0 + 1.0 * 0.5) / 1.5
-  found = matching.of_reals(HINGE, FOUND, ONES, _pairing())
+  found = _value(matching.of_reals, HINGE, FOUND, ONES, _pairing())
   np.testing.assert_allclose(found, alone + own + wrong / 2, rtol=1e-6)
-  none = matching.of_reals(HINGE, FOUND, ONES, _pairing(mismatched="none"))
+  none = _value(matching.of_reals, HINGE, FOUND, ONES, _pairing(mismatched="none"))
   np.testing.assert_allclose(none, alone + own, rtol=1e-6)
   # Captions of one kind fit each other's images.
-  same = matching.of_reals(HINGE, FOUND, ONES, _pairing(kind=(3, 3)))
+  same = _value(matching.of_reals, HINGE, FOUND, ONES, _pairing(kind=(3, 3)))
   np.testing.assert_allclose(same, alone + own, rtol=1e-6)
 
 
 def test_generated_images_by_hand():
-  found = matching.of_fakes(HINGE, FOUND, ONES)
+  found = _value(matching.of_fakes, HINGE, FOUND, ONES)
   np.testing.assert_allclose(found, (1.5 + 0.0) / 2 + 0.5 * (3.0 + 0.0) / 2, rtol=1e-6)
-  found = matching.of_generator(HINGE, FOUND, ONES)
+  found = _value(matching.of_generator, HINGE, FOUND, ONES)
   np.testing.assert_allclose(found, -(0.5 - 2.0) / 2 - (2.0 - 3.0) / 2, rtol=1e-6)
   plain = jnp.array([0.5, -2.0])
-  np.testing.assert_allclose(matching.of_fakes(HINGE, plain, ONES), 0.75)
-  np.testing.assert_allclose(matching.of_reals(HINGE, plain, ONES, _pairing()), 1.75)
-  np.testing.assert_allclose(matching.of_image(FOUND), plain)
+  np.testing.assert_allclose(_value(matching.of_fakes, HINGE, plain, ONES), 0.75)
+  np.testing.assert_allclose(_value(matching.of_reals, HINGE, plain, ONES, _pairing()), 1.75)
+  np.testing.assert_allclose(_value(matching.of_image, FOUND), plain)
 
 
 def test_where_no_image_is_judged_by_itself_its_own_caption_counts():
@@ -69,9 +74,11 @@ def test_where_no_image_is_judged_by_itself_its_own_caption_counts():
 def test_one_wrong_caption_is_the_following_image_s():
   pairing = _pairing((0, 1, 1), (1.0, 0.5, 0.25), "one")
   expected = [[0, 0.5, 0], [0, 0, 0], [1.0, 0, 0]]  # captions 1 and 2 are of one kind
-  np.testing.assert_allclose(matching.wrong_pairs(pairing), expected)
+  np.testing.assert_allclose(_value(matching.wrong_pairs, pairing), expected)
   every = [[0, 0.5, 0.25], [1.0, 0, 0], [1.0, 0, 0]]
-  np.testing.assert_allclose(matching.wrong_pairs(pairing._replace(mismatched="all")), every)
+  np.testing.assert_allclose(
+    _value(matching.wrong_pairs, pairing._replace(mismatched="all")), every
+  )
 
 
 def test_devices_parts_add_up_to_the_whole():
@@ -91,10 +98,10 @@ def test_devices_parts_add_up_to_the_whole():
       contrast.contrast(states, points, kind, share, axes),
     ])  # fmt: skip
 
-  whole = losses(alone, pairs, kind, share, states, points)
+  whole = jax.jit(losses)(alone, pairs, kind, share, states, points)
   split = lambda x, axis=0: jnp.stack(jnp.split(x, 4, axis))  # noqa: E731
   given = (split(alone, 1), split(pairs, 1), *map(split, (kind, share, states, points)))
-  parts = jax.vmap(lambda *x: losses(*x, axes=("d",)), axis_name="d")(*given)
+  parts = jax.jit(jax.vmap(lambda *x: losses(*x, axes=("d",)), axis_name="d"))(*given)
   np.testing.assert_allclose(parts.sum(0), whole, rtol=1e-5)
 
 
@@ -105,11 +112,11 @@ def test_the_contrastive_term_by_hand():
   of_points = math.log(1 + math.exp(10.0)), math.log(1 + math.exp(-20.0))
   weight = jnp.array([1.0, 0.5])
   expected = (1.0 * (of_states[0] + of_points[0]) + 0.5 * (of_states[1] + of_points[1])) / 4
-  found = contrast.contrast(states, points, jnp.array([0, 1]), weight)
+  found = _value(contrast.contrast, states, points, jnp.array([0, 1]), weight)
   np.testing.assert_allclose(found, expected, rtol=1e-5)
   # Images of one kind are no negatives of each other.
   np.testing.assert_allclose(
-    contrast.contrast(states, points, jnp.array([7, 7]), weight), 0.0, atol=1e-5
+    _value(contrast.contrast, states, points, jnp.array([7, 7]), weight), 0.0, atol=1e-5
   )
 
 

@@ -85,9 +85,13 @@ def _assert_same(a, b, atol=1e-5):
     np.testing.assert_allclose(x, y, atol=atol, rtol=1e-4)
 
 
+@functools.partial(jax.jit, static_argnums=(0, 4))
+def _draw(config, variables, words, packed, train=True):
+  return model.draw(model.build(config), variables, words, packed, train)[0]
+
+
 def _images(config, state, batch):
-  networks = model.build(config)
-  return model.draw(networks, state.variables(), batch.words, batch.packed, True)[0]
+  return _draw(config, state.variables(), batch.words, batch.packed)
 
 
 def _drawn(config, state, batch):
@@ -152,18 +156,21 @@ def test_without_a_euclidean_term_the_adversarial_one_is_all():
 def test_blurry_fakes_are_their_share_of_d_s_loss_and_none_of_g_s():
   config, state, after, metrics, (batch,) = _step(d_rate=0.0, blurry_fakes=0.4, blur_sigma=1.0)
   d = model.build(config).discriminator
-  blurred, _, weights = batches.blurry_fakes(batch, 0.4, 1.0)
-  fakes = _images(config, state, batch)[: batch.scored]
-  shown = jnp.concatenate([fakes, blurred])
-  counted = jnp.concatenate([batch.packed.weight[: batch.scored], weights])
-  params = {"params": state.discriminator.params}
-  fake = np.asarray(d.apply(params, shown, None, counted, True), np.float64)
-  reals = batch.reals
-  real = np.asarray(d.apply(params, reals.images, None, reals.weight, True), np.float64)
-  m = batch.scored
+  params, m, reals = {"params": state.discriminator.params}, batch.scored, batch.reals
+
+  @jax.jit
+  def discriminate(batch, images):
+    blurred, _, weights = batches.blurry_fakes(batch, 0.4, 1.0)
+    shown = jnp.concatenate([images[:m], blurred])
+    counted = jnp.concatenate([batch.packed.weight[:m], weights])
+    fake = d.apply(params, shown, None, counted, True)
+    return fake, d.apply(params, batch.reals.images, None, batch.reals.weight, True), counted
+
+  fake, real, counted = discriminate(batch, _images(config, state, batch))
+  fake, real = np.asarray(fake, np.float64), np.asarray(real, np.float64)
   expected = np.average(np.log1p(np.exp(-real)), weights=reals.weight)
   expected += 0.6 * np.average(np.log1p(np.exp(fake[:m])), weights=counted[:m])
-  expected += 0.4 * np.average(np.log1p(np.exp(fake[m:])), weights=weights)
+  expected += 0.4 * np.average(np.log1p(np.exp(fake[m:])), weights=counted[m:])
   assert float(metrics["d/loss"]) == pytest.approx(expected, rel=1e-5)
   drawn = np.average(1 / (1 + np.exp(-fake[:m])), weights=counted[:m])
   assert float(metrics["d/fake_probability"]) == pytest.approx(drawn, rel=1e-5)
@@ -278,14 +285,19 @@ def test_an_option_changes_the_networks_that_it_is_about_and_no_other(option, ne
 def test_drawing_with_the_batch_s_statistics_is_drawing_as_in_training():
   config, state, _, _, _ = _step()
   ids, length, noise = jnp.asarray(CORPUS.ids), jnp.asarray(CORPUS.length), jnp.zeros((3, 0))
-  packed, table = packing.pack(length, 4, True), jnp.asarray(CORPUS.table)
-  vectors = reading.read(config, table, ids, packed.caption, packed.position)
-  words = reading.words_of(packed, vectors, noise)
-  networks = model.build(config)
+  table, networks = jnp.asarray(CORPUS.table), model.build(config)
+
+  @jax.jit
+  def read(table, ids):
+    packed = packing.pack(length, 4, True)
+    vectors = reading.read(config, table, ids, packed.caption, packed.position)
+    return packed, reading.words_of(packed, vectors, noise)
+
+  packed, words = read(table, ids)
   for kind, train in (("running", False), ("batch", True)):
     chosen = dataclasses.replace(config, sampling_statistics=kind)
     drawn = steps.make_draw(chosen, networks)(state.variables(), table, ids, length, noise)
-    images, _ = model.draw(networks, state.variables(), words, packed, train)
+    images = _draw(config, state.variables(), words, packed, train)
     expected = np.asarray(packing.spread(packed, images + 1)).swapaxes(0, 1) * 127.5
     np.testing.assert_allclose(np.asarray(drawn, np.float32), expected, atol=0.51)
 

@@ -54,17 +54,23 @@ def _parts(config):
 LENGTH = np.array([5, 2, 3])
 
 
+@functools.cache
 def _batch(config, slots=5, seed=0, bucket=None):
   rng = np.random.default_rng(seed)
   words = rng.normal(size=(5, 3, 6))
   words = jnp.asarray(np.concatenate([words, np.full((slots - 5, 3, 6), 7.0)]), jnp.float32)
   own = jnp.asarray(rng.uniform(-1, 1, (3, 16, 16, 3)), jnp.float32)
-  packed = packing.pack(jnp.asarray(LENGTH), slots, config.mask_padding, bucket)
   weights = LENGTH - 1 if config.mask_padding else np.full(3, slots - 1)
   weights = jnp.asarray(weights, jnp.float32)
-  vectors, noise = packing.collect(packed, words), jnp.zeros((3, 0))
-  read = reading.words_of(packed, vectors, noise)
-  reals = batches.Examples(own, read[-3:], weights)
+
+  @jax.jit
+  def pack(words):
+    packed = packing.pack(jnp.asarray(LENGTH), slots, config.mask_padding, bucket)
+    read = reading.words_of(packed, packing.collect(packed, words), jnp.zeros((3, 0)))
+    return packed, read, read[-3:]
+
+  packed, read, last = pack(words)
+  reals = batches.Examples(own, last, weights)
   kind, share, frozen = jnp.arange(3), jnp.ones(3), batches.Frozen()
   return batches.Batch(
     read, packed, own, reals, kind, share, frozen, jax.random.key(0), packed.bucket
