@@ -62,6 +62,21 @@ def test_each_place_of_the_convlstm_draws_images_of_the_size_asked_for(position,
     np.testing.assert_array_equal(images[:, 1:], changed[:, 1:])
 
 
+@pytest.mark.parametrize("share_gnn", [True, False])
+def test_last_images_alone_are_those_among_all(share_gnn):
+  config = dataclasses.replace(CONFIG, recurrence_position="start", share_gnn=share_gnn)
+  networks, variables, words, _ = _network(config)
+  variables = jax.tree.map(lambda x: 5 * x, variables)  # so that the images have contrast
+  packed = packing.pack(LENGTH, len(words), True)
+  vectors = packing.collect(packed, words)
+  given = reading.words_of(packed, vectors, jnp.zeros((3, 0)))
+  draw = jax.jit(lambda only: model.draw(networks, variables, given, packed, False, only)[0],
+                 static_argnums=0)  # fmt: skip
+  every, last = draw(False), draw(True)
+  assert last.shape == (3, 16, 16, 3) and float(jnp.ptp(last, axis=0).max()) > 1e-3
+  np.testing.assert_allclose(last, every[-3:], atol=1e-5)
+
+
 def test_a_gnn_of_its_own_draws_the_last_word_and_no_other():
   config = dataclasses.replace(CONFIG, share_gnn=False, recurrence="none")
   _, variables, words, draw = _network(config)

@@ -106,6 +106,18 @@ def test_a_run_goes_on_exactly_and_draws_with_averages(command, tmp_path, monkey
     (["--random_crops"], "--random_crops=true: needs --real_pairing=corresponding"),
     (["--augment=move_and_cut"], "--augment=move_and_cut: needs --prefixes=one"),
     (
+      ["--prefixes=one", "--recurrence=none"],
+      "--prefixes=one: with --text=sequence and --recurrence=none only the last word would be read",
+    ),
+    (["--r1_weight=1", *MODERN], "--r1_weight=1.0: needs --discriminator=dcgan"),
+    (["--judged_on=caption"], "--judged_on=caption: needs --discriminator=concatenated"),
+    (["--interpolation_weight=1"], "--interpolation_weight=1.0: needs --text=reader"),
+    (
+      ["--average_images=1", "--bn_statistics=per_word"],
+      "--average_images=1: needs --bn_statistics=joint",
+    ),
+    ([*MODERN, "--image_size=48", "--start_size=3"], "--generator=modulated draws 16, 32, 64 or"),
+    (
       ["--text=sum", "--recurrence=none", "--prefixes=one"],
       "--prefixes=one: needs --text=sequence or --text=reader",
     ),
