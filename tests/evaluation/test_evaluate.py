@@ -8,6 +8,7 @@ from PIL import Image
 
 from t2i_jax.evaluation import ladder, panel, scores
 from t2i_jax.judges import classifier, efficientnet, encoder
+from t2i_jax.metrics import intervals
 from t2i_jax.nets.discriminators import dcgan
 from t2i_jax.rundir import scores as scores_file
 
@@ -49,6 +50,7 @@ def test_all_scores_of_a_run_and_following_it(command, trained, monkeypatch, dat
   monkeypatch.setattr(scores, "_CLASSIFIER_STEPS", 3)
   monkeypatch.setattr(panel, "_LEAST_IMAGES", 6)
   monkeypatch.setattr(efficientnet, "SIDE", 32)
+  monkeypatch.setattr(intervals, "_BLOCKS", 3)
   command("--mode=evaluate", f"--workdir={trained}", "--split=train", "--follow", tiny=False)
   assert command.status == 0
   line = command.json
@@ -92,6 +94,7 @@ def test_the_ladder_of_a_run_trained_on_the_split_itself(command, trained, monke
   monkeypatch.setattr(scores, "_CLASSIFIER_STEPS", 3)
   monkeypatch.setattr(panel, "_LEAST_IMAGES", 6)
   monkeypatch.setattr(efficientnet, "SIDE", 32)
+  monkeypatch.setattr(intervals, "_BLOCKS", 3)
   monkeypatch.setattr(ladder, "STEPS", {"noise": (0.0, 0.1, 0.4), "training images": (0.0, 1.0)})
   command("--mode=evaluate", f"--workdir={trained}", "--split=train", "--ladder", tiny=False)
   assert command.status == 0

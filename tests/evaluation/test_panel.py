@@ -11,6 +11,7 @@ from t2i_jax import errors, sampling
 from t2i_jax.data import corpus as corpus_lib
 from t2i_jax.evaluation import evaluate, ladder, panel, scores
 from t2i_jax.judges import classifier, efficientnet, encoder, untrained
+from t2i_jax.metrics import intervals
 from t2i_jax.text import captions, word2vec
 
 
@@ -57,6 +58,7 @@ def make_task(data_dir, tmp_path, monkeypatch):
   monkeypatch.setattr(panel, "_LEAST_IMAGES", 3)
   monkeypatch.setattr(classifier, "_STEPS", 0)
   monkeypatch.setattr(efficientnet, "SIDE", 32)
+  monkeypatch.setattr(intervals, "_BLOCKS", 3)  # each is a Frechet distance in 496 dimensions
   monkeypatch.setattr(encoder, "_STEPS", 0)
   monkeypatch.setattr(scores, "_CLASSIFIER_STEPS", 0)
 
