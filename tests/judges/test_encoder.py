@@ -100,16 +100,6 @@ def test_captions_of_other_groups_are_no_negatives():
   np.testing.assert_allclose(crossed, np.log(1 + np.exp(3.0)), rtol=1e-6)
 
 
-def test_large_images_are_averaged_down():
-  rng = np.random.default_rng(0)
-  coarse = rng.integers(0, 256, (3, 32, 32, 3)).astype(np.float32)
-  for by in (1, 2, 4):
-    large = jnp.asarray(np.kron(coarse, np.ones((1, by, by, 1))))
-    np.testing.assert_allclose(encoder._shrink(large), coarse, rtol=1e-5)
-  assert encoder._shrink(jnp.zeros((1, 48, 48, 3))).shape == (1, 48, 48, 3)
-  assert encoder._shrink(jnp.zeros((1, 112, 112, 3))).shape == (1, 56, 56, 3)
-
-
 @pytest.mark.slow
 def test_kept_equals_trained(trained, tmp_path):
   images_u8, ids, length, _ = pairs(1, seed=2)

@@ -73,7 +73,7 @@ def _batch(config, slots=5, seed=0, bucket=None):
   reals = batches.Examples(own, last, weights)
   kind, share, frozen = jnp.arange(3), jnp.ones(3), batches.Frozen()
   return batches.Batch(
-    read, packed, own, reals, kind, share, frozen, jax.random.key(0), packed.bucket
+    read, packed, read, own, reals, kind, share, frozen, jax.random.key(0), packed.bucket
   )
 
 
@@ -318,7 +318,7 @@ def test_a_discriminator_reads_words_and_its_state_is_carried_from_call_to_call(
   # Other words of the generated images: other logits of those alone.
   moved = batch.words.replace(vectors=batch.words.vectors + 1.0)
   _, d_metrics = jax.jit(updates.update_discriminator)(
-    state, batch.replace(words=moved), _drawn(batch, jnp.zeros((len(moved.weight), 16, 16, 3)))
+    state, batch.replace(asked=moved), _drawn(batch, jnp.zeros((len(moved.weight), 16, 16, 3)))
   )
   assert float(d_metrics["d/real_probability"]) == pytest.approx(expected, rel=1e-5)
   shift = logit["kernel"][3:].sum()
