@@ -147,6 +147,7 @@ def test_a_variation_does_not_depend_on_how_many_are_drawn(trained):
     assert (np.abs(a - b).mean((1, 2, 3)) > 5).all()
 
 
+@pytest.mark.slow
 def test_variations_are_written_beside_the_pictures_of_the_first_noise(
   command, trained, tmp_path, monkeypatch
 ):

@@ -72,6 +72,7 @@ CASES = [
 ]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("changes", CASES, ids=lambda changes: "-".join(map(str, changes.values())))
 def test_counts_equal_the_formulas(changes):
   config = config_lib.Config(mode="bench", **{**TOY, **changes})

@@ -32,6 +32,7 @@ def looks(monkeypatch):
   return seen
 
 
+@pytest.mark.slow
 def test_the_files_agree_with_the_line(command, data_dir, tmp_path, looks):
   folder = tmp_path / "out"
   command(*CLUSTER, "--features=random", "--components=3", f"--output={folder}", "--seed=1")

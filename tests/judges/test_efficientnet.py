@@ -78,6 +78,7 @@ def test_as_many_parameters_as_published(arrays):
   assert counted == 4_652_008 and len(arrays) == 296
 
 
+@pytest.mark.slow
 def test_features_are_means_at_128_pixels_whatever_the_image_s_size(eyes):
   image = _drawn(128, 128)
   maps, _ = _look(eyes.weights, image[None])

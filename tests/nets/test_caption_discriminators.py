@@ -38,6 +38,7 @@ def _judged(name):
   return variables, jax.jit(lambda x, w: module.apply(variables, x, w, None, True))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", MADE)
 def test_all_pairs_at_once_are_each_pair(name):
   _, judge = _judged(name)

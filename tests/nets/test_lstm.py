@@ -3,6 +3,7 @@
 import jax
 import jax.numpy as jnp
 import numpy as np
+import pytest
 
 from t2i_jax import config as config_lib
 from t2i_jax.nets import packing
@@ -14,6 +15,7 @@ def _sigmoid(x):
   return 1 / (1 + np.exp(-x))
 
 
+@pytest.mark.slow
 def test_it_is_the_report_s_lstm_over_flattened_maps():
   module = lstm.PlainRecurrence(kernel_size=3, has_head=False)
   packed = packing.pack(jnp.array([3, 1]), 3, True)

@@ -62,6 +62,7 @@ def test_each_place_of_the_convlstm_draws_images_of_the_size_asked_for(position,
     np.testing.assert_array_equal(images[:, 1:], changed[:, 1:])
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("share_gnn", [True, False])
 def test_last_images_alone_are_those_among_all(share_gnn):
   config = dataclasses.replace(CONFIG, recurrence_position="start", share_gnn=share_gnn)

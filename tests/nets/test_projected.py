@@ -5,6 +5,7 @@ import functools
 import jax
 import jax.numpy as jnp
 import numpy as np
+import pytest
 
 from t2i_jax.nets import efficientnet, words
 from t2i_jax.nets.discriminators import projected
@@ -47,6 +48,7 @@ def test_what_it_is_given_are_efficientnet_s_maps():
   assert projected.Discriminator.eyes == "efficientnet" and len(shapes) == len(efficientnet.MAPS)
 
 
+@pytest.mark.slow
 def test_all_pairs_at_once_are_each_pair():
   maps, given = _maps(), _words()
   found, _ = _judge(_variables(), maps, given)

@@ -20,6 +20,7 @@ VECTORS = word2vec.WordVectors(
 SENTENCES = print_word_vectors.SENTENCES
 
 
+@pytest.mark.slow
 def test_training_repeats_in_another_process_with_other_string_hashes():
   answers = []
   for hash_seed in ("1", "2"):

@@ -236,6 +236,7 @@ def test_a_fraction_and_captions_an_image_leave_the_captions_they_say():
   assert len(both) == 30 and set(both.tolist()) < set(first.tolist())
 
 
+@pytest.mark.slow
 def test_the_discriminator_reads_the_whole_caption_where_it_is_to():
   reads = {"text": "reader", "prefixes": "one", "real_pairing": "corresponding", "reader_dim": 5,
            "discriminator": "residual", "euclid_target": "none"}  # fmt: skip

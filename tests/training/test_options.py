@@ -131,6 +131,7 @@ def test_both_layouts_are_the_same_step(statistics):
   _assert_same(a[3], b[3])
 
 
+@pytest.mark.slow
 def test_without_a_discriminator_the_euclidean_term_is_all():
   config, before, _, metrics, (batch,) = _step(adversarial="none")
   assert before.discriminator.params == {} and metrics.keys() == {

@@ -3,6 +3,7 @@
 import jax
 import jax.numpy as jnp
 import numpy as np
+import pytest
 
 from t2i_jax.nets import convolution, words
 from t2i_jax.nets.discriminators.logits import Logits
@@ -45,6 +46,7 @@ def test_an_image_s_own_caption_counts_and_others_do_not():
   np.testing.assert_allclose(found, 16 * (gradient**2).sum() / 2, rtol=1e-5)
 
 
+@pytest.mark.slow
 def test_devices_parts_add_up_to_the_whole():
   given = _words(16)
   whole = penalty.r1(_squares, IMAGES, given, jnp.ones(16))

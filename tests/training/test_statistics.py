@@ -5,6 +5,7 @@ import dataclasses
 import jax
 import jax.numpy as jnp
 import numpy as np
+import pytest
 
 from t2i_jax import config as config_lib
 from t2i_jax.data import corpus as corpus_lib
@@ -40,6 +41,7 @@ def _state(config):
   return state.replace(average=average, generator=net.replace(batch_stats=other))
 
 
+@pytest.mark.slow
 def test_statistics_are_the_minibatches_means_with_averaged_parameters():
   state = _state(CONFIG)
   networks = model.build(CONFIG)

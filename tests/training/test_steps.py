@@ -139,6 +139,7 @@ def test_discriminator_s_update_moves_the_discriminator_alone():
   assert all(_moved(state.generator.params, after.generator.params).values())
 
 
+@pytest.mark.slow
 def test_one_forward_pass_equals_two():
   """The two updates written out, each with a forward pass of its own."""
   networks, optimizers, state = _parts(CONFIG)
@@ -298,6 +299,7 @@ class Counting(nn.Module):
     return nn.Dense(1, name="logit")(seen)[:, 0]
 
 
+@pytest.mark.slow
 def test_a_discriminator_reads_words_and_its_state_is_carried_from_call_to_call(monkeypatch):
   monkeypatch.setitem(DISCRIMINATORS, "dcgan", Counting)
   networks, optimizers, state = _parts.__wrapped__(CONFIG)
