@@ -62,6 +62,14 @@ def choose(examples: datasets.Examples, subset: str, words: str) -> Bool[np.ndar
   return chosen
 
 
+def spread(images: int, count: int) -> Bool[np.ndarray, "n"]:
+  """`count` of so many images, spread over all of them, which stand in the order of classes; True
+  for each."""
+  chosen = np.zeros(images, bool)
+  chosen[np.linspace(0, images - 1, count).astype(int)] = True
+  return chosen
+
+
 def restrict(examples: datasets.Examples, chosen: Bool[np.ndarray, "n"]) -> datasets.Examples:
   """The chosen images with all their captions, in the same order."""
   rows = np.flatnonzero(chosen[examples.caption_image])

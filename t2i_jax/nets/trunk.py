@@ -8,7 +8,7 @@ from jaxtyping import Array, Float
 
 from t2i_jax.nets import batch_norm, layers
 
-SIDE = 32  # pixels, of `shrink`
+_SIDE = 32  # pixels
 CHANNELS = 128  # of the last maps: the length of a feature vector
 HE = nn.initializers.he_normal()  # He et al. 2015, https://arxiv.org/abs/1502.01852
 
@@ -40,6 +40,6 @@ def stages(side: int, width: int) -> list[tuple[str, int]]:
 def shrink(images: Float[Array, "n h w 3"]) -> Float[Array, "n h2 w2 3"]:
   """Averages squares of pixels so that the side becomes 32 to 63, where it divides evenly."""
   n, side, _, c = images.shape
-  k = max(1, side // SIDE)
+  k = max(1, side // _SIDE)
   k = next(by for by in range(k, 0, -1) if side % by == 0)
   return images.reshape(n, side // k, k, side // k, k, c).mean((2, 4))

@@ -104,8 +104,9 @@ class Batch:
 
   words: of n packed words; packed: their packing. asked: a row for each image that is drawn of
   them, what the discriminator reads with it by --judged_on. own: the captions' own images, in
-  [-1, 1]. reals: for the discriminator. kind i32[b], of the captions' images; share f32[b], of the
-  captions' words that are read. key: the minibatch's. scored: number of leading images that the
+  [-1, 1]. reals: for the discriminator. kind i32[b], of the captions' images; share and
+  judged_share f32[b], of the captions' words that are read by the networks that draw, and by the
+  discriminator. key: the minibatch's. scored: number of leading images that the
   discriminator scores.
   """
 
@@ -116,6 +117,7 @@ class Batch:
   reals: Examples
   kind: Any
   share: Any
+  judged_share: Any
   frozen: Frozen
   key: Any
   scored: int = flax.struct.field(pytree_node=False)
@@ -200,11 +202,11 @@ def gather(
     collectives.own(all_noise, axes),
   )
   share = (packed.position[-b:] + 1) / jnp.maximum(length, 1)
-  asked = words[drawn_rows(config, packed)]
+  asked, judged_share = words[drawn_rows(config, packed)], share
   if config.judged_on == "caption":
     ends = jnp.arange(b), length - 1
     asked = asked.replace(vectors=_read_examples(config, resident, ids, image, *ends))
-    share = jnp.ones_like(share)
+    judged_share = jnp.ones_like(share)
   own = augment.crop_and_mirror(config, key, _look_up(resident, image, axes), axes)
   scored = scored_rows(config, packed)
   if chosen.real_image is None:  # each caption's own, weighted by its generated images
@@ -214,7 +216,8 @@ def gather(
     reals = _random_reals(config, resident, chosen, words[scored], axes)
   kind = resident.kind[image]
   count = len(packed.slot[scored])
-  return Batch(words, packed, asked, own, reals, kind, share, resident.frozen, key, count)
+  shares = share, judged_share
+  return Batch(words, packed, asked, own, reals, kind, *shares, resident.frozen, key, count)
 
 
 def _random_reals(

@@ -24,6 +24,7 @@ from jaxtyping import Float, Int, UInt8
 
 from t2i_jax import config as config_lib
 from t2i_jax.data import corpus as corpus_lib
+from t2i_jax.data import subsets
 from t2i_jax.judges import efficientnet, encoder, fitting
 from t2i_jax.metrics import retrieval
 from t2i_jax.nets import efficientnet as network
@@ -109,8 +110,9 @@ def fit(
   well it retrieves held-out captions' images."""
   module, seed = reading.make_reader(config), config.seed
   seen = _look(config, corpus, eyes)
-  is_fitted = _is_fitted_on(len(corpus.images_u8))
-  rows = np.flatnonzero(is_fitted[corpus.image])
+  images = len(corpus.images_u8)
+  is_held_out = subsets.spread(images, min(500, images // _HELD_OUT))
+  rows = np.flatnonzero(~is_held_out[corpus.image])
   vectors = jnp.zeros((1, 1, corpus.table.shape[1]))
   init = jax.jit(functools.partial(module.init, train=False, method="both"))
   variables = init(jax.random.key(seed), vectors, _shown(jnp.asarray(seen[0, :1])))
@@ -147,7 +149,7 @@ def fit(
     progress=True,
     name="reader",
   )
-  _log_retrieval(module, fitted, corpus, seen[0], ~is_fitted)
+  _log_retrieval(module, fitted, corpus, seen[0], is_held_out)
   return fitted
 
 
@@ -172,15 +174,6 @@ def caption_batches(
       slots = next(n for n in (-(-most // 3), -(-2 * most // 3), most) if n > last[part].max())
       chosen = captions[part]
       yield np.column_stack([chosen, last[part], corpus.ids[chosen, :slots]])
-
-
-def _is_fitted_on(images: int) -> np.ndarray:
-  """Of each image, whether the reader is fitted on it; the others are spread over the split."""
-  held_out = min(500, images // _HELD_OUT)
-  is_fitted = np.ones(images, bool)
-  if held_out:
-    is_fitted[np.linspace(0, images - 1, held_out).astype(int)] = False
-  return is_fitted
 
 
 def _look(

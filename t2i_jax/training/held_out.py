@@ -35,8 +35,7 @@ def split(
   if not config.hold_out:
     return examples, None
   images = len(examples.images_u8)
-  is_held_out = np.zeros(images, bool)
-  is_held_out[np.linspace(0, images - 1, round(config.hold_out * images)).astype(int)] = True
+  is_held_out = subsets.spread(images, round(config.hold_out * images))
   few = min(is_held_out.sum(), (~is_held_out).sum())
   if few < _LEAST_IMAGES:
     raise errors.InputError(

@@ -119,7 +119,7 @@ class Updates:
       )
       variables = {"params": params, "batch_stats": batch_stats}
       fake, batch_stats = model.discriminate(self.networks, variables, shown, words, weight)
-      pairing = matching.Pairing(batch.kind, batch.share, config.mismatched)
+      pairing = matching.Pairing(batch.kind, batch.judged_share, config.mismatched)
       loss = matching.of_reals(pair, real, reals.weight, pairing, axes)
       loss += matching.of_fakes(pair, fake, weight, axes)
       terms, metrics = self._terms("discriminator", batch, drawn, self._score(variables))

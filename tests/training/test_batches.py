@@ -262,7 +262,10 @@ def test_the_discriminator_reads_the_whole_caption_where_it_is_to():
     np.testing.assert_allclose(on_caption.asked.vectors, whole, atol=1e-5)
     np.testing.assert_allclose(on_caption.reals.words.vectors, whole, atol=1e-5)
     np.testing.assert_allclose(on_prefix.share, (on_prefix.words.position + 1) / np.array([4, 3]))
-    np.testing.assert_array_equal(on_caption.share, [1, 1])
+    np.testing.assert_array_equal(on_prefix.judged_share, on_prefix.share)
+    # The contrastive term still weighs a caption by what was drawn of it.
+    np.testing.assert_array_equal(on_caption.share, on_prefix.share)
+    np.testing.assert_array_equal(on_caption.judged_share, [1, 1])
     shares |= set(np.asarray(on_prefix.share).tolist())
   assert len(shares) > 1
 

@@ -73,7 +73,7 @@ def _batch(config, slots=5, seed=0, bucket=None):
   reals = batches.Examples(own, last, weights)
   kind, share, frozen = jnp.arange(3), jnp.ones(3), batches.Frozen()
   return batches.Batch(
-    read, packed, read, own, reals, kind, share, frozen, jax.random.key(0), packed.bucket
+    read, packed, read, own, reals, kind, share, share, frozen, jax.random.key(0), packed.bucket
   )
 
 

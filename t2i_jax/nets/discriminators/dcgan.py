@@ -54,7 +54,8 @@ def convolve(
   dtype: Any,
   axes: collectives.Axes,
 ) -> Float[Array, "n 4 4 c"]:
-  """The strided convolutions, whose layers belong to the module that calls."""
+  """The strided convolutions of the module that calls, to which their layers belong; arguments as
+  there. c is `base_channels` times a power of 2."""
   maps, channels = images, base_channels
   while maps.shape[-2] > 4:
     is_first = maps is images

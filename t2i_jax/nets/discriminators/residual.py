@@ -63,12 +63,12 @@ class Discriminator(nn.Module):
   ) -> logits.Logits:
     """`weight` is ignored: every row counts."""
     count = images.shape[1].bit_length() - 2  # sizes, down to 4x4
-    *widths, widest = [max(1, w * self.base_channels // 16) for w in _WIDTHS[:count]][::-1]
-    maps = nn.Dense((widths or [widest])[0], kernel_init=_INIT, dtype=self.dtype)(images)
-    for width in (*widths[1:], widest):
+    first, *widths = [max(1, w * self.base_channels // 16) for w in _WIDTHS[:count]][::-1]
+    maps = nn.Dense(first, kernel_init=_INIT, dtype=self.dtype)(images)
+    for width in widths:
       maps = Block(width, self.dtype)(maps)
     flat = nn.leaky_relu(maps, 0.2).reshape(len(images), -1).astype(jnp.float32)
-    image = nn.leaky_relu(nn.Dense(widest, kernel_init=_INIT)(flat), 0.2)
+    image = nn.leaky_relu(nn.Dense(widths[-1], kernel_init=_INIT)(flat), 0.2)
     states = collectives.all_of(words.vectors, self.axes)
     dense = lambda width: nn.Dense(width, kernel_init=layers.SMALL_INIT)  # noqa: E731
     alone = dense(1)(image)[:, 0]
