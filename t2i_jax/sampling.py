@@ -18,7 +18,7 @@ import numpy as np
 from jaxtyping import Float, UInt8
 
 from t2i_jax import config as config_lib
-from t2i_jax import errors
+from t2i_jax import errors, model_folder
 from t2i_jax.config import flags
 from t2i_jax.data import corpus
 from t2i_jax.nets import model
@@ -46,18 +46,14 @@ class Read:
 @dataclasses.dataclass(frozen=True)
 class TrainedRun:
   """What drawing needs of a run: its Config as used now, the step of the checkpoint, the variables
-  of its networks, the reader's among them, and the vectors of its words."""
+  of its networks, the reader's among them, the vectors of its words, and the folder from which
+  these came: a checkpoint's, or a model's."""
 
   config: config_lib.Config
   step: int
   variables: dict[str, model.Variables]
   vectors: word2vec.WordVectors
-
-  @property
-  def checkpoint(self) -> str:
-    """The checkpoint's folder."""
-    workdir = bucket.remote(self.config.workdir)
-    return os.path.join(workdir, files.CHECKPOINTS, str(self.step))
+  checkpoint: str
 
   def draw(
     self,
@@ -158,17 +154,32 @@ def _last(images: np.ndarray, length: np.ndarray) -> np.ndarray:
 
 
 def open_run(config: config_lib.Config, given: frozenset[str], step: int = 0) -> TrainedRun:
-  """The run in `config.workdir` at that step; 0: at `config.checkpoint`, or the newest.
+  """The run in `config.workdir` at that step; 0: at `config.checkpoint`, or the newest. A folder
+  that `mode=export` wrote has one step; without a folder, the model of the package is opened.
 
   Of `config` the settings in `given` count; one that contradicts the trained run raises
   InputError."""
+  if not config.workdir or model_folder.is_model(config.workdir):
+    return _open_model(config, given, step)
   trained, step = checkpoints.read_config(config.workdir, step or config.checkpoint)
   config = flags.merge(trained, config, given, also_free=("seed",))
   variables = checkpoints.restore_drawing(config.workdir, step, config)
   if config.text == "reader":
     variables["reader"] = frozen.load_reader(config.workdir)
   vectors = word2vec.load(corpus.word_vectors_path(config.workdir))
-  return TrainedRun(config, step, variables, vectors)
+  folder = os.path.join(bucket.remote(config.workdir), files.CHECKPOINTS, str(step))
+  return TrainedRun(config, step, variables, vectors, folder)
+
+
+def _open_model(config: config_lib.Config, given: frozenset[str], step: int) -> TrainedRun:
+  folder = config.workdir or model_folder.PACKAGED
+  found = model_folder.read(folder)
+  asked = step or config.checkpoint
+  if asked not in (0, found.step):
+    raise errors.InputError(f"`checkpoint={asked}`: the model in {folder} is of step {found.step}")
+  asked_of = dataclasses.replace(config, workdir=folder)
+  merged = flags.merge(found.config, asked_of, given, also_free=("seed",))
+  return TrainedRun(merged, found.step, found.variables, found.vectors, folder)
 
 
 def with_words(run: TrainedRun, words: set[str]) -> word2vec.WordVectors:

@@ -14,7 +14,7 @@ FLOORS = [
   {"modes"},
   {"benchmark", "evaluation", "page"},
   {"sampling"},
-  {"training"},
+  {"training", "model_folder"},
   {"judges"},
   {"nets", "data"},
   {"text"},

@@ -20,6 +20,7 @@ from t2i_jax.config.uses import (
   Bench,
   Cluster,
   Evaluation,
+  Export,
   Pretrained,
   Report,
   Sampling,
@@ -88,7 +89,7 @@ _log = logging.getLogger("t2i_jax")
 class Config(
   Run, Files, Data, Subset, Augmentation, Text, Reading, Networks, Recurrence, Normalisation,
   Losses, Updates, Schedule, Logs, Machine, Hosts, Sampling, Pretrained, Evaluation, Report,
-  Cluster, Word2vec, Bench,
+  Cluster, Word2vec, Bench, Export,
 ):  # fmt: skip
   """All flags, by flat names. The order of the groups is that of help and docs."""
 

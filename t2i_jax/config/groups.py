@@ -22,9 +22,10 @@ Mode = Literal[
   "params",
   "cluster",
   "word2vec",
+  "export",
 ]
-# The modes that need --workdir.
-OF_A_RUN: tuple[Mode, ...] = ("train", "sample", "evaluate", "report")
+# The modes that read --workdir; sample has a model without.
+OF_A_RUN: tuple[Mode, ...] = ("train", "sample", "evaluate", "report", "export")
 Role = Literal[
   "shape",  # what a run is; fixed once it has begun
   "schedule",  # may change as a run goes on, but runs that differ in it are different experiments

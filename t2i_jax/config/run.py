@@ -13,7 +13,9 @@ class Run(Group, role="use", modes=OF_A_RUN, anywhere=True):
   """The run's folder and seed."""
 
   workdir: str = knob(
-    "", "folder of the run: checkpoints, metrics.jsonl, samples/, run.flags; or gs://BUCKET/RUN"
+    "",
+    "folder of the run: checkpoints, metrics.jsonl, samples/, run.flags; or gs://BUCKET/RUN; "
+    "sample: also a folder that --mode=export wrote; empty: the flowers' model of this package",
   )
   seed: int = knob(
     0,
@@ -24,13 +26,13 @@ class Run(Group, role="use", modes=OF_A_RUN, anywhere=True):
   )
 
   def check(self) -> None:
-    if self.mode in OF_A_RUN and not self.workdir:
+    if self.mode in OF_A_RUN and self.mode != "sample" and not self.workdir:
       raise errors.InputError(
         f"--workdir: --mode={self.mode} needs a folder for the run, such as --workdir=runs/first"
       )
 
 
-_ENDINGS = {"sample": ".png", "report": ".html", "cluster": "", "word2vec": ".bin"}
+_ENDINGS = {"sample": ".png", "report": ".html", "cluster": "", "word2vec": ".bin", "export": ""}
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -41,12 +43,12 @@ class Files(Group, role="use"):
     0,
     "step of the checkpoint to use; 0: the newest; -1: the best, of a run with --hold_out",
     low=-1,
-    modes=("sample", "evaluate"),
+    modes=("sample", "evaluate", "export"),
   )
   output: str = knob(
     "",
-    "file to write: sample .png, report .html, word2vec .bin; cluster: a folder; further files go "
-    "beside it",
+    "file to write: sample .png, report .html, word2vec .bin; cluster, export: a folder; further "
+    "files go beside it",
     modes=tuple(_ENDINGS),
   )
 

@@ -133,3 +133,13 @@ class Bench(Group, role="use", modes=("bench",)):
 
   profile: str = knob("", "folder for a trace of the timed steps, for XProf")
   by_part: bool = knob(False, "also time each network, the optimizer and sampling by themselves")
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Export(Group, role="use", modes=("export",)):
+  """What the folder of a model holds."""
+
+  export_dtype: Literal["float32", "float16"] = knob(
+    "float32", "type in which matrices and kernels are written"
+  )
+  export_words: int = knob(0, "number of words to keep, the most frequent; 0: all", low=0)

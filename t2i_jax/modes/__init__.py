@@ -13,6 +13,7 @@ from t2i_jax.modes import (
   bench,
   cluster,
   evaluate,
+  export,
   params,
   prepare,
   report,
@@ -31,6 +32,7 @@ MODES: dict[str, types.ModuleType] = {
   "params": params,
   "cluster": cluster,
   "word2vec": word2vec,
+  "export": export,
 }
 
 

@@ -1,4 +1,5 @@
-"""`--mode=sample`: draws captions by a run's checkpoint, one image for every word read so far."""
+"""`--mode=sample`: draws captions by a run's checkpoint, or by the model that comes with the
+package, one image for every word read so far."""
 
 from __future__ import annotations
 
@@ -20,11 +21,14 @@ def run(config: config_lib.Config, given: frozenset[str]) -> dict[str, Any]:
   the words arriving, and what --variations and --interpolate add."""
   from t2i_jax import sampling
   from t2i_jax.parallel import hosts
+  from t2i_jax.rundir import files
   from t2i_jax.text import captions as captions_lib
   from t2i_jax.text import word2vec
 
   trained = sampling.open_run(config, given)
+  folder = os.path.join(config.workdir, files.SAMPLES) if config.workdir else ""
   config = trained.config
+  output = config.output or os.path.join(folder, "captions.png")
   texts = _read_captions(config)
   if config.interpolate and len(texts) < 2 and config.variations < 2:
     raise errors.InputError(
@@ -40,7 +44,7 @@ def run(config: config_lib.Config, given: frozenset[str]) -> dict[str, Any]:
   captions = found.ids, found.length, table
   further = _draw_further(trained, captions, [" ".join(caption) for caption in words])
   images = trained.draw(*captions)
-  paths = _write(config, images, words, further) if hosts.is_first() else []
+  paths = _write(output, images, words, further) if hosts.is_first() else []
   return {
     "checkpoint": trained.checkpoint, "step": trained.step, "images": paths, "captions": texts
   }  # fmt: skip
@@ -88,12 +92,10 @@ def _draw_further(trained, captions, texts: list[str]) -> dict[str, Any]:
   return sheets
 
 
-def _write(config: config_lib.Config, images, words: list[list[str]], further) -> list[str]:
-  """Writes the pictures; returns their paths."""
+def _write(output: str, images, words: list[list[str]], further) -> list[str]:
+  """Writes the pictures, to `output` and beside it; returns their paths."""
   from t2i_jax import pictures
-  from t2i_jax.rundir import files
 
-  output = config.output or os.path.join(config.workdir, files.SAMPLES, "captions.png")
   stem = os.path.splitext(output)[0]
   pictures.write_png(output, pictures.strips(images, words, None))
   paths = [output]

@@ -124,9 +124,10 @@ def _other(field, kind):
     *((name, ("cluster",)) for name in ("components", "covariance", "restarts")),
     *((name, ("train", "sample", "evaluate")) for name in config_lib.names("machine")[3:]),
     ("compare", ("report",)),
-    ("checkpoint", ("sample", "evaluate")),
+    ("checkpoint", ("sample", "evaluate", "export")),
     ("devices", ("train", "sample", "evaluate", "bench")),
-    ("output", ("sample", "report", "cluster", "word2vec")),
+    ("output", ("sample", "report", "cluster", "word2vec", "export")),
+    *((name, ("export",)) for name in ("export_dtype", "export_words")),
   ],
 )
 def test_a_flag_that_would_do_nothing_in_a_mode_is_refused(name, modes):

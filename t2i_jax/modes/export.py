@@ -1,0 +1,87 @@
+"""`--mode=export`: writes what drawing needs of a run's checkpoint into a folder of its own:
+parameters as safetensors, the words with their vectors, the flags, and a page that describes the
+model. `--mode=sample --workdir=` that folder draws by it.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import os
+from typing import Any
+
+from t2i_jax import config as config_lib
+from t2i_jax import errors
+
+_FOLDER = "model"  # below --workdir, without --output
+
+
+def run(config: config_lib.Config, given: frozenset[str]) -> dict[str, Any]:
+  """The JSON line: the folder, its size, and the numbers of words and parameters."""
+  import jax
+
+  from t2i_jax import model_folder, sampling
+
+  trained = sampling.open_run(config, given)
+  config = trained.config
+  folder = config.output or os.path.join(config.workdir, _FOLDER)
+  vectors = trained.vectors
+  if config.export_words:
+    if config.oov == "mean":
+      raise errors.InputError(
+        "--export_words: this run gives unknown words the mean of all vectors (--oov=mean), which "
+        "would change; leave it out"
+      )
+    kept = slice(config.export_words)
+    vectors = dataclasses.replace(vectors, words=vectors.words[kept], vectors=vectors.vectors[kept])
+  model = model_folder.Model(config, trained.step, trained.variables, vectors)
+  model_folder.write(folder, model, _card(model), config.export_dtype)
+  return {
+    "checkpoint": trained.checkpoint,
+    "step": trained.step,
+    "output": folder,
+    "bytes": sum(entry.stat().st_size for entry in os.scandir(folder)),
+    "words": len(vectors.words),
+    "parameters": sum(x.size for x in jax.tree.leaves(trained.variables)),
+  }
+
+
+def _card(model) -> str:
+  """A page about the model: what it was trained on, its scores, and how to draw by it."""
+  from t2i_jax.metrics import registry
+  from t2i_jax.rundir import scores
+
+  config = model.config
+  lines = [
+    f"# {config.dataset}, {config.image_size} pixels: a caption becomes images, one for every word",
+    "",
+    f"Trained by t2i_jax on `{config.dataset}` (`{config.train_split}`), {model.step:,} steps of "
+    f"{config.batch_size} captions, seed {config.seed}; all flags are in `config.json`. It knows "
+    f"{len(model.vectors.words):,} words.",
+    "",
+    "```bash",
+    'python -m t2i_jax.main --mode=sample --workdir=FOLDER --captions="a caption" '
+    "--output=caption.png",
+    "```",
+  ]
+  line = next((s for s in scores.read(config.workdir)[::-1] if s["step"] == model.step), None)
+  if line:
+    partial = line.get("partial", [])
+    lines += [
+      "",
+      f"Scores on the split `{line['split']}`, {line['real_images']:,} images and "
+      f"{line['captions']:,} captions, with 95 % intervals"
+      + ("; † computed through a network that training looked through" if partial else "")
+      + ":",
+      "",
+      "| score | value | real images |",
+      "|---|---|---|",
+    ]
+    for metric in registry.ALL:
+      if value := line.get(metric.name):
+        mark = "†" if metric.name in partial else ""
+        real = f"{value['real']:.3g}" if "real" in value else ""
+        lines.append(
+          f"| {metric.title}{mark} (`{metric.name}`) | {value['value']:.3g} "
+          f"[{value['low']:.3g}, {value['high']:.3g}] | {real} |"
+        )
+  return "\n".join([*lines, ""])

@@ -1,0 +1,120 @@
+"""A model's folder: it draws what the run draws, whole or not at all, and one comes with the
+package."""
+
+import json
+import os
+import shutil
+
+import numpy as np
+import pytest
+import safetensors.numpy
+
+from t2i_jax import config as config_lib
+from t2i_jax import errors, model_folder, sampling
+from t2i_jax.text import word2vec
+
+IDS = np.array([[2, 5, 3, 4], [6, 2, 0, 0]], np.int32)
+LENGTH = np.array([4, 2], np.int32)
+
+
+def _open(workdir):
+  asked = config_lib.Config(mode="sample", workdir=str(workdir), captions=("red",))
+  return sampling.open_run(asked, frozenset({"captions"}))
+
+
+def _draw(run):
+  ids = np.zeros((2, run.config.max_words), np.int32)
+  ids[:, :4] = IDS
+  images = run.draw(ids, LENGTH, word2vec.table(run.vectors, run.config.oov))
+  return [row[:length] for row, length in zip(images, LENGTH)]
+
+
+def _model(run, **changes):
+  found = {"config": run.config, "step": run.step, "variables": run.variables}
+  return model_folder.Model(**{**found, "vectors": run.vectors, **changes})
+
+
+@pytest.fixture(scope="module")
+def exported(trained, tmp_path_factory):
+  folder = tmp_path_factory.mktemp("exported") / "model"
+  run = _open(trained)
+  model_folder.write(folder, _model(run), "about it")
+  return folder
+
+
+def test_a_model_draws_the_bytes_that_its_run_draws(exported, trained):
+  run, model = _open(trained), _open(exported)
+  assert model.step == run.step == 10
+  assert model.vectors.words == run.vectors.words
+  for a, b in zip(_draw(run), _draw(model)):
+    np.testing.assert_array_equal(a, b)
+
+
+def test_the_mode_writes_what_sample_reads(command, trained, tmp_path):
+  folder = tmp_path / "deep" / "model"
+  command(
+    "--mode=export", f"--workdir={trained}", f"--output={folder}", "--export_dtype=float16",
+    "--export_words=7", tiny=False,
+  )  # fmt: skip
+  assert command.status == 0
+  said = command.json
+  assert (said["output"], said["step"], said["words"]) == (str(folder), 10, 7)
+  assert said["bytes"] == sum(path.stat().st_size for path in folder.iterdir())
+  arrays = safetensors.numpy.load_file(folder / "parameters.safetensors")
+  assert {array.dtype.name for array in arrays.values() if array.ndim > 1} == {"float16"}
+  assert {array.dtype.name for array in arrays.values() if array.ndim == 1} == {"float32"}
+  words = (folder / "vocabulary.txt").read_text("utf8").splitlines()
+  assert words == list(_open(trained).vectors.words[:7])
+  assert str(trained) not in (folder / "config.json").read_text("utf8")
+  command(
+    "--mode=sample", f"--workdir={folder}", f"--output={tmp_path}/out.png",
+    f"--captions={words[3]} {words[5]}", tiny=False,
+  )  # fmt: skip
+  assert command.status == 0
+  assert command.json["checkpoint"] == str(folder)
+
+
+def test_a_folder_with_files_in_it_stays(trained, tmp_path):
+  kept = tmp_path / "mine" / "thesis.txt"
+  kept.parent.mkdir()
+  kept.write_text("mine")
+  with pytest.raises(errors.InputError, match="there already"):
+    model_folder.write(kept.parent, _model(_open(trained)), "")
+  assert [path.name for path in kept.parent.iterdir()] == ["thesis.txt"]
+
+
+def test_nothing_is_left_of_a_model_that_could_not_be_written(trained, tmp_path, monkeypatch):
+  monkeypatch.setattr(json, "dumps", lambda *_, **__: 1 / 0)
+  with pytest.raises(ZeroDivisionError):
+    model_folder.write(tmp_path / "model", _model(_open(trained)), "")
+  assert os.listdir(tmp_path) == []
+
+
+def test_values_that_float16_does_not_have_are_refused(trained, tmp_path):
+  run = _open(trained)
+  vectors = word2vec.WordVectors(run.vectors.words, run.vectors.vectors * 1e6)
+  with pytest.raises(errors.InputError, match="`export_dtype=float16`: words"):
+    model_folder.write(tmp_path / "model", _model(run, vectors=vectors), "", "float16")
+  assert os.listdir(tmp_path) == []
+
+
+@pytest.mark.parametrize(
+  ("name", "change"),
+  [
+    ("parameters.safetensors", lambda content: content[:-5]),
+    ("vocabulary.txt", lambda content: content + b"more\n"),
+    ("config.json", lambda content: content[:40]),
+  ],
+)
+def test_a_damaged_model_is_named(exported, tmp_path, name, change):
+  folder = tmp_path / "model"
+  shutil.copytree(exported, folder)
+  (folder / name).write_bytes(change((folder / name).read_bytes()))
+  with pytest.raises(errors.InputError, match=f"`workdir={folder}`: not a model"):
+    _open(folder)
+
+
+def test_a_model_has_one_step(exported):
+  asked = config_lib.Config(mode="sample", workdir=str(exported), captions=("red",), checkpoint=3)
+  with pytest.raises(errors.InputError, match=r"`checkpoint=3`.*step 10"):
+    sampling.open_run(asked, frozenset({"captions", "checkpoint"}))
