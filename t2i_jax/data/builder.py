@@ -205,11 +205,13 @@ class Builder(tfds.core.GeneratorBasedBuilder, skip_registration=True):
     """Raises InputError if too many images or captions are unusable."""
     found = self._content
     for what, skipped, total in (
-      ("images", self._skipped_images, found.images),
       ("captions", found.skipped_captions, found.captions),
+      ("images", self._skipped_images, found.images),
     ):
       if len(skipped) > MAX_SKIPPED_SHARE * total:
-        some = "; ".join(f"{s['file']}: {s['reason']}" for s in skipped[:3])
+        # What is wrong with a table says more than the images that lack a caption for it.
+        first = [*found.skipped_captions[:2], *skipped] if what == "images" else skipped
+        some = "; ".join(f"{s['file']}: {s['reason']}" for s in first[:3])
         raise errors.InputError(
           f"{found.origin}: {len(skipped)} of {total} {what} cannot be used ({some}); "
           f"at most {MAX_SKIPPED_SHARE:.0%} are skipped: repair or remove them"

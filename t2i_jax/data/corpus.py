@@ -162,6 +162,11 @@ def make_corpus(
     oov=config.oov,
     long_captions=config.long_captions,
   )
+  if captions.is_unspaced(examples.captions):
+    log.warning(
+      "the captions' script puts no spaces between words: each stretch is read as one word; put "
+      "spaces between words with a segmenter of that language first"
+    )
   log.info(
     "%d captions of %d images; %d without a known word left out, %d too long: %d replaced by a "
     "sibling, %d cut off, %d left out; %d words without a vector",

@@ -12,7 +12,19 @@ import PIL.Image
 import PIL.ImageOps
 from jaxtyping import UInt8
 
-SUFFIXES = (".jpg", ".jpeg", ".png", ".webp", ".bmp", ".gif", ".tif", ".tiff")
+# Formats of Pillow that are drawings, documents, films or arrays.
+_NO_PHOTOGRAPHS = ("EPS", "PDF", "WMF", "MPEG", "HDF5", "GRIB", "BUFR", "FITS", "FLI")
+SUFFIXES = tuple(
+  sorted(
+    suffix
+    for suffix, format in PIL.Image.registered_extensions().items()
+    if format in PIL.Image.OPEN and format not in _NO_PHOTOGRAPHS
+  )
+)
+# Photographs that Pillow alone does not open.
+OTHER_SUFFIXES = (
+  ".heic", ".heif", ".jxl", ".svg", ".raw", ".dng", ".cr2", ".cr3", ".nef", ".arw", ".orf", ".rw2",
+)  # fmt: skip
 MIN_SIDE = 8
 
 # A JPEG whose short side is over 16 times the size wanted is decoded at 1/2, 1/4 or 1/8 of its
@@ -115,12 +127,9 @@ def _square(image: PIL.Image.Image, image_size: int) -> UInt8[np.ndarray, "h w 3
 
 def _to_rgb(image: PIL.Image.Image) -> PIL.Image.Image:
   if image.mode == "F" or image.mode.startswith("I"):
-    # 16-bit grey, which Pillow would clip at 255 instead of scaling; floats are taken as [0, 1].
+    # Grey of more than 8 bits, which Pillow would clip at 255 instead of scaling.
     values = np.asarray(image, np.float64)
-    if image.mode == "F":
-      full = 1.0 if values.max() <= 1 else 255.0
-    else:
-      full = 255.0 if image.mode == "I" and values.max() <= 255 else 65535.0
+    full = _full_scale(values, image.mode)
     grey = np.round(np.clip(values / full, 0, 1) * 255).astype(np.uint8)
     return PIL.Image.fromarray(grey).convert("RGB")
   if image.has_transparency_data:
@@ -128,6 +137,24 @@ def _to_rgb(image: PIL.Image.Image) -> PIL.Image.Image:
     white = PIL.Image.new("RGBA", image.size, "white")
     return PIL.Image.alpha_composite(white, image).convert("RGB")
   return image.convert("RGB")
+
+
+def _full_scale(values: np.ndarray, mode: str) -> float:
+  """The value that is white: of floats 1, or 255; of integers that of as many bits as instruments
+  have, 8 (not of files of 16 bits), 10, 12, 14 or 16.
+
+  Raises:
+    UnusableImage: there are other values.
+  """
+  if not np.isfinite(values).all():
+    raise UnusableImage("values that are not finite")
+  low, high = values.min(), values.max()
+  bits = (0, 8) if mode == "F" else (8, 10, 12, 14, 16) if mode == "I" else (10, 12, 14, 16)
+  full = next((1.0 if b == 0 else 2.0**b - 1 for b in bits if high <= max(1, 2**b - 1)), None)
+  if full is None or low < 0:
+    ends = "[0, 1] or [0, 255]" if mode == "F" else "[0, 65535]"
+    raise UnusableImage(f"values from {low:.4g} to {high:.4g}; expected {ends}")
+  return full
 
 
 def _is_empty(source) -> bool:

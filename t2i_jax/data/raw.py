@@ -16,6 +16,8 @@ from t2i_jax import errors
 _TEST_LISTS = ("testclasses.txt", "stackgan_test_filenames.txt")
 _TRAIN_LISTS = ("trainvalclasses.txt", "stackgan_train_filenames.txt")
 _HELD_OUT_SEED = 0
+_LINE_END = re.compile(r"\r\n|\n|\r")  # str.splitlines also ends lines within captions, at U+2028.
+_MOST_BYTES = 1 << 20  # of a caption file
 
 FINGERPRINT_LENGTH = 8
 
@@ -45,6 +47,8 @@ def decode_text(data: bytes) -> str:
 def read_captions(file: pathlib.Path) -> tuple[list[str], str | None]:
   """The captions of a text file, one a line, and None; or no captions and the reason."""
   try:
+    if file.stat().st_size > _MOST_BYTES:
+      return [], f"caption file {file.name} is larger than {_MOST_BYTES >> 20} MB"
     text = decode_text(file.read_bytes())
   except (FileNotFoundError, NotADirectoryError):
     return [], f"missing caption file {file.name}"
@@ -52,7 +56,7 @@ def read_captions(file: pathlib.Path) -> tuple[list[str], str | None]:
     return [], f"caption file {file.name} is not UTF-8"
   except OSError as error:
     return [], f"caption file {file.name}: {error.strerror}"
-  captions = [" ".join(line.split()) for line in text.splitlines() if line.strip()]
+  captions = [" ".join(line.split()) for line in _LINE_END.split(text) if line.strip()]
   return captions, None if captions else f"empty caption file {file.name}"
 
 

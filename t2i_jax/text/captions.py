@@ -6,10 +6,13 @@ captions' lengths (reading S2 of the thesis: 25 words for each caption).
 
 import collections
 import dataclasses
+import functools
+import itertools
 import re
+import sys
 import typing
 import unicodedata
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 
 import numpy as np
 from jaxtyping import Int32
@@ -27,6 +30,9 @@ MAX_WORDLESS_SHARE = 0.05
 
 # Letters and digits, joined inside a word by one hyphen or apostrophe: "5-petaled", "it's".
 _WORD = re.compile(r"[^\W_]+(?:[-'][^\W_]+)*")
+# Letters of languages that put no spaces between words: Thai, Lao, Burmese, Khmer, Japanese,
+# Chinese.
+_UNSPACED = re.compile("[\u0e00-\u0eff\u1000-\u109f\u1780-\u17ff\u3040-\u30ff\u3400-\u9fff]")
 # Typographic hyphens and apostrophes become plain ones, so that each word has one spelling.
 _PLAIN = {"\u2010": "-", "\u2011": "-", "\u2019": "'", "\u02bc": "'"}
 
@@ -58,12 +64,30 @@ def clean(text: str) -> list[str]:
   Digits are kept, hyphenated words and contractions stay whole, an underscore separates words. (The
   ancestor code dropped digits and made "petaled" of "5-petaled".)
   """
-  text = text.lower()
-  if not text.isascii():  # A whole corpus is cleaned here, and str.translate is slow.
-    for typographic, plain in _PLAIN.items():
-      text = text.replace(typographic, plain)
-    text = unicodedata.normalize("NFC", text)
-  return _WORD.findall(text)
+  if text.isascii():
+    return _WORD.findall(text.lower())
+  # A whole corpus is cleaned here, and str.translate is slow.
+  text = text.replace("\u0130", "i").lower()  # Turkish: str.lower makes "i" and a dot of it.
+  for typographic, plain in _PLAIN.items():
+    text = text.replace(typographic, plain)
+  return _marked_word().findall(unicodedata.normalize("NFC", text))
+
+
+@functools.cache
+def _marked_word() -> re.Pattern[str]:
+  """As `_WORD`, with the signs that are written over, under or after letters (vowels in Devanagari,
+  Tamil, Thai and pointed Arabic), and those that join or part letters within a word."""
+  every = map(chr, range(sys.maxunicode))
+  marks = "".join(mark for mark in every if unicodedata.category(mark)[0] == "M")
+  inner = rf"(?:[^\W_]|[{re.escape(marks)}\u200c\u200d])"
+  return re.compile(rf"[^\W_]{inner}*(?:[-']{inner}+)*")
+
+
+def is_unspaced(texts: Iterable[str]) -> bool:
+  """Whether most of the letters are of a script that puts no spaces between words, so that `clean`
+  takes each stretch for one word."""
+  sample = "".join(itertools.islice(texts, 1000))
+  return 2 * len(_UNSPACED.findall(sample)) > sum(map(str.isalnum, sample))
 
 
 def encode(

@@ -1,6 +1,7 @@
 """A user's folder: three ways to give captions, and what is wrong with them."""
 
 import json
+import os
 
 import numpy as np
 import PIL.Image
@@ -161,12 +162,194 @@ def test_bad_csv_rows_are_skipped_alone(tmp_path):
 
 
 def test_what_cannot_be_read_at_all_is_an_input_error(tmp_path):
-  with pytest.raises(errors.InputError, match=r"no image .*captions\.jsonl"):
+  with pytest.raises(errors.InputError, match=r"no image .*JSON lines"):
     read(tmp_path)
   touch(tmp_path, "a.png")
-  (tmp_path / "captions.csv").write_text("file;text\na.png;x\n")
-  with pytest.raises(errors.InputError, match="image,caption"):
+  (tmp_path / "captions.csv").write_text("file;label\na.png;x\n")
+  with pytest.raises(errors.InputError, match=r"captions\.csv: not understood .*image and caption"):
     read(tmp_path)
-  (tmp_path / "captions.jsonl").write_text("")
-  with pytest.raises(errors.InputError, match="keep one"):
+  for name in ("one.csv", "two.csv"):
+    (tmp_path / name).write_text("image,caption\na.png,x\n")
+  with pytest.raises(errors.InputError, match=r"one\.csv and two\.csv have captions of a\.png"):
     read(tmp_path)
+
+
+# Captions in the forms in which they are published, each for images a.jpg ("a red flower", "two")
+# and b.jpg ("blue").
+_COCO = {
+  "images": [{"id": 7, "file_name": "a.jpg"}, {"id": 9, "file_name": "b.jpg"}],
+  "annotations": [
+    {"image_id": 7, "id": 1, "caption": "a red flower"},
+    {"image_id": 9, "id": 2, "caption": "blue"},
+    {"image_id": 7, "id": 3, "caption": "two"},
+  ],
+}
+_KARPATHY = {
+  "dataset": "flickr8k",
+  "images": [
+    {"filename": "a.jpg", "split": "train", "sentences": [{"raw": "a red flower"}, {"raw": "two"}]},
+    {"filename": "b.jpg", "split": "val", "sentences": [{"raw": "blue", "tokens": ["blue"]}]},
+  ],
+}
+_FORMS = {
+  "captions.txt": "image,caption\na.jpg,a red flower\nb.jpg,blue\na.jpg,two\n",  # Kaggle
+  "results.csv": "image_name| comment_number| comment\na.jpg| 0| a red flower\nb.jpg| 0| blue\n"
+  "a.jpg| 1| two\n",  # Kaggle's Flickr30k
+  "Flickr8k.token.txt": "a.jpg#0\ta red flower\na.jpg#1\ttwo\nb.jpg#0\tblue\n",
+  "metadata.csv": "file_name,text\nImages/a.jpg,a red flower\nImages/a.jpg,two\n"
+  "Images/b.jpg,blue\n",
+  "metadata.jsonl": '{"file_name": "a.jpg", "text": ["a red flower", "two"]}\n'
+  '{"file_name": "b.jpg", "text": "blue"}\n',  # Hugging Face
+  "captions.tsv": "image\tcaption\na.jpg\ta red flower\na.jpg\ttwo\nb.jpg\tblue\n",
+  "annotations/captions_all.json": json.dumps(_COCO),
+  "dataset_flickr8k.json": json.dumps(_KARPATHY),
+  "mine.json": '{"a.jpg": ["a red flower", "two"], "b.jpg": "blue"}',
+  "list.json": '[{"image": "a.jpg", "captions": ["a red flower", "two"]}, '
+  '{"image": "b.jpg", "caption": "blue"}]',
+  "excel.tsv": "\ufeffimage\tcaption\r\na.jpg\ta red flower\r\na.jpg\ttwo\r\nb.jpg\tblue\r\n",
+}
+
+
+@pytest.mark.parametrize("name", _FORMS)
+def test_tables_as_they_are_published(tmp_path, name):
+  touch(tmp_path, "Images/a.jpg", "Images/b.jpg")
+  (tmp_path / name).parent.mkdir(exist_ok=True)
+  encoding = "utf-16-le" if name == "excel.tsv" else "utf8"
+  (tmp_path / name).write_bytes(_FORMS[name].encode(encoding))
+  (tmp_path / "README.txt").write_text("of whom these are")
+  listing = read(tmp_path)
+  splits = {"Images/a.jpg": ["a red flower", "two"]}, {"Images/b.jpg": ["blue"]}
+  if name == "dataset_flickr8k.json":
+    assert content(listing) == splits[0] and content(listing, "validation") == splits[1]
+  else:
+    assert content(listing) == splits[0] | splits[1]
+  assert (listing.captions, listing.skipped_images, listing.skipped_captions) == (3, [], [])
+
+
+@pytest.mark.parametrize(
+  "text", ["a.caption", "a.jpg.txt", "A.TXT", "../captions/a.txt", "../text/photos/a.txt"]
+)
+def test_text_files_beside_or_in_a_folder_of_their_own(tmp_path, text):
+  image = "photos/A.JPG" if text == "A.TXT" else "photos/a.jpg"
+  touch(tmp_path, image)
+  path = (tmp_path / "photos" / text).resolve()
+  path.parent.mkdir(parents=True, exist_ok=True)
+  path.write_text("a red\u2028flower\x85grows\n\nit does", "utf8")
+  assert content(read(tmp_path)) == {image: ["a red flower grows", "it does"]}
+
+
+def test_a_text_that_could_be_of_two_images_is_of_neither(tmp_path):
+  touch(tmp_path, "one/a.jpg", "two/a.jpg", "two/b.jpg")
+  (tmp_path / "captions").mkdir()
+  for name in "ab":
+    (tmp_path / f"captions/{name}.txt").write_text(name)
+  listing = read(tmp_path)
+  assert content(listing) == {"two/b.jpg": ["b"]}
+  assert all("captions/a.txt" in reason for reason in reasons(listing.skipped_images).values())
+
+
+@pytest.mark.parametrize("name", ["notes.xml", "captions.parquet", "dog/labels.json", "a.xlsx"])
+def test_folders_give_no_captions_beside_a_file_that_could(tmp_path, name):
+  touch(tmp_path, "dog/a.png", "cat/b.png")
+  (tmp_path / name).write_text("{}")
+  with pytest.raises(errors.InputError, match=f"{name}: .*LAYOUT".replace("LAYOUT", "captions")):
+    read(tmp_path)
+
+
+def test_lists_of_the_classes_and_documents_are_no_captions(tmp_path):
+  touch(tmp_path, "dog/a.png", "big cat/b.png")
+  (tmp_path / "classes.txt").write_text("0 dog\nBig cat\n")
+  (tmp_path / "LICENSE.txt").write_text("free")
+  assert content(read(tmp_path)) == {"dog/a.png": ["dog"], "big cat/b.png": ["big cat"]}
+
+
+@pytest.mark.parametrize(
+  ("tops", "splits"),
+  [
+    (("Train", "Test"), ("train", "test")),
+    (("training", "testing"), ("train", "test")),
+    (("images/train2017", "images/val2017"), ("train", "validation")),
+    (("TRAIN", "dev"), ("train", "validation")),
+    (("test", "valid"), ("test", "validation")),
+  ],
+)
+def test_splits_as_people_name_them(tmp_path, tops, splits):
+  touch(tmp_path, *(f"{top}/dog/a.png" for top in tops))
+  listing = read(tmp_path)
+  for top, split in zip(tops, splits):
+    assert content(listing, split) == {f"{top}/dog/a.png": ["dog"]}
+  assert set(listing.splits) == set(splits)
+
+
+def test_a_class_called_train_is_a_class(tmp_path):
+  touch(tmp_path, "train/a.png", "car/b.png", "plane/c.png")
+  listing = read(tmp_path)
+  assert content(listing) == {
+    "car/b.png": ["car"], "plane/c.png": ["plane"], "train/a.png": ["train"]
+  }  # fmt: skip
+
+
+def test_a_column_or_lists_say_the_split(tmp_path):
+  for path in (tmp_path / "column", tmp_path / "lists"):
+    touch(path, "a.png", "b.png", "c.png")
+  rows = "image,caption,split\na.png,x,train\nb.png,y,TEST\nc.png,z,third\n"
+  (tmp_path / "column/captions.csv").write_text(rows)
+  listing = read(tmp_path / "column")
+  assert content(listing) == {"a.png": ["x"]} and content(listing, "test") == {"b.png": ["y"]}
+  assert reasons(listing.skipped_captions) == {"captions.csv line 4": "no split is called third"}
+  for name in "abc":
+    (tmp_path / f"lists/{name}.txt").write_text(name)
+  (tmp_path / "lists/train.txt").write_text("a.png\n")
+  (tmp_path / "lists/val.txt").write_text("b\n")
+  listing = read(tmp_path / "lists")
+  assert content(listing) == {"a.png": ["a"]} and content(listing, "validation") == {"b.png": ["b"]}
+  assert reasons(listing.skipped_images) == {"c.png": "in none of train.txt, val.txt"}
+
+
+def test_a_quote_that_is_never_closed_costs_its_own_row(tmp_path):
+  touch(tmp_path, *(f"{i}.png" for i in range(6)))
+  rows = [
+    "image,caption", '0.png,"a ""red"" one"', '1.png,"never closed', "2.png,two", '3.png,"three"',
+    '4.png,"open', "5.png,five",
+  ]  # fmt: skip
+  (tmp_path / "captions.csv").write_text("\n".join(rows))
+  listing = read(tmp_path)
+  assert content(listing) == {
+    "0.png": ['a "red" one'], "2.png": ["two"], "3.png": ["three"], "5.png": ["five"]
+  }  # fmt: skip
+  assert [s["file"] for s in listing.skipped_captions] == [
+    "captions.csv line 3", "captions.csv line 6"
+  ]  # fmt: skip
+
+
+def test_two_columns_of_captions_are_refused(tmp_path):
+  touch(tmp_path, "a.png")
+  (tmp_path / "captions.csv").write_text("image,caption,captions\na.png,x,y\n")
+  with pytest.raises(errors.InputError, match="several columns of captions: caption, captions"):
+    read(tmp_path)
+
+
+def test_odd_entries_are_read_or_counted(tmp_path):
+  raw_dir = tmp_path / "raw"
+  touch(raw_dir, "a.png", "e\u0301.png")
+  touch(tmp_path / "elsewhere", "b.png")
+  (raw_dir / "more").symlink_to(tmp_path / "elsewhere")
+  (raw_dir / "more/loop").symlink_to(raw_dir)
+  (raw_dir / "gone.png").symlink_to(tmp_path / "nothing")
+  os.rename(os.fsencode(raw_dir / "a.png"), os.fsencode(raw_dir) + b"/caf\xe9.png")
+  (raw_dir / "c.heic").write_bytes(b"x")
+  rows = [("\u00e9.png", "accent"), ("more/b.png", "linked"), ("b.png", "half \ud83d")]
+  lines = [json.dumps({"image": name, "caption": caption}) for name, caption in rows]
+  (raw_dir / "captions.jsonl").write_text("\n".join([*lines, "[" * 100_000]))
+  listing = read(raw_dir)
+  assert content(listing) == {"e\u0301.png": ["accent"], "more/b.png": ["linked"]}
+  assert reasons(listing.skipped_images) == {
+    "caf\\xe9.png": "its name is not UTF-8",
+    "gone.png": "a link to nothing",
+    "c.heic": "a format that is not read (.heic)",
+  }
+  assert reasons(listing.skipped_captions) == {
+    "captions.jsonl line 3": "half of a surrogate pair",
+    "captions.jsonl line 4": "not JSON",
+  }
+  assert listing.images == 5

@@ -77,7 +77,10 @@ def flat(mode, colour):
     (flat("L", 77), "PNG", (77, 77, 77)),
     (flat("1", 1), "PNG", (255, 255, 255)),
     (PIL.Image.fromarray(np.full((10, 10), 200 * 257, np.uint16)), "PNG", (200, 200, 200)),
+    (PIL.Image.fromarray(np.full((10, 10), 4000, np.uint16)), "TIFF", (249, 249, 249)),  # 12 bits
+    (PIL.Image.fromarray(np.full((10, 10), 100, np.int32)), "TIFF", (100, 100, 100)),
     (PIL.Image.fromarray(np.full((10, 10), 0.4, np.float32)), "TIFF", (102, 102, 102)),
+    (PIL.Image.fromarray(np.full((10, 10), 40, np.float32)), "TIFF", (40, 40, 40)),
     (flat("CMYK", (0, 255, 255, 0)), "TIFF", (255, 0, 0)),
     (flat("RGBA", (200, 0, 0, 0)), "PNG", (255, 255, 255)),
     (flat("RGBA", (255, 0, 0, 51)), "PNG", (255, 204, 204)),
@@ -89,6 +92,17 @@ def test_every_mode_becomes_rgb(image, file_format, expected):
   fitted = images.fit(save(image, file_format), 8)
   assert fitted.shape == (8, 8, 3) and fitted.dtype == np.uint8
   np.testing.assert_allclose(fitted.reshape(-1, 3), np.tile(expected, (64, 1)), atol=1)
+
+
+@pytest.mark.parametrize(
+  ("value", "reason"),
+  [(np.nan, "not finite"), (-3.0, "from -3 to 1; expected"), (4000.0, r"from 1 to 4000; expected")],
+)
+def test_measurements_that_are_no_brightness_are_refused(value, reason):
+  pixels = np.ones((10, 10), np.float32)
+  pixels[3, 3] = value
+  with pytest.raises(images.UnusableImage, match=reason):
+    images.fit(save(PIL.Image.fromarray(pixels), "TIFF"), 8)
 
 
 def test_a_cmyk_jpeg_becomes_rgb():

@@ -28,10 +28,21 @@ def encode(texts, image=None, *, max_words=3, oov="drop", long_captions="truncat
     ("cafe\u0301 star\u2010shaped it\u2019s", ["café", "star-shaped", "it's"]),
     ("'quoted' (and bracketed)", ["quoted", "and", "bracketed"]),
     (" \n ...!", []),
+    ("एक लाल फूल, हिन्दी", ["एक", "लाल", "फूल", "हिन्दी"]),
+    ("சிவப்பு மலர்", ["சிவப்பு", "மலர்"]),
+    ("زَهْرَةٌ حَمْرَاءُ", ["زَهْرَةٌ", "حَمْرَاءُ"]),
+    ("\u0645\u06cc\u200c\u0634\u0648\u062f", ["\u0645\u06cc\u200c\u0634\u0648\u062f"]),
+    ("\u0130stanbul'da IR\u0130S", ["istanbul'da", "iris"]),
   ],
 )
 def test_clean_by_hand(text, words):
   assert captions.clean(text) == words
+
+
+def test_scripts_without_spaces_are_recognised():
+  assert captions.is_unspaced(["ดอกไม้สีแดง", "赤い花", "一朵红色的花"])
+  assert not captions.is_unspaced(["a red flower called 花", "сирень", "꽃은 빨갛다", "12"])
+  assert not captions.is_unspaced([])
 
 
 def test_unknown_words_are_dropped_or_kept_as_unknown():

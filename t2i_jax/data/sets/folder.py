@@ -1,30 +1,34 @@
 """A user's own images and captions.
 
-raw_dir holds images at any depth. Their captions are in `<name>.txt` beside each image, one a line;
-or in captions.jsonl at the top ({"image": "a.jpg", "caption": "..."} or "captions": [...]); or in
-captions.csv at the top (header image,caption). Folders train, validation and test at the top are
-the splits; without any of them all images are `train`. If there are no captions at all, folders of
-classes, <class>/*.jpg within the splits, give them: the class's name is the caption, and its index
-among the sorted names the label.
+raw_dir holds images at any depth. Their captions are in a text file for each image, beside it
+(a.txt, a.caption or a.jpg.txt for a.jpg) or in a folder named captions or text; or in tables
+(`data.tables`) whose rows name images. Where there is neither, folders of classes give them: the
+class's name is the caption, and its index among the sorted names the label. A file that could hold
+captions and is not understood is an error.
+
+Splits are folders named train, validation or test, or as people also call these; or a table's
+column `split`, or a table named after one; or lists of images, such as test.txt.
 """
 
 import collections
-import csv
 import functools
-import io
-import json
 import os
 import pathlib
-from collections.abc import Iterator
+import re
+from collections.abc import Iterable
 
 from t2i_jax import errors
-from t2i_jax.data import images, listing, raw
+from t2i_jax.data import images, listing, raw, scan, tables
+from t2i_jax.data import splits as splits_lib
 
-_SPLITS = ("train", "validation", "test")
-_TABLES = ("captions.jsonl", "captions.csv")
+_DOCUMENTS = (
+  "readme", "license", "licence", "copying", "notice", "citation", "changelog", "authors",
+  "attribution", "requirements", "dataset_info", "dataset_infos", "meta", "checksums", "md5sums",
+)  # fmt: skip
+_MOST_LOOSE_TEXTS = 20  # in a folder; more are captions of images that are not there
 LAYOUT = (
-  "images with <name>.txt beside each, or captions.jsonl or captions.csv at the top, or images in "
-  "folders named as their classes"
+  "images with a text file for each (a.txt beside a.jpg, or in a folder captions/), or "
+  f"{tables.FORMS}, or images in folders named as their classes"
 )
 
 
@@ -32,172 +36,198 @@ def files(raw_dir: pathlib.Path) -> list[pathlib.Path]:
   """All files that the listing depends on.
 
   Raises:
-    InputError: there is no image, or there are both captions.jsonl and captions.csv.
+    InputError: there is no image.
   """
   if not raw_dir.is_dir():
     raise errors.InputError(f"`raw_dir={raw_dir}`: not a folder; expected {LAYOUT}")
-  photographs = _photographs(raw_dir)
-  if not photographs:
+  found = scan.scan(raw_dir)
+  if not found.photographs:
     raise errors.InputError(
-      f"`raw_dir={raw_dir}`: no image ({' '.join(images.SUFFIXES)}); expected {LAYOUT}"
+      f"`raw_dir={raw_dir}`: no image (.jpg, .png, .webp or another that Pillow opens); expected "
+      f"{LAYOUT}"
     )
-  table = _table(raw_dir)
-  if table is not None:
-    return [*photographs, table]
-  texts = sorted({photograph.with_suffix(".txt") for photograph in photographs})
-  return [*photographs, *(text for text in texts if text.exists())]
+  return [raw_dir / name for name in (*found.photographs, *found.others)]
 
 
 def read(raw_dir: pathlib.Path) -> listing.Listing:
-  """Images sorted by path; those without a usable caption are listed as skipped."""
-  photographs = _photographs(raw_dir)
-  tops = [split for split in _SPLITS if (raw_dir / split).is_dir()]
-  splits = {split: [] for split in tops or ["train"]}
-  table = _table(raw_dir)
-  skipped, skipped_captions, captions_seen = [], [], 0
-  if table is not None:
-    names = {photograph.relative_to(raw_dir).as_posix() for photograph in photographs}
-    by_image, skipped_captions, captions_seen = _read_table(table, names)
-  classes = [] if table is not None else _classes(raw_dir, photographs, tops)
-  for photograph in photographs:
-    name = photograph.relative_to(raw_dir).as_posix()
-    label = -1
-    if table is not None:
-      captions = by_image.get(name, [])
-      reason = None if captions else f"no caption in {table.name}"
-    elif classes:
-      own = _class_of(name, tops)
-      captions, reason = ([own], None) if own else ([], "in no class's folder")
-      label = classes.index(own) if own else -1
-      captions_seen += len(captions)
-    else:
-      captions, reason = raw.read_captions(photograph.with_suffix(".txt"))
-      captions_seen += len(captions)
-    split = "train" if not tops else name.split("/")[0]
-    if split not in splits:
-      reason = f"outside the folders {', '.join(tops)}"
-    if reason:
-      skipped.append({"file": name, "reason": reason})
+  """Images sorted by path; those without a usable caption are listed as skipped.
+
+  Raises:
+    InputError: a file that could hold captions is not understood, or two tables name an image.
+  """
+  found = scan.scan(raw_dir)
+  folders = splits_lib.Splits(found.photographs)
+  lists = dict(splits_lib.lists_of(raw_dir, found))
+  texts, ambiguous = scan.texts_of(found)
+  rows = _read_tables(raw_dir, found, _loose(found, set(texts.values()) | set(lists)))
+  classes = {}
+  if rows.captions or (rows.tables and not texts):
+    captions_of = rows.captions_of
+  elif texts:
+    rows = _Rows()
+    captions_of = functools.partial(_of_text, raw_dir, texts, ambiguous)
+  else:
+    classes = folders.classes()
+    _refuse(raw_dir, found, rows.not_understood, set(classes.values()))
+    captions_of = functools.partial(_of_class, classes)
+  labels = sorted(set(classes.values()))
+  splits = {split: [] for split in folders.present() or ["train"]}
+  skipped, captions_seen = list(found.unusable), rows.seen
+  for name in found.photographs:
+    captions, reason = captions_of(name)
+    captions_seen += 0 if rows.tables else len(captions)
+    split, outside = _split(name, folders, lists, rows.splits)
+    if reason or outside:
+      skipped.append({"file": name, "reason": reason or outside})
       continue
-    image = functools.partial(images.fit, photograph)
-    splits[split].append(listing.Source(name=name, image=image, captions=captions, label=label))
+    label = labels.index(classes[name]) if classes else -1
+    image = functools.partial(images.fit, raw_dir / name)
+    source = listing.Source(name=name, image=image, captions=captions, label=label)
+    splits.setdefault(split, []).append(source)
   return listing.Listing(
-    str(raw_dir), splits, len(photographs), captions_seen, skipped, skipped_captions
+    str(raw_dir),
+    {split: splits[split] for split in splits_lib.NAMES if split in splits},
+    len(found.photographs) + len(found.unusable),
+    captions_seen,
+    skipped,
+    rows.skipped,
   )
 
 
-def _photographs(raw_dir: pathlib.Path) -> list[pathlib.Path]:
-  """The image files below raw_dir, sorted, without hidden files and folders."""
-  found = []
-  for folder, subfolders, names in os.walk(raw_dir):
-    subfolders[:] = [name for name in subfolders if not name.startswith(".")]
-    found += [
-      pathlib.Path(folder, name)
-      for name in names
-      if not name.startswith(".") and name.lower().endswith(images.SUFFIXES)
-    ]
-  return sorted(found)
+def _of_text(
+  raw_dir: pathlib.Path, texts: dict[str, str], ambiguous: dict[str, str], name: str
+) -> tuple[list[str], str | None]:
+  """An image's captions in a file of its own, or why there are none."""
+  if name in ambiguous:
+    return [], ambiguous[name]
+  return raw.read_captions(raw_dir / (texts.get(name) or os.path.splitext(name)[0] + ".txt"))
 
 
-def _classes(raw_dir: pathlib.Path, photographs: list[pathlib.Path], tops: list[str]) -> list[str]:
-  """The sorted names of the class folders; none if any image has a caption file."""
-  if any(photograph.with_suffix(".txt").exists() for photograph in photographs):
-    return []
-  names = (photograph.relative_to(raw_dir).as_posix() for photograph in photographs)
-  return sorted({own for name in names if (own := _class_of(name, tops))})
+def _of_class(classes: dict[str, str], name: str) -> tuple[list[str], str | None]:
+  """An image's class as its caption."""
+  return ([classes[name]], None) if name in classes else ([], "in no class's folder")
 
 
-def _class_of(name: str, tops: list[str]) -> str | None:
-  """The class of an image: the first folder within its split."""
-  split, *inner = name.split("/") if tops else ("", *name.split("/"))
-  return inner[0] if len(inner) > 1 and (not tops or split in tops) else None
+def _split(
+  name: str, folders: splits_lib.Splits, lists: dict[str, dict[str, str]], of_rows: dict[str, str]
+) -> tuple[str, str]:
+  """The split of an image, by its row, or lists, or folders; and why it is in none, if it is."""
+  if name in of_rows:
+    return of_rows[name], ""
+  if lists:
+    given = next((listed[name] for listed in lists.values() if name in listed), "")
+    return given, "" if given else f"in none of {', '.join(lists)}"
+  given = folders.of(name) or ""
+  return given, "" if given else f"outside the folders {', '.join(folders.named)}"
 
 
-def _table(raw_dir: pathlib.Path) -> pathlib.Path | None:
-  tables = [raw_dir / name for name in _TABLES if (raw_dir / name).exists()]
-  if len(tables) > 1:
-    raise errors.InputError(f"`raw_dir={raw_dir}`: both {' and '.join(_TABLES)}; keep one")
-  return tables[0] if tables else None
+def _loose(found: scan.Found, used: set[str]) -> list[str]:
+  """Files that could be tables of captions."""
+  loose = [n for n in found.others if n not in used and not _is_document(n)]
+  is_text = {name: name.lower().endswith(scan.BESIDE) for name in loose}
+  in_folder = collections.Counter(name.rpartition("/")[0] for name in loose if is_text[name])
+  return [
+    name
+    for name in loose
+    if not is_text[name] or in_folder[name.rpartition("/")[0]] <= _MOST_LOOSE_TEXTS
+  ]
 
 
-def _read_table(table: pathlib.Path, names: set[str]):
-  """Captions by image, the rows that were skipped, and the number of captions in the file."""
-  rows = _jsonl_rows(table) if table.suffix == ".jsonl" else _csv_rows(table)
-  by_image, skipped, seen = collections.defaultdict(list), [], 0
-  for line, name, captions, reason in rows:
-    seen += max(1, len(captions))
-    where = f"{table.name} line {line}"
-    if reason is None and _normal(name) not in names:
-      reason = f"no image {name}"
-    if reason:
-      skipped += [{"file": where, "reason": reason}] * max(1, len(captions))
-      continue
-    for caption in captions:
-      if caption.strip():
-        by_image[_normal(name)].append(" ".join(caption.split()))
-      else:
-        skipped.append({"file": where, "reason": "empty caption"})
-  return by_image, skipped, seen
+def _is_document(name: str) -> bool:
+  return os.path.splitext(name.rpartition("/")[2])[0].casefold() in _DOCUMENTS
 
 
-def _normal(name: str) -> str:
-  return pathlib.PurePosixPath(name.replace("\\", "/")).as_posix()
+class _Rows:
+  """The rows of all tables: captions and splits of images, rows that were skipped, the number of
+  captions; the tables' names, and why other files are none."""
+
+  def __init__(self):
+    self.captions, self.splits, self.skipped, self.seen = {}, {}, [], 0
+    self.tables, self.not_understood = [], {}
+
+  def captions_of(self, name: str) -> tuple[list[str], str | None]:
+    """An image's captions, or why there are none."""
+    captions = self.captions.get(name, [])
+    return captions, None if captions else f"no caption in {' or '.join(self.tables)}"
+
+  def add(self, table: str, rows: Iterable[tables.Row], names: scan.Names) -> set[str]:
+    """The images of a table, whose rows are added."""
+    by_name, found = splits_lib.named_in(os.path.splitext(table.rpartition("/")[2])[0]), set()
+    self.tables.append(table)
+    for row in rows:
+      count = max(1, len(row.captions))
+      self.seen += count
+      image = None if row.fault else names.find(row.image)
+      split = splits_lib.OF.get(row.split.casefold()) if row.split else by_name
+      fault = row.fault
+      if not fault and image is None:
+        fault = f"no image {row.image}"
+      elif not fault and row.split and split is None:
+        fault = f"no split is called {row.split}"
+      where = {"file": f"{table} line {row.line}"}
+      if fault:
+        self.skipped += [{**where, "reason": fault}] * count
+        continue
+      found.add(image)
+      for caption in row.captions:
+        if caption.strip():
+          self.captions.setdefault(image, []).append(" ".join(caption.split()))
+        else:
+          self.skipped.append({**where, "reason": "empty caption"})
+      if split:
+        self.splits[image] = split
+    return found
 
 
-_Row = tuple[int, str, list[str], str | None]  # Line, image, captions, why it cannot be used.
-
-
-def _jsonl_rows(table: pathlib.Path) -> Iterator[_Row]:
-  for line, data in enumerate(table.read_bytes().splitlines(), 1):
-    if not data.strip():
-      continue
+def _read_tables(raw_dir: pathlib.Path, found: scan.Found, names: Iterable[str]) -> _Rows:
+  """The rows of those files that are tables. Raises InputError if two of them name an image."""
+  rows, table_of = _Rows(), {}
+  for table in names:
+    images_of = scan.Names(found.photographs, table)
     try:
-      row = json.loads(raw.decode_text(data))
-    except UnicodeDecodeError:
-      yield line, "", [], "not UTF-8"
+      own = tables.read(raw_dir / table, images_of.find)
+    except (tables.NotATable, OSError) as error:
+      rows.not_understood[table] = str(error)
       continue
-    except ValueError:
-      yield line, "", [], "not JSON"
-      continue
-    name = row.get("image") if isinstance(row, dict) else None
-    captions = row.get("captions", [row.get("caption")]) if isinstance(row, dict) else None
-    if (
-      isinstance(name, str)
-      and isinstance(captions, list)
-      and captions
-      and all(isinstance(caption, str) for caption in captions)
-    ):
-      yield line, name, captions, None
-    else:
-      yield line, "", [], 'expected {"image": "a.jpg", "caption": "..."} or "captions": [...]'
+    for image in sorted(rows.add(table, own, images_of)):
+      other = table_of.setdefault(image, table)
+      if other != table:
+        raise errors.InputError(
+          f"`raw_dir={raw_dir}`: both {other} and {table} have captions of {image}; keep one"
+        )
+  return rows
 
 
-def _csv_rows(table: pathlib.Path) -> Iterator[_Row]:
-  # Bytes that are not UTF-8 become lone surrogates, so that only their own row is lost.
-  text = table.read_bytes().decode("utf-8-sig", "surrogateescape")
-  reader = csv.reader(io.StringIO(text, newline=""))
-  header = [field.strip().lower() for field in next(reader, [])]
-  if not {"image", "caption"} <= set(header):
+def _refuse(
+  raw_dir: pathlib.Path, found: scan.Found, not_understood: dict[str, str], classes: set[str]
+) -> None:
+  """Raises InputError if a file could hold the captions for which folders' names would stand in."""
+  for name, reason in not_understood.items():
+    if not _names_classes(raw_dir / name, classes):
+      raise errors.InputError(
+        f"{raw_dir / name}: not understood as captions ({reason}); they are read from {LAYOUT}. "
+        "If it holds none, move it out of the folder"
+      )
+  loose = [name for name in found.others if not _is_document(name) and name not in not_understood]
+  loose = [name for name in loose if not _names_classes(raw_dir / name, classes)]
+  if loose:
     raise errors.InputError(
-      f"{table}: the first line must be image,caption, not {','.join(header)!r}"
+      f"{raw_dir / loose[0]}: of no image ({len(loose)} such files); captions are read from "
+      f"{LAYOUT}. If they are no captions, move them out of the folder"
     )
-  at_image, at_caption = header.index("image"), header.index("caption")
-  while True:
-    try:
-      row = next(reader)
-    except StopIteration:
-      return
-    except csv.Error as error:
-      yield reader.line_num, "", [], f"not CSV: {error}"
-      continue
-    if not row:
-      continue
-    if len(row) != len(header):
-      yield reader.line_num, "", [], f"{len(row)} fields instead of {len(header)}"
-    elif any("\udc80" <= c <= "\udcff" or c == "\0" for c in "".join(row)):
-      yield reader.line_num, "", [], "not UTF-8"
-    else:
-      yield reader.line_num, row[at_image].strip(), [row[at_caption]], None
+
+
+def _names_classes(path: pathlib.Path, classes: set[str]) -> bool:
+  """Whether every line of the file ends in a class's name, as lists of classes do."""
+  try:
+    lines = raw.decode_text(path.read_bytes()).split("\n")
+  except (OSError, UnicodeDecodeError):
+    return False
+  known = {name.casefold() for name in classes}
+  lines = [line.strip().casefold() for line in lines if line.strip()]
+  return bool(lines) and all(
+    line in known or re.split(r"[\s,:]+", line)[-1] in known for line in lines
+  )
 
 
 DATASET = listing.Dataset(

@@ -1,0 +1,270 @@
+"""Tables of captions, in the forms in which people have them -> rows.
+
+* Columns with a header, separated by commas, tabs, semicolons or bars: image,caption; Kaggle's
+  captions.txt (Flickr8k) and results.csv (Flickr30k); metadata.csv of Hugging Face.
+* Lines of `<image>#<number>`, a tab and a caption: Flickr8k.token.txt.
+* JSON lines, an object each: captions.jsonl; metadata.jsonl of Hugging Face.
+* JSON: COCO's images and annotations; Karpathy's images with sentences; a list of such objects as
+  the lines have; or {image: its caption or captions}.
+"""
+
+from __future__ import annotations
+
+import csv
+import dataclasses
+import itertools
+import json
+import os
+import pathlib
+import re
+from collections.abc import Callable, Iterator
+from typing import Any
+
+from t2i_jax.data import raw
+
+SUFFIXES = (".csv", ".tsv", ".txt", ".token", ".json", ".jsonl", ".ndjson")
+FORMS = (
+  "a table with columns image and caption (.csv, .tsv, .txt), JSON lines with image and caption, "
+  "or JSON as COCO, Karpathy or Hugging Face write it"
+)
+
+# Names of columns and keys; the first that is there counts.
+_IMAGE = (
+  "image", "file_name", "filename", "image_name", "image_file", "image_path", "filepath", "file",
+  "path", "img",
+)  # fmt: skip
+_CAPTION = (
+  "caption", "captions", "text", "texts", "comment", "description", "sentence", "sentences",
+  "prompt",
+)  # fmt: skip
+_SPLIT = ("split",)
+_DELIMITERS = ",\t;|"
+_LONGEST_RECORD = 100  # lines
+_MOST_BYTES = 1 << 28
+_TOKEN = re.compile(r"([^\t]+?)(?:#\d+)?\t(.*)")
+
+
+class NotATable(ValueError):
+  """The file is no table of captions; the message says why in a few words."""
+
+
+@dataclasses.dataclass(frozen=True)
+class Row:
+  """One line of a table, or one entry of a JSON file, counted from 1; `fault` says why it cannot be
+  used, if it cannot."""
+
+  line: int
+  image: str = ""
+  captions: tuple[str, ...] = ()
+  split: str = ""
+  fault: str = ""
+
+
+def read(path: pathlib.Path, is_image: Callable[[str], bool]) -> list[Row]:
+  """The table's rows. `is_image`: whether an image has this name.
+
+  Raises:
+    NotATable: the file has none of the forms above.
+  """
+  size = os.path.getsize(path)
+  if size > _MOST_BYTES:
+    raise NotATable(f"{size >> 20} MB, more than {_MOST_BYTES >> 20} MB")
+  data = path.read_bytes()
+  if not data.strip():
+    raise NotATable("it is empty")
+  if path.suffix.lower() in (".jsonl", ".ndjson"):
+    return list(_lines_of_json(data))
+  if path.suffix.lower() == ".json":
+    return list(_json(data))
+  return list(_columns(_decode(data), is_image))
+
+
+def _decode(data: bytes) -> str:
+  """UTF-8, or UTF-16 with its mark, as Excel saves it. Bytes that are neither become lone
+  surrogates, so that only their own row is lost."""
+  if data[:2] in (b"\xff\xfe", b"\xfe\xff"):
+    return data.decode("utf-16", "replace")
+  return data.decode("utf-8-sig", "surrogateescape")
+
+
+def _fault_of(text: str) -> str:
+  """What is wrong with the text; "" if nothing is."""
+  if any("\udc80" <= c <= "\udcff" for c in text) or "\0" in text:
+    return "not UTF-8"
+  return "half of a surrogate pair" if any("\ud800" <= c <= "\udfff" for c in text) else ""
+
+
+# Columns.
+
+
+def _columns(text: str, is_image: Callable[[str], bool]) -> Iterator[Row]:
+  lines = text.replace("\r\n", "\n").replace("\r", "\n").split("\n")
+  first = next(i for i, line in enumerate(lines) if line.strip())
+  found = _header(lines[first])
+  if found is None:
+    yield from _tokens(lines, is_image)
+    return
+  delimiter, header = found
+  at_image, at_caption = _place(header, _IMAGE), _place(header, _CAPTION, is_only=True)
+  at_split = _place(header, _SPLIT) if set(_SPLIT) & set(header) else None
+  for line, record, fault in _records(lines, first + 1, delimiter, is_image):
+    if not fault and len(record) != len(header):
+      fault = f"{len(record)} fields instead of {len(header)}"
+    fault = fault or _fault_of("".join(record))
+    if fault:
+      yield Row(line, fault=fault)
+    else:
+      split = record[at_split].strip() if at_split is not None else ""
+      yield Row(line, record[at_image].strip(), (record[at_caption],), split)
+
+
+def _header(line: str) -> tuple[str, list[str]] | None:
+  """The delimiter and the columns' names, if the line names an image and a caption."""
+  for delimiter in _DELIMITERS:
+    header = [name.strip().strip('"').casefold() for name in line.split(delimiter)]
+    if set(header) & set(_IMAGE) and set(header) & set(_CAPTION):
+      return delimiter, header
+  return None
+
+
+def _place(header: list[str], names: tuple[str, ...], is_only: bool = False) -> int:
+  found = [name for name in names if name in header]
+  if is_only and (len(found) > 1 or header.count(found[0]) > 1):
+    columns = [name for name in header if name in names]
+    raise NotATable(f"several columns of captions: {', '.join(columns)}; keep one")
+  return header.index(found[0])
+
+
+def _records(
+  lines: list[str], at: int, delimiter: str, is_image: Callable[[str], bool]
+) -> Iterator[tuple[int, list[str], str]]:
+  """(line, fields, fault) of each record. A quote that is never closed costs its own line only."""
+  while at < len(lines):
+    used, record, fault = 1, [], ""
+    if not lines[at].strip():
+      at += 1
+      continue
+    if delimiter in "|\t":
+      record = [field.strip() for field in lines[at].split(delimiter)]
+    else:
+      some = itertools.islice(lines, at, at + _LONGEST_RECORD)
+      reader = csv.reader((line + "\n" for line in some), delimiter=delimiter, strict=True)
+      try:
+        record, used = next(reader), reader.line_num
+      except csv.Error as error:
+        fault = f"not CSV: {error}"
+      if '"' in lines[at] and (fault or _swallows(lines[at + 1 : at + used], delimiter, is_image)):
+        used, record, fault = 1, [], "a quote is not closed, or a character follows one"
+    yield at + 1, record, fault
+    at += used
+
+
+def _swallows(lines: list[str], delimiter: str, is_image: Callable[[str], bool]) -> bool:
+  """Whether one of these further lines of a quoted field, as far as its end, is a row."""
+  lines = [*lines[:-1], *(line.partition('"')[0] for line in lines[-1:])]
+  fields = (field.strip().strip('"') for line in lines for field in line.split(delimiter))
+  return any(is_image(field) for field in fields if field)
+
+
+def _tokens(lines: list[str], is_image: Callable[[str], bool]) -> Iterator[Row]:
+  found = [(i, _TOKEN.fullmatch(line)) for i, line in enumerate(lines, 1) if line.strip()]
+  first = next((match for _, match in found if match), None)
+  if first is None or not is_image(first[1].strip()):
+    raise NotATable(
+      "its first line names no columns image and caption, and no line is an image, a tab and a "
+      "caption"
+    )
+  for line, match in found:
+    if match is None:
+      yield Row(line, fault="no tab between image and caption")
+    else:
+      fault = _fault_of(match[0])
+      yield Row(line, fault=fault) if fault else Row(line, match[1].strip(), (match[2],))
+
+
+# JSON.
+
+_EXPECTED = 'expected {"image": "a.jpg", "caption": "..."} or "captions": [...]'
+
+
+def _lines_of_json(data: bytes) -> Iterator[Row]:
+  for line, one in enumerate(data.splitlines(), 1):
+    if one.strip():
+      try:
+        found = json.loads(raw.decode_text(one))
+      except UnicodeDecodeError:
+        yield Row(line, fault="not UTF-8")
+      except (ValueError, RecursionError):
+        yield Row(line, fault="not JSON")
+      else:
+        yield _row(line, found)
+
+
+def _row(line: int, found: Any) -> Row:
+  """An object with an image and its captions, or their sentences as Karpathy has them."""
+  if not isinstance(found, dict):
+    return Row(line, fault=_EXPECTED)
+  keys = {str(key).casefold(): value for key, value in found.items()}
+  image = next((keys[name] for name in _IMAGE if isinstance(keys.get(name), str)), None)
+  given = [name for name in _CAPTION if keys.get(name) is not None]
+  if len(given) > 1:
+    return Row(line, fault=f"both {given[0]} and {given[1]}")
+  captions = keys[given[0]] if given else None
+  captions = [captions] if isinstance(captions, str) else captions
+  if isinstance(captions, list):
+    captions = [one.get("raw") if isinstance(one, dict) else one for one in captions]
+  if image is None or not isinstance(captions, list) or not captions:
+    return Row(line, fault=_EXPECTED)
+  if not all(isinstance(caption, str) for caption in captions):
+    return Row(line, fault=_EXPECTED)
+  split = keys.get("split")
+  split = split if isinstance(split, str) else ""
+  fault = _fault_of("".join([image, split, *captions]))
+  return Row(line, fault=fault) if fault else Row(line, image, tuple(captions), split)
+
+
+def _json(data: bytes) -> Iterator[Row]:
+  try:
+    found = json.loads(raw.decode_text(data))
+  except (ValueError, RecursionError) as error:
+    reason = str(error) if isinstance(error, ValueError) else "it is nested too deeply"
+    raise NotATable(f"not JSON: {reason}") from None
+  if isinstance(found, dict) and isinstance(found.get("images"), list):
+    if isinstance(found.get("annotations"), list):
+      return _coco(found["images"], found["annotations"])
+    return (_karpathy(i, image) for i, image in enumerate(found["images"], 1))
+  if isinstance(found, dict) and isinstance(found.get("annotations"), list):
+    found = found["annotations"]
+  if isinstance(found, dict) and found:
+    found = [{"image": image, "captions": captions} for image, captions in found.items()]
+  if not isinstance(found, list) or not found:
+    raise NotATable("JSON without images and captions")
+  rows = [_row(i, one) for i, one in enumerate(found, 1)]
+  if all(row.fault for row in rows):
+    raise NotATable("JSON of another form: no entry has an image and captions")
+  return iter(rows)
+
+
+def _coco(images: list[Any], annotations: list[Any]) -> Iterator[Row]:
+  names = {
+    image["id"]: image["file_name"]
+    for image in images
+    if isinstance(image, dict)
+    and isinstance(image.get("id"), (int, str))
+    and isinstance(image.get("file_name"), str)
+  }
+  if not any(isinstance(one, dict) and "caption" in one for one in annotations):
+    raise NotATable("COCO's annotations without a caption, as for detection")
+  for i, one in enumerate(annotations, 1):
+    number = one.get("image_id") if isinstance(one, dict) else None
+    name = names.get(number) if isinstance(number, (int, str)) else None
+    if name is None:
+      yield Row(i, fault=f"no image has the id {number!r}")
+    else:
+      yield _row(i, {"image": name, "caption": one.get("caption")})
+
+
+def _karpathy(i: int, image: Any) -> Row:
+  if not isinstance(image, dict) or not isinstance(image.get("filename"), str):
+    return Row(i, fault="no filename")
+  return _row(i, {key: image.get(key) for key in ("filename", "sentences", "split")})
