@@ -13,8 +13,17 @@ class InputError(ValueError):
   """Wrong flags or wrong input, which a user can mend: exit status 2."""
 
 
+class Failed(RuntimeError):
+  """What a run cannot go on from, in one line: exit status 1."""
+
+
 class Preempted(Exception):
-  """The machine is about to be taken away, and all is saved: exit status 75, try again."""
+  """The run was told to end, and all is saved. status: the exit status, 75 (try again) where the
+  machine is about to be taken away, 130 after Ctrl-C."""
+
+  def __init__(self, message: str, status: int = 75):
+    super().__init__(message)
+    self.status = status
 
 
 def with_flags(message: object) -> str:

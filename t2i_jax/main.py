@@ -2,12 +2,14 @@
 on standard output.
 
 Everything else goes to standard error. Exit status: 0 done; 2 wrong flags or input, one line; 75
-the machine is about to be taken away and the run is saved: try again; 1 anything else.
+the machine is about to be taken away and the run is saved: try again; 130 the same after Ctrl-C; 1
+anything else.
 """
 
 from __future__ import annotations
 
 import contextlib
+import errno
 import json
 import logging
 import os
@@ -22,6 +24,17 @@ from t2i_jax.parallel import memory
 from t2i_jax.rundir import bucket
 
 PREEMPTED = 75  # sysexits.h: EX_TEMPFAIL
+
+# What the system says of a path that cannot be used, and of a machine that has no more room. Orbax
+# passes some of the latter on as text alone.
+_WRONG_PATH = (
+  errno.ENOTDIR, errno.EISDIR, errno.EEXIST, errno.EACCES, errno.EPERM, errno.ENAMETOOLONG
+)  # fmt: skip
+_NO_ROOM = (
+  errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EROFS, errno.EMFILE, errno.ENFILE, errno.EIO,
+  errno.ENOENT, errno.ESTALE,
+)  # fmt: skip
+_TOLD_AS_TEXT = tuple(os.strerror(number) for number in _NO_ROOM[:6])
 
 
 def prepare_jax() -> None:
@@ -63,9 +76,15 @@ def _run(config: config_lib.Config, given: frozenset[str], index: int = 0) -> in
   except errors.InputError as error:
     return _tell(error, 2)
   except errors.Preempted as error:
-    return _tell(f"told to end (SIGTERM) {error}; the same command goes on", PREEMPTED)
+    return _tell(f"{error}; the same command goes on", error.status)
+  except errors.Failed as error:
+    return _tell(error, 1)
   except KeyboardInterrupt:
     return _tell("interrupted; a run goes on from its last checkpoint", 1)
+  except Exception as error:
+    if (found := _of_the_system(error)) is None:
+      raise
+    return _tell(*found)
   if index == 0:
     line = json.dumps(result)
     print(line if known_as == opened.workdir else line.replace(opened.workdir, known_as))
@@ -87,6 +106,23 @@ def _as_one_of_many(config: config_lib.Config, given: frozenset[str]) -> int:
   if status not in (0, PREEMPTED):
     hosts.leave(status)  # A normal end would wait for the others, who may be gone.
   return status
+
+
+def _of_the_system(error: BaseException) -> tuple[str, int] | None:
+  """A line and exit status for an error that the system gave: a path that cannot be used, or no
+  room; None for any other."""
+  one: BaseException | None = error
+  while one is not None:
+    if isinstance(one, OSError) and one.errno in (*_WRONG_PATH, *_NO_ROOM):
+      where = f"{one.filename}: " if one.filename is not None else ""
+      if one.errno in _WRONG_PATH:
+        return f"{where}{one.strerror}; give another path", 2
+      return f"{where}{one.strerror}; a run is safe up to its last checkpoint", 1
+    for text in _TOLD_AS_TEXT:
+      if text in str(one):
+        return f"{text}; a run is safe up to its last checkpoint", 1
+    one = one.__cause__ or one.__context__
+  return None
 
 
 class _WithFlags(logging.Formatter):

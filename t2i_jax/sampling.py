@@ -161,9 +161,15 @@ def open_run(config: config_lib.Config, given: frozenset[str], step: int = 0) ->
   InputError."""
   if not config.workdir or model_folder.is_model(config.workdir):
     return _open_model(config, given, step)
-  trained, step = checkpoints.read_config(config.workdir, step or config.checkpoint)
+  asked = step or config.checkpoint
+  trained, step = checkpoints.read_config(config.workdir, asked)
   config = flags.merge(trained, config, given, also_free=("seed",))
-  variables = checkpoints.restore_drawing(config.workdir, step, config)
+  steps_there = [s for s in checkpoints.steps_in(config.workdir)[::-1] if s <= step]
+  step, variables, _ = checkpoints.whole(
+    bucket.checkpoints(config.workdir),
+    [step] if asked else steps_there,
+    lambda step: checkpoints.restore_drawing(config.workdir, step, config),
+  )
   if config.text == "reader":
     variables["reader"] = frozen.load_reader(config.workdir)
   vectors = word2vec.load(corpus.word_vectors_path(config.workdir))

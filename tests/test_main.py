@@ -1,6 +1,8 @@
 """The command line around the modes: one JSON line, one line for an error, settings as flags."""
 
+import errno
 import logging
+import os
 
 import pytest
 
@@ -47,3 +49,45 @@ def test_a_run_that_is_saved_when_the_machine_goes_has_a_status_of_its_own(capsy
   params(run)
   assert main.main(["t2i_jax", "--mode=params"]) == 75
   assert "after step 3; the same command goes on" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+  ("number", "status"), [(errno.ENOSPC, 1), (errno.EROFS, 1), (errno.ENOTDIR, 2), (errno.EACCES, 2)]
+)
+def test_what_the_system_refuses_is_one_line(capsys, params, number, status):
+  def run(config, given):
+    try:
+      raise OSError(number, os.strerror(number), "/runs/a")
+    except OSError as error:
+      raise RuntimeError("in a library") from error
+
+  params(run)
+  assert main.main(["t2i_jax", "--mode=params"]) == status
+  assert f"t2i_jax: /runs/a: {os.strerror(number)}; " in capsys.readouterr().err
+
+
+def test_a_full_disk_that_a_library_tells_as_text_is_one_line(capsys, params):
+  def run(config, given):
+    raise ValueError("RESOURCE_EXHAUSTED: Error writing: [OS error: No space left on device]")
+
+  params(run)
+  assert main.main(["t2i_jax", "--mode=params"]) == 1
+  assert "t2i_jax: No space left on device; a run is safe" in capsys.readouterr().err
+
+
+def test_other_errors_keep_their_traceback(params):
+  def run(config, given):
+    raise ValueError("a bug")
+
+  params(run)
+  with pytest.raises(ValueError, match="a bug"):
+    main.main(["t2i_jax", "--mode=params"])
+
+
+def test_ctrl_c_has_a_status_of_its_own(capsys, params):
+  def run(config, given):
+    raise errors.Preempted("interrupted after step 3", 130)
+
+  params(run)
+  assert main.main(["t2i_jax", "--mode=params"]) == 130
+  assert "interrupted after step 3; the same command goes on" in capsys.readouterr().err

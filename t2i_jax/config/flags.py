@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import dataclasses
 import difflib
+import os
 import re
 import textwrap
 import typing
@@ -88,6 +89,10 @@ def parse(argv: Sequence[str]) -> tuple[config_lib.Config, frozenset[str]] | Hel
   read, given = {}, set()
   for field, kind in config_lib.fields():
     value = values[field.name].value
+    if kind is str:
+      value = os.path.expanduser(value)
+    elif field.name == "compare":
+      value = map(os.path.expanduser, value or ())
     read[field.name] = tuple(value or ()) if typing.get_origin(kind) is tuple else value
     if values[field.name].present:
       given.add(field.name)

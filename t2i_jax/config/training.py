@@ -87,9 +87,11 @@ class Updates(Group, role="shape", modes=("train", "bench")):
     "discriminator, each on a minibatch of its own",
   )
   generator_learning_rate: float = knob(
-    2e-4, "learning rate of generator, GNN and recurrence", low=0.0
+    2e-4, "learning rate of generator, GNN and recurrence", low=0.0, role="schedule"
   )
-  discriminator_learning_rate: float = knob(2e-4, "learning rate of the discriminator", low=0.0)
+  discriminator_learning_rate: float = knob(
+    2e-4, "learning rate of the discriminator", low=0.0, role="schedule"
+  )
   adam_b1: float = knob(0.5, "decay rate of Adam's first moment", low=0.0, high=0.9999)
   adam_b2: float = knob(0.999, "decay rate of Adam's second moment", low=0.0, high=0.99999)
   average_images: int = knob(

@@ -44,10 +44,12 @@ Choice = Literal["all", "attributes"]
 
 @dataclasses.dataclass(frozen=True)
 class Task:
-  """What a run's checkpoints are scored on: a split, its captions as the run reads them, and the
-  panel; without one only attributes are scored."""
+  """What a run's checkpoints are scored on: a split, its captions as the run reads them, the number
+  of its images that the run was trained on, and the panel; without one only attributes are
+  scored."""
 
   split_name: str
+  images_trained_on: int
   split: datasets.Examples
   corpus: corpus_lib.Corpus
   panel: panel_lib.Panel | None
@@ -78,11 +80,23 @@ def make_task(
       f"`metrics=attributes`: only synthetic flowers have known attributes, and the run in "
       f"{run.config.workdir} is on {run.config.dataset}; leave it out"
     )
+  panel = None
   if metrics == "all":
     panel = panel_lib.make_panel(run, split_name, inception_weights, feature_weights)
-    return Task(split_name, panel.split, panel.corpus, panel)
-  split = corpus_lib.load_examples(run.config, split_name)
-  return Task(split_name, split, corpus_lib.make_corpus(run.config, split, run.vectors), None)
+    split, corpus = panel.split, panel.corpus
+  else:
+    split = corpus_lib.load_examples(run.config, split_name)
+    corpus = corpus_lib.make_corpus(run.config, split, run.vectors)
+  seen = len(set(split.names) & set(panel_lib.trained_on(run.config, in_memory_below=0).names))
+  if seen:
+    log.warning(
+      "%d of the %d images of the split %s were trained on: their scores say how well the run "
+      "repeats what it has seen",
+      seen,
+      len(split.names),
+      split_name,
+    )
+  return Task(split_name, seen, split, corpus, panel)
 
 
 def follow(
@@ -100,7 +114,13 @@ def follow(
     done = {line["step"] for line in scored}
     for step in checkpoints.steps_in(workdir):
       if step not in done:
-        line = evaluate(open_step(step), task)
+        try:
+          run = open_step(step)
+        except errors.Failed:
+          if step in checkpoints.steps_in(workdir):
+            raise
+          continue  # The run at work has removed it since.
+        line = evaluate(run, task)
         bucket.push(workdir)
         log.info("scored step %d", step)
     bucket.pull(workdir)  # The run at work may be on another machine.
@@ -159,6 +179,7 @@ def evaluate(run: sampling.TrainedRun, task: Task) -> dict[str, Any]:
     "images": len(rows),
     "captions": len(rows),
     "real_images": len(split.images_u8),
+    "images_trained_on": task.images_trained_on,
     "resizing": f"none: drawn, and the dataset prepared, at {run.config.image_size} pixels",
     **scores.score(inputs),
   }

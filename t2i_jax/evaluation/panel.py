@@ -128,7 +128,7 @@ def make_panel(
   for weights that cannot be loaded."""
   config = run.config
   split = corpus_lib.load_examples(config, split_name)
-  training = _trained_on(config)
+  training = trained_on(config)
   everything = corpus_lib.load_examples(config, "all")
   if len(split.names) < _LEAST_IMAGES:
     raise errors.InputError(
@@ -245,13 +245,13 @@ def _of_names(examples: datasets.Examples, values: np.ndarray, wanted: datasets.
   return values[[row[name] for name in wanted.names]]
 
 
-def _trained_on(config: config_lib.Config) -> datasets.Examples:
+def trained_on(config: config_lib.Config, in_memory_below: int | None = None) -> datasets.Examples:
   """The examples that the run was trained on. A subset is read from the run's own list, since the
-  file that it came from may have changed."""
+  file that it came from may have changed. in_memory_below: as of `load_examples`."""
   kept = os.path.join(config.workdir, files.SUBSET)
   if (config.subset or config.subset_words) and os.path.exists(kept):
     config = dataclasses.replace(config, subset=kept, subset_words="")
-  return corpus_lib.load_training_examples(config)
+  return corpus_lib.load_training_examples(config, in_memory_below=in_memory_below)
 
 
 def look_up(

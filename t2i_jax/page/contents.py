@@ -35,11 +35,20 @@ _TRAINING = {  # name in metrics.jsonl: title, scale, note
   "g/diversity": ("Generator: diversity", "linear", "Last words’ images; 1: like real ones"),
 }
 _SCORES = {metric.name: (metric.title, metric.better) for metric in registry.ALL}
-_NO_SCORES = ("step", "images", "captions", "real_images")  # numbers of a line that are no scores
+_NO_SCORES = (  # numbers of a line
+  "step",
+  "images",
+  "captions",
+  "real_images",
+  "images_trained_on",
+)
 _PARTS = ("value", "low", "high", "real", "shuffled")
 PARTIAL = (
   "† Partial: this run was trained through the pretrained network in whose features the score is "
   "computed, which raises it."
+)
+SEEN = (
+  "Some of these images were trained on: their scores say how well a run repeats what it has seen."
 )
 _OF_THE_RUN = ("checkpoint", "step", "trained_through")  # differ between runs by nature
 
@@ -132,7 +141,8 @@ def scores(runs: Sequence[runs_lib.Run]) -> list[dict[str, Any]]:
   `newest`: per run, the line of its largest step, or None.
   `rows`: per score, `name`, `title`, `better`, and `entries` as (run, score as in `scores_of`).
   `over_steps`: plots.
-  `partial`: `PARTIAL` if one of the newest lines has a partial score, else "".
+  `partial`: `PARTIAL` if one of the newest lines has a partial score, and `SEEN` if one is of
+  images that its run was trained on; else "".
   `origins`: how the newest lines were computed, as in `compare`.
   `warning`: names of the origins in which the lines differ, so that they compare badly."""
   splits = dict.fromkeys(line["split"] for run in runs for line in run.scores)
@@ -157,7 +167,11 @@ def _split(runs: Sequence[runs_lib.Run], split: str, id: str) -> dict[str, Any]:
     "name": split,
     "newest": newest,
     "rows": rows,
-    "partial": PARTIAL if any(line and line.get("partial") for line in newest) else "",
+    "partial": " ".join(
+      note
+      for key, note in (("partial", PARTIAL), ("images_trained_on", SEEN))
+      if any(line and line.get(key) for line in newest)
+    ),
     "over_steps": [plot for plot in over_steps if plot],
     "origins": compare(origins),
     "warning": [r["name"] for r in alike if r["differs"] and r["name"] not in _OF_THE_RUN],

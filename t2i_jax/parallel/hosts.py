@@ -71,39 +71,54 @@ def wait_for_all(what: str) -> None:
 
 
 class Notice:
-  """SIGTERM, by which clouds and Slurm announce that they will take the machine away.
+  """The notice that a run is to end: SIGTERM, by which clouds and Slurm announce that they will
+  take the machine away; SIGHUP, from a terminal that closes; SIGINT, from Ctrl-C.
 
-  A context manager that catches the signal; `has_come` is asked between two steps. Until
-  `is_working` is set there is nothing to save, and the signal raises Preempted at once. With
-  several processes JAX's runtime catches it in whichever gets it, and all learn of it at the same
-  step.
+  A context manager that catches these signals; `has_come` is asked between two steps. Until
+  `is_working` is set there is nothing to save, and a signal raises Preempted at once. A second
+  Ctrl-C raises KeyboardInterrupt. With several processes JAX's runtime catches SIGTERM in whichever
+  gets it, and all learn of it at the same step.
   """
 
   def __init__(self):
     self.is_working = False
-    self._came = False
-    self._before = None
+    self._came: signal.Signals | None = None
+    self._before = {}
 
   def __enter__(self) -> Notice:
     alone = jax.process_count() == 1
     if alone and threading.current_thread() is threading.main_thread():
-      self._before = signal.signal(signal.SIGTERM, self._take)
+      for number in (signal.SIGTERM, signal.SIGHUP, signal.SIGINT):
+        if signal.getsignal(number) is not signal.SIG_IGN:  # as nohup sets SIGHUP
+          self._before[number] = signal.signal(number, self._take)
     return self
 
   def __exit__(self, *_) -> None:
-    if self._before is not None:  # A second signal must not interrupt the ending.
-      signal.signal(signal.SIGTERM, signal.SIG_IGN if self._came else self._before)
+    for number, before in self._before.items():  # A second SIGTERM must not interrupt the ending.
+      ends_at_once = self._came is None or number == signal.SIGINT
+      signal.signal(number, before if ends_at_once else signal.SIG_IGN)
 
-  def _take(self, *_) -> None:
-    self._came = True
+  def _take(self, number: int, _) -> None:
+    is_second = self._came is not None
+    self._came = signal.Signals(number)
+    if number == signal.SIGINT and is_second:
+      raise KeyboardInterrupt
     if not self.is_working:
-      raise errors.Preempted("before its first step")
+      raise self.preempted("before its first step")
+    if number == signal.SIGINT:
+      log.warning("interrupted: the run is saved after this step; Ctrl-C again ends it at once")
+
+  def preempted(self, when: str) -> errors.Preempted:
+    """What is raised when the run has ended and is saved."""
+    if self._came == signal.SIGINT:
+      return errors.Preempted(f"interrupted {when}", 130)
+    return errors.Preempted(f"told to end ({(self._came or signal.SIGTERM).name}) {when}")
 
   def has_come(self, step: int) -> bool:
     """Whether the run is to end after this step; the same on all processes."""
     if jax.process_count() > 1:
       return multihost_utils.reached_preemption_sync_point(step)
-    return self._came
+    return self._came is not None
 
 
 @contextlib.contextmanager
@@ -112,7 +127,7 @@ def failing_together() -> Iterator[None]:
   orderly end, such as finishing a checkpoint, would wait for others that may be gone."""
   try:
     yield
-  except (errors.InputError, errors.Preempted):
+  except (errors.InputError, errors.Preempted, errors.Failed):
     raise
   except Exception:
     if jax.process_count() == 1:

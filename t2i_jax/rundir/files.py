@@ -30,6 +30,9 @@ SUBSET = "subset.txt"  # names of the images of a `subset`
 WINDOWS = "window.json"  # per checkpoint, the metrics that no line contains yet
 COLLAPSED = "collapsed.json"  # the step at which `stop_at_collapse` ended the run
 BEST = "best.json"  # the step of the best checkpoint, by --hold_out, and its distance
+LOCK = "lock"  # held by the process that trains
+WORD_VECTORS_RECORD = "word_vectors.json"  # the captions and flags that they were made of
+DAMAGED = "damaged"  # folder: checkpoints that could not be read
 PAGE = "report.html"
 
 PART = ".part"  # ending of a file that is still being written

@@ -2,27 +2,36 @@
 drawing restores only what it needs.
 
 Items of a step: one for each network (parameters and batch statistics), `average` (averaged
-parameters, where a run has any), `loop` (step, random key, optimizer states) and `config` (the
-run's Config as JSON).
+parameters, where a run has any), `loop` (step, random key, optimizer states), `config` (the run's
+Config as JSON) and `sums` (a checksum of each array). A checkpoint that cannot be read, or whose
+arrays have other checksums, is damaged: an older one takes its place, and that is said.
 """
 
 from __future__ import annotations
 
 import dataclasses
+import logging
 import os
-from typing import Any
+import zlib
+from collections.abc import Callable, Iterable
+from typing import Any, TypeVar
 
 import jax
+import numpy as np
 import orbax.checkpoint as ocp
 
 from t2i_jax import config as config_lib
 from t2i_jax import errors
 from t2i_jax.nets import model
-from t2i_jax.parallel import mesh
-from t2i_jax.rundir import bucket, records
+from t2i_jax.parallel import hosts, mesh
+from t2i_jax.rundir import bucket, files, records
 from t2i_jax.training import state as state_lib
 
+log = logging.getLogger(__name__)
+
+T = TypeVar("T")
 _AVERAGE = "average"
+_SUMS = "sums"
 _policies = ocp.checkpoint_managers
 
 
@@ -51,8 +60,54 @@ def open_manager(
       read_only=read_only,
       create=not read_only,
     ),
-    item_names=(*model.NETWORKS, _AVERAGE, "loop", "config"),
+    item_names=(*model.NETWORKS, _AVERAGE, "loop", "config", _SUMS),
   )
+
+
+def whole(
+  folder: Any, steps: Iterable[int], read: Callable[[int], T]
+) -> tuple[int, T, dict[int, str]]:
+  """The first of these steps that `read` can read, what it gives, and the steps before it with what
+  is wrong with them, which is said. folder: of the checkpoints.
+
+  Raises Failed if there is none. An InputError of `read` is passed on."""
+  damaged: dict[int, str] = {}
+  for step in steps:
+    try:
+      found = read(step)
+    except errors.InputError:
+      raise
+    except Exception as error:  # Orbax and what it reads with raise many kinds.
+      damaged[step] = " ".join(f"{type(error).__name__}: {error}".split())[:200]
+      log.warning("%s is damaged (%s)", folder / str(step), damaged[step])
+      continue
+    return step, found, damaged
+  every = "; ".join(f"{step}: {reason}" for step, reason in damaged.items())
+  raise errors.Failed(f"{folder}: no checkpoint can be read ({every})")
+
+
+def _sums(item: Any) -> dict[str, int]:
+  """The CRC-32 of each array of an item, by its path."""
+  leaves = jax.tree_util.tree_leaves_with_path(item)
+  return {
+    jax.tree_util.keystr(path): zlib.crc32(np.ascontiguousarray(jax.device_get(leaf)))
+    for path, leaf in leaves
+  }
+
+
+def _restore(manager: ocp.CheckpointManager, step: int, wanted: dict[str, Any]) -> dict[str, Any]:
+  """These items of a step. Raises ValueError for arrays that are not what was saved; checkpoints of
+  older versions have no checksums."""
+  args: dict[str, Any] = {n: ocp.args.StandardRestore(item) for n, item in wanted.items()}
+  args["config"] = ocp.args.JsonRestore()
+  if (manager.directory / str(step) / _SUMS).exists():
+    args[_SUMS] = ocp.args.JsonRestore()
+  got = dict(manager.restore(step, args=ocp.args.Composite(**args)).items())
+  sums, _ = got.pop(_SUMS, {}), got.pop("config")
+  for name, item in got.items():
+    if name in sums and sums[name] != _sums(item):
+      raise ValueError(f"arrays of {name} are not what was saved")
+  return got
 
 
 def _items(state: state_lib.TrainState) -> dict[str, Any]:
@@ -77,24 +132,31 @@ def save(
   """Begins to save the state; a step that is saved already is left as it is."""
   if step in manager.all_steps():
     return
-  items = {name: ocp.args.StandardSave(item) for name, item in _items(state).items()}
-  record = ocp.args.JsonSave(config_lib.to_record(config))
-  manager.save(step, args=ocp.args.Composite(**items, config=record), force=True)
+  state_items = _items(state)
+  items = {name: ocp.args.StandardSave(item) for name, item in state_items.items()}
+  items["config"] = ocp.args.JsonSave(config_lib.to_record(config))
+  items[_SUMS] = ocp.args.JsonSave({name: _sums(item) for name, item in state_items.items()})
+  manager.save(step, args=ocp.args.Composite(**items), force=True)
 
 
 def restore(
   manager: ocp.CheckpointManager, like: state_lib.TrainState
 ) -> state_lib.TrainState | None:
-  """The newest state, to continue from; None when there is none. `like` gives shapes and
-  devices."""
-  step = manager.latest_step()
-  if step is None:
+  """The newest state that is whole, to continue from; None when there is none. `like` gives shapes
+  and devices. Damaged checkpoints that are newer are set aside."""
+  steps = sorted(manager.all_steps(), reverse=True)
+  if not steps:
     return None
   abstract = jax.tree.map(ocp.utils.to_shape_dtype_struct, _items(like))
-  got = manager.restore(
-    step,
-    args=ocp.args.Composite(**{n: ocp.args.StandardRestore(a) for n, a in abstract.items()}),
-  )
+  folder = manager.directory
+  _, got, damaged = whole(folder, steps, lambda step: _restore(manager, step, abstract))
+  if damaged:
+    hosts.wait_for_all("damaged")
+    if hosts.is_first():
+      for step in damaged:
+        _set_aside(folder / str(step))
+    hosts.wait_for_all("set aside")
+    manager.reload()
   networks = {
     name: state_lib.NetState(
       got[name]["params"], got[name]["batch_stats"], got["loop"]["optimizers"][name]
@@ -104,6 +166,16 @@ def restore(
   rng = jax.jit(jax.random.wrap_key_data, out_shardings=like.rng.sharding)(got["loop"]["rng"])
   average = got[_AVERAGE] if like.average else {}
   return state_lib.TrainState(step=got["loop"]["step"], rng=rng, **networks, average=average)
+
+
+def _set_aside(folder: Any) -> None:
+  """Moves a damaged checkpoint to where no run looks for one, in the place of one of its step."""
+  aside = folder.parent.parent / files.DAMAGED / folder.name
+  aside.parent.mkdir(parents=True, exist_ok=True)
+  if aside.exists():
+    aside.rmtree()
+  folder.rename(aside)
+  log.warning("%s is now %s", folder, aside)
 
 
 def has_any(workdir: str | os.PathLike) -> bool:
@@ -145,24 +217,30 @@ def read_config(workdir: str | os.PathLike, step: int = 0) -> tuple[config_lib.C
       raise errors.InputError(
         f"`checkpoint={step}`: {workdir} has {', '.join(map(str, sorted(manager.all_steps())))}"
       )
-    step = step or manager.latest_step()
-    got = manager.restore(step, args=ocp.args.Composite(config=ocp.args.JsonRestore()))
-  return config_lib.from_record(got["config"]), step
+    steps = [step] if step else sorted(manager.all_steps(), reverse=True)
+    args = ocp.args.Composite(config=ocp.args.JsonRestore())
+    step, record, _ = whole(
+      manager.directory, steps, lambda step: manager.restore(step, args=args)["config"]
+    )
+  return config_lib.from_record(record), step
 
 
 def restore_drawing(
   workdir: str | os.PathLike, step: int, config: config_lib.Config
 ) -> dict[str, model.Variables]:
   """Generator, GNN and recurrence of a checkpoint, without discriminator and optimizers; averaged
-  parameters where there are any."""
+  parameters where there are any.
+
+  Raises whatever Orbax does for a damaged one: see `whole`."""
   shapes = state_lib.abstract_state(config, state_lib.make_optimizers(config))
   replicated = mesh.find(config.devices).sharding()
   wanted = {name: getattr(shapes, name).variables() for name in model.DRAWING}
   if shapes.average:
     wanted[_AVERAGE] = shapes.average
-  args = jax.tree.map(lambda x: jax.ShapeDtypeStruct(x.shape, x.dtype, sharding=replicated), wanted)
-  args = {name: ocp.args.StandardRestore(own) for name, own in args.items()}
+  wanted = jax.tree.map(
+    lambda x: jax.ShapeDtypeStruct(x.shape, x.dtype, sharding=replicated), wanted
+  )
   with open_manager(workdir, read_only=True) as manager:
-    got = dict(manager.restore(step, args=ocp.args.Composite(**args)).items())
+    got = _restore(manager, step, wanted)
   average = got.pop(_AVERAGE, {})
   return {name: {**v, "params": average.get(name, v["params"])} for name, v in got.items()}

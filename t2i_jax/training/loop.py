@@ -5,11 +5,12 @@ A run on the same workdir goes on from its last checkpoint exactly as if it had 
 
 from __future__ import annotations
 
+import contextlib
 import logging
 import math
 import os
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from typing import Any
 
 import jax
@@ -22,11 +23,12 @@ from t2i_jax.data import corpus as corpus_lib
 from t2i_jax.data import subsets
 from t2i_jax.nets import model
 from t2i_jax.parallel import hosts, mesh
-from t2i_jax.rundir import bucket, environment, files, records
+from t2i_jax.rundir import bucket, environment, files, lock, records
 from t2i_jax.rundir import metrics as metrics_lib
 from t2i_jax.text import word2vec
 from t2i_jax.training import (
   augment,
+  batches,
   capacity,
   checkpoints,
   collapse,
@@ -39,6 +41,7 @@ from t2i_jax.training import feed as feed_lib
 from t2i_jax.training import frozen as frozen_lib
 from t2i_jax.training import held_out as held_out_lib
 from t2i_jax.training import state as state_lib
+from t2i_jax.training import window as window_lib
 
 log = logging.getLogger(__name__)
 
@@ -57,8 +60,9 @@ _SHOWN = {  # beside the progress bar
 def train(config: config_lib.Config) -> dict[str, Any]:
   """Trains to --steps or --epochs and returns the mode's JSON line.
 
-  Raises Preempted when SIGTERM came and the run is saved."""
-  with hosts.Notice() as notice:
+  Raises Preempted when the run was told to end and is saved, Failed when it cannot go on."""
+  own = lock.hold(config.workdir) if hosts.is_first() else contextlib.nullcontext()
+  with own, hosts.Notice() as notice:
     return _train(config, notice)
 
 
@@ -133,9 +137,10 @@ def _load(
   examples = corpus_lib.load_training_examples(config, side, in_memory_below=limit)
   examples, others = held_out_lib.split(config, examples)
   path = corpus_lib.word_vectors_path(config.workdir)
-  if hosts.is_first() and not os.path.exists(path):
+  if hosts.is_first() and not resume.has_word_vectors(config, examples.captions):
     log.info("making the word vectors")
     word2vec.save(path, corpus_lib.make_word_vectors(config, examples))
+    resume.record_word_vectors(config, examples.captions)
   if hosts.is_first():
     bucket.push(config.workdir)
     hosts.wait_for_all("prepared")
@@ -144,48 +149,16 @@ def _load(
   chosen = corpus_lib.training_captions(config, examples)
   corpus = corpus_lib.make_corpus(config, examples, vectors, chosen)
   resume.check_data(config, corpus, eyes)
+  if config.adversarial != "none" and not batches.scores_last(config) and corpus.length.max() < 2:
+    raise errors.InputError(
+      "`euclid_target=last`: every caption has one word, whose image is left to the Euclidean "
+      "term, so that the discriminator would see none; give `euclid_target=none`, or "
+      "`adversarial=none` to train with the Euclidean term alone"
+    )
   if hosts.is_first() and (config.subset or config.subset_words):
     # As --subset reads it: the file that it came from may change.
     subsets.write_names(os.path.join(config.workdir, files.SUBSET), examples.names)
   return corpus, corpus_lib.make_corpus(config, others, vectors) if others else None
-
-
-class _Window:
-  """Metrics since the last line of metrics.jsonl, whose means are the next line.
-
-  A step's metrics are fetched after the next step is dispatched, so that the device never waits."""
-
-  def __init__(self, config: config_lib.Config, writer, first: int, total: int):
-    self._config, self._writer, self._total = config, writer, total
-    self.values = records.read_window(config.workdir, first)  # one dict a step
-    self.means: dict[str, float] = {}  # over the window
-    self.shown: dict[str, float] = {}  # last line, for the progress bar
-    self._pending = None
-
-  def put(self, step: int, values: Mapping[str, jax.Array]) -> None:
-    """Takes in the step before; these metrics are fetched later."""
-    self.flush()
-    self._pending = step, values
-
-  def flush(self, beside: Mapping[str, float] | None = None) -> None:
-    """Fetches the pending metrics, and writes a line when one is due or there is more (`beside`) to
-    write."""
-    if self._pending is None:
-      return
-    (step, values), self._pending = self._pending, None
-    values = {name: float(value) for name, value in jax.device_get(values).items()}
-    if not all(math.isfinite(value) for value in values.values()):
-      bad = [name for name, value in values.items() if not math.isfinite(value)]
-      raise FloatingPointError(
-        f"step {step}: {', '.join(bad)} not finite; the last checkpoint is from before"
-      )
-    self.values.append(values)
-    self.means = {name: float(np.mean([v[name] for v in self.values])) for name in values}
-    if beside or step % self._config.log_every == 0 or step == self._total:
-      line = {**self.means, **(beside or {})}
-      self._writer.write(step, line)
-      self.values.clear()
-      self.shown.update(line)
 
 
 def _run(
@@ -212,7 +185,7 @@ def _run(
       disable=not hosts.is_first(),
     ) as bar,
   ):
-    window = _Window(config, writer, first, total)
+    window = window_lib.Window(config, writer, first, total)
     show = _picture_writer(config, corpus, frozen, networks, devices, writer)
     refresh = statistics.make_refresh(config, corpus, frozen, networks, devices)
     look_for_best = held_out_lib.make_look(config, held_out, frozen, networks, devices)
@@ -246,14 +219,16 @@ def _run(
         refresh=False,
       )
       if is_told:
-        raise errors.Preempted(f"after step {step}")
+        raise notice.preempted(f"after step {step}")
     window.flush()
   seconds = time.monotonic() - began if began else 0.0
   done = (int(state.step) - first - 1) * _captions_a_step(config)
   return state, window.means, round(done / seconds, 2) if done > 0 else None
 
 
-def _save(config, manager, step: int, state: state_lib.TrainState, window: _Window) -> None:
+def _save(
+  config, manager, step: int, state: state_lib.TrainState, window: window_lib.Window
+) -> None:
   checkpoints.save(manager, step, state, config)
   if hosts.is_first():
     records.write_window(config.workdir, step, window.values, config.keep_checkpoints)

@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import os
+import zlib
+from collections.abc import Sequence
+from typing import Any
 
 from t2i_jax import config as config_lib
 from t2i_jax import errors
@@ -10,6 +13,8 @@ from t2i_jax.data import corpus as corpus_lib
 from t2i_jax.parallel import hosts
 from t2i_jax.rundir import files, metrics, records
 from t2i_jax.training import checkpoints, collapse
+
+_OF_WORD_VECTORS = ("word_vectors", "word2vec", "embedding_dim", "seed")
 
 
 def check_config(config: config_lib.Config) -> None:
@@ -54,6 +59,27 @@ def check_data(config: config_lib.Config, corpus: corpus_lib.Corpus, eyes: str) 
     )
   if hosts.is_first():
     records.write_data(config.workdir, known)
+
+
+def has_word_vectors(config: config_lib.Config, texts: Sequence[str]) -> bool:
+  """Whether the word vectors in the workdir are this run's: it has a checkpoint, or they were made
+  of these captions by these flags, and not by an earlier try that failed."""
+  if not os.path.exists(corpus_lib.word_vectors_path(config.workdir)):
+    return False
+  if checkpoints.has_any(config.workdir):
+    return True
+  path = os.path.join(config.workdir, files.WORD_VECTORS_RECORD)
+  return files.read_json(path) == _origin(config, texts)
+
+
+def record_word_vectors(config: config_lib.Config, texts: Sequence[str]) -> None:
+  """For `has_word_vectors`."""
+  files.write_json(os.path.join(config.workdir, files.WORD_VECTORS_RECORD), _origin(config, texts))
+
+
+def _origin(config: config_lib.Config, texts: Sequence[str]) -> dict[str, Any]:
+  flags = {name: getattr(config, name) for name in _OF_WORD_VECTORS}
+  return {"captions": zlib.crc32("\n".join(texts).encode()), **flags}
 
 
 def is_stopped(config: config_lib.Config, step: int) -> bool:

@@ -8,6 +8,7 @@ import flax.struct
 import jax
 import jax.numpy as jnp
 import optax
+from jaxtyping import Array
 
 from t2i_jax import config as config_lib
 from t2i_jax import errors
@@ -101,6 +102,22 @@ def move_average(config: config_lib.Config, state: TrainState) -> TrainState:
     for name, old in state.average.items()
   }
   return state.replace(average=average)
+
+
+def only_finite(new: TrainState, old: TrainState, metrics: Any) -> tuple[TrainState, Array]:
+  """The new state, if all its values and the metrics are finite, else the old one at the new step;
+  and whether it is the new one. (A sum of finite values beyond float32's range does not count as
+  finite.)"""
+  moved = [getattr(new, name) for name in model.NETWORKS] + [new.average, metrics]
+  parts = [x.sum() for x in jax.tree.leaves(moved) if jnp.issubdtype(x.dtype, jnp.floating)]
+  is_finite = jnp.isfinite(sum(parts))
+  kept = {
+    name: jax.tree.map(
+      lambda a, b: jnp.where(is_finite, a, b), getattr(new, name), getattr(old, name)
+    )
+    for name in (*model.NETWORKS, "average")
+  }
+  return new.replace(**kept), is_finite
 
 
 def _init(config, optimizers):

@@ -25,11 +25,11 @@ from t2i_jax.training.losses import adversarial, matching
 from t2i_jax.training.orders import ORDERS
 
 Metrics = dict[str, Float[Array, ""]]
+SKIPPED = "skipped"  # the metric that is 1 if the step was not applied, else 0
 
 
 def minibatch_count(config: config_lib.Config) -> int:
-  """Number of minibatches of one step: k for the discriminator, and those that the generator's side
-  has for itself."""
+  """Number of minibatches of one step: k for the discriminator, and those of the generator's."""
   return config.discriminator_steps + ORDERS[config.updates].generator_minibatches
 
 
@@ -199,8 +199,7 @@ class Updates:
     return collectives.mean(batch_stats, self.devices.axes) if own_statistics else batch_stats
 
 
-def _norm(trees: Sequence[Any]) -> Float[Array, ""]:
-  """The Euclidean norm of all values of the trees."""
+def _norm(trees: Sequence[Any]) -> Float[Array, ""]:  # the Euclidean norm of all values
   return jnp.sqrt(sum((x**2).sum() for tree in trees for x in jax.tree.leaves(tree)))
 
 
@@ -222,11 +221,12 @@ def apply_gradients(
 def update(
   updates: Updates, state: state_lib.TrainState, minibatches: Sequence[batches.Batch]
 ) -> tuple[state_lib.TrainState, Metrics]:
-  """One step on these minibatches, in the order of --updates."""
-  state, metrics = ORDERS[updates.config.updates].run(updates, state, minibatches)
+  """One step in the order of --updates; not applied where it would leave values not finite."""
+  new, metrics = ORDERS[updates.config.updates].run(updates, state, minibatches)
   metrics = collectives.total(metrics, updates.devices.axes)
-  state = state.replace(step=state.step + 1)
-  return state_lib.move_average(updates.config, state), metrics
+  new = state_lib.move_average(updates.config, new.replace(step=state.step + 1))
+  state, is_finite = state_lib.only_finite(new, state, metrics)
+  return state, {**metrics, SKIPPED: 1.0 - is_finite}
 
 
 def make_train_step(

@@ -1,9 +1,11 @@
 """A run that is cut off and goes on is the run that never stopped; what does not fit is refused."""
 
 import json
+import os
 import shutil
 
 import jax
+import jax.numpy as jnp
 import numpy as np
 import orbax.checkpoint as ocp
 import pytest
@@ -12,8 +14,9 @@ from PIL import Image
 from t2i_jax import config as config_lib
 from t2i_jax.data import corpus as corpus_lib
 from t2i_jax.nets import model
-from t2i_jax.rundir import metrics, records
-from t2i_jax.training import checkpoints, loop
+from t2i_jax.rundir import lock, metrics, records
+from t2i_jax.training import checkpoints, loop, steps
+from t2i_jax.training import window as window_lib
 
 
 def _leaves(workdir, step):
@@ -99,13 +102,40 @@ def test_a_finished_run_is_told_so_and_fewer_steps_are_refused(trained, command)
 
 
 @pytest.mark.slow
-def test_numbers_that_are_not_finite_stop_the_run(command, tmp_path):
-  with pytest.raises(FloatingPointError, match="not finite"):
-    command(
-      "--mode=train", f"--workdir={tmp_path}", "--steps=50", "--generator_learning_rate=1e38",
-      "--discriminator_learning_rate=1e38",
-    )  # fmt: skip
-  assert not checkpoints.has_any(tmp_path)
+def test_numbers_that_are_not_finite_stop_the_run_with_a_finite_checkpoint(command, tmp_path):
+  run = ("--mode=train", f"--workdir={tmp_path}", "--steps=50", "--checkpoint_every=1")
+  command(*run, "--generator_learning_rate=1e39")
+  assert command.status == 1 and command.lines == []
+  (line,) = [line for line in command.err.splitlines() if line.startswith("t2i_jax: ")]
+  assert "none of 5 steps in a row was applied" in line and "--generator_learning_rate" in line
+  assert all(np.isfinite(leaf).all() for leaf in _leaves(tmp_path, 4).values())
+  # A smaller rate goes on from there.
+  command(*run[:2], "--steps=5", "--generator_learning_rate=1e-4")
+  assert command.status == 0 and "going on from step 4 " in command.err
+
+
+def test_one_step_that_is_not_finite_is_left_out_of_the_means(tmp_path):
+  lines = []
+
+  class Writer(metrics.NoWriter):
+    def write(self, step, values):
+      lines.append((step, values))
+
+  config = config_lib.Config(workdir=str(tmp_path), log_every=3, steps=9)
+  window = window_lib.Window(config, Writer(tmp_path, 0), 0, 9)
+  for step, loss in enumerate([1.0, np.nan, 3.0, 5.0, 5.0, 8.0], 1):
+    window.put(step, {"d/loss": jnp.float32(loss), steps.SKIPPED: jnp.float32(np.isnan(loss))})
+  window.flush()
+  assert lines == [(3, {"d/loss": 2.0}), (6, {"d/loss": 6.0})]
+
+
+def test_two_runs_do_not_share_a_folder(command, tmp_path):
+  with lock.hold(tmp_path / "run"):
+    # The system's lock is of the open file: another opening of it is as another process.
+    command("--mode=train", f"--workdir={tmp_path}/run", "--steps=1")
+  assert command.status == 2 and f"process {os.getpid()} on" in command.err
+  with lock.hold(tmp_path / "run"):  # It is given up with the body.
+    pass
 
 
 @pytest.mark.slow

@@ -1,0 +1,38 @@
+"""One trainer a folder: a lock that the system gives up when its process ends, however it ends."""
+
+from __future__ import annotations
+
+import contextlib
+import fcntl
+import logging
+import os
+import socket
+from collections.abc import Iterator
+
+from t2i_jax import errors
+from t2i_jax.rundir import files
+
+log = logging.getLogger(__name__)
+
+
+@contextlib.contextmanager
+def hold(workdir: str | os.PathLike) -> Iterator[None]:
+  """Keeps other processes from training in this folder, which is made, while the body runs.
+
+  Raises InputError if another one does, and names it."""
+  os.makedirs(workdir, exist_ok=True)
+  with open(os.path.join(workdir, files.LOCK), "a+", encoding="utf8") as file:
+    try:
+      fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+      file.seek(0)
+      raise errors.InputError(
+        f"`workdir={workdir}`: {file.read().strip() or 'another process'} is training there; wait "
+        "for it, or give another `workdir`"
+      ) from None
+    except OSError as error:  # Some network file systems have no locks.
+      log.warning("%s: cannot be locked (%s); start no second run on it", workdir, error.strerror)
+    file.truncate(0)
+    file.write(f"process {os.getpid()} on {socket.gethostname()}\n")
+    file.flush()
+    yield

@@ -1,0 +1,78 @@
+"""The metrics of steps on their way to metrics.jsonl, and steps that were not applied."""
+
+from __future__ import annotations
+
+import logging
+import math
+from collections.abc import Mapping
+
+import jax
+import numpy as np
+
+from t2i_jax import config as config_lib
+from t2i_jax import errors
+from t2i_jax.rundir import metrics, records
+from t2i_jax.training import steps
+
+_MOST_SKIPPED = 5  # in a row
+
+log = logging.getLogger(__name__)
+
+
+class Window:
+  """Metrics since the last line of metrics.jsonl, whose means are the next line.
+
+  A step's metrics are fetched after the next step is dispatched, so that the device never waits."""
+
+  def __init__(
+    self,
+    config: config_lib.Config,
+    writer: metrics.MetricWriter | metrics.NoWriter,
+    first: int,
+    total: int,
+  ):
+    self._config, self._writer, self._total = config, writer, total
+    self.values = records.read_window(config.workdir, first)  # one dict a step
+    self.means: dict[str, float] = {}  # over the window
+    self.shown: dict[str, float] = {}  # last line, for the progress bar
+    self._pending = None
+    self._skipped = 0  # steps in a row
+
+  def put(self, step: int, values: Mapping[str, jax.Array]) -> None:
+    """Takes in the step before; these metrics are fetched later."""
+    self.flush()
+    self._pending = step, values
+
+  def flush(self, beside: Mapping[str, float] | None = None) -> None:
+    """Fetches the pending metrics, and writes a line when one is due or there is more (`beside`) to
+    write."""
+    if self._pending is None:
+      return
+    (step, values), self._pending = self._pending, None
+    values = {name: float(value) for name, value in jax.device_get(values).items()}
+    if values.pop(steps.SKIPPED):
+      self._count_skipped(step, values)
+    else:
+      self._skipped = 0
+      self.values.append(values)
+    names = self.values[0] if self.values else ()
+    self.means = {name: float(np.mean([v[name] for v in self.values])) for name in names}
+    is_due = step % self._config.log_every == 0 or step == self._total
+    if beside or (is_due and self.values):
+      line = {**self.means, **(beside or {})}
+      self._writer.write(step, line)
+      self.values.clear()
+      self.shown.update(line)
+
+  def _count_skipped(self, step: int, values: Mapping[str, float]) -> None:
+    """Tells of a step that was not applied. Raises Failed after several in a row."""
+    self._skipped += 1
+    bad = ", ".join(name for name, value in values.items() if not math.isfinite(value))
+    bad = bad or "parameters after it"
+    log.warning("step %d: %s not finite; it is not applied", step, bad)
+    if self._skipped >= min(_MOST_SKIPPED, self._total):
+      raise errors.Failed(
+        f"step {step}: {bad} not finite; none of {self._skipped} steps in a row was applied; the "
+        "run goes on from its last checkpoint, perhaps with a smaller `generator_learning_rate` "
+        "and `discriminator_learning_rate`"
+      )

@@ -1,0 +1,114 @@
+"""Checkpoints that were cut, changed or removed: an older one is used instead, and that is said."""
+
+import json
+import os
+import pathlib
+import shutil
+import struct
+import zlib
+
+import jax
+import numpy as np
+import pytest
+
+from t2i_jax import errors, main
+from t2i_jax.rundir import metrics
+from t2i_jax.training import checkpoints
+from tests import conftest
+
+RUN = ("--mode=train", "--steps=4", "--checkpoint_every=2", "--sample_every=100")
+
+
+@pytest.fixture(scope="module")
+def whole(tmp_path_factory, data_dir):
+  """The workdir of a run with checkpoints of steps 2 and 4."""
+  workdir = tmp_path_factory.mktemp("whole")
+  words = [*conftest.TINY, *RUN, f"--data_dir={data_dir}", f"--workdir={workdir}"]
+  assert main.main(["t2i_jax", *words]) == 0
+  return workdir
+
+
+def _cut(folder):
+  path = max((folder / "generator").rglob("d/*"), key=os.path.getsize)
+  os.truncate(path, os.path.getsize(path) // 2)
+
+
+def _change(folder):
+  """As if an array had other values: its checksum is another."""
+  (path,) = [p for p in (folder / "sums").rglob("*") if p.is_file() and b"{" in p.read_bytes()]
+  sums = json.loads(path.read_text())
+  first = next(iter(sums["generator"]))
+  sums["generator"][first] ^= 1
+  path.write_text(json.dumps(sums))
+
+
+DAMAGES = {
+  "cut": _cut,
+  "changed": _change,
+  "without generator": lambda folder: shutil.rmtree(folder / "generator"),
+  "without record": lambda folder: shutil.rmtree(folder / "config"),
+  "empty": lambda folder: (shutil.rmtree(folder), folder.mkdir()),
+}
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("damage", DAMAGES)
+def test_a_run_goes_on_from_the_checkpoint_before_a_damaged_one(command, whole, tmp_path, damage):
+  workdir = tmp_path / "run"
+  shutil.copytree(whole, workdir)
+  DAMAGES[damage](workdir / "checkpoints/4")
+  sample = ("--mode=sample", f"--workdir={workdir}", f"--output={tmp_path}/o.png")
+  command(*sample, "--captions=a red flower", tiny=False)
+  assert command.status == 0 and command.json["step"] == 2
+  assert "checkpoints/4 is damaged" in command.err
+  command(*RUN, f"--workdir={workdir}")
+  assert command.status == 0 and "going on from step 2 " in command.err
+  assert metrics.read(workdir) == metrics.read(whole)
+  assert (workdir / "damaged/4").is_dir()
+  command(*sample, "--captions=a red flower", tiny=False)
+  assert command.json["step"] == 4 and "damaged" not in command.err
+
+
+@pytest.mark.slow
+def test_where_all_are_damaged_each_is_named(command, whole, tmp_path):
+  workdir = tmp_path / "run"
+  shutil.copytree(whole, workdir)
+  for step in (2, 4):
+    _change(workdir / f"checkpoints/{step}")
+  before = sorted(workdir.rglob("*"))
+  for words in (RUN, ("--mode=sample", "--captions=a red flower")):
+    command(*words, f"--workdir={workdir}", tiny=words == RUN)
+    assert command.status == 1 and command.lines == []
+    (line,) = [line for line in command.err.splitlines() if line.startswith("t2i_jax: ")]
+    assert "4: ValueError: arrays of generator" in line and "; 2: ValueError" in line
+  assert sorted(workdir.rglob("*")) == before  # None is moved: there is none to go on from.
+
+
+def test_an_array_has_the_checksum_of_its_bytes():
+  item = {"a": np.arange(3, dtype=np.float32), "b": {"c": jax.numpy.ones((2, 2))}}
+  sums = checkpoints._sums(item)
+  assert sums == checkpoints._sums(jax.tree.map(np.array, item))
+  assert sums["['a']"] == zlib.crc32(struct.pack("<3f", 0, 1, 2)) and len(sums) == 2
+  item["a"][1] = np.nextafter(np.float32(1), np.float32(2))
+  changed = checkpoints._sums(item)
+  assert [path for path in sums if sums[path] != changed[path]] == ["['a']"]
+
+
+def test_the_first_step_that_can_be_read_is_taken():
+  def read(step):
+    if step > 2:
+      raise ValueError(f"no {step}")
+    return step * 10
+
+  folder = pathlib.Path("runs")
+  assert checkpoints.whole(folder, [4, 3, 2, 1], read) == (
+    2, 20, {4: "ValueError: no 4", 3: "ValueError: no 3"}
+  )  # fmt: skip
+  with pytest.raises(errors.Failed, match=r"runs: no checkpoint .*4: ValueError: no 4; 3: "):
+    checkpoints.whole(folder, [4, 3], read)
+
+  def refuse(step):
+    raise errors.InputError("flags")
+
+  with pytest.raises(errors.InputError, match="flags"):
+    checkpoints.whole(folder, [4], refuse)
