@@ -7,6 +7,7 @@ size, the dataset's options and a fingerprint of the raw files: "64px_crop_1f0e9
 
 import dataclasses
 import functools
+import logging
 import os
 import pathlib
 from typing import Any
@@ -14,6 +15,8 @@ from typing import Any
 from t2i_jax import errors
 from t2i_jax.data import builder as builder_lib
 from t2i_jax.data import downloads, listing, raw, sets
+
+log = logging.getLogger(__name__)
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -98,7 +101,21 @@ def open_builder(name: str, settings: Settings) -> builder_lib.Builder:
   with builder_lib.quiet():
     builder = make()
   _check_missing(dataset, os.fspath(builder.data_path), _describe(builder), settings)
+  _tell_skipped(builder)
   return builder
+
+
+@functools.cache
+def _say_once(line: str) -> None:
+  log.info("%s", line)
+
+
+def _tell_skipped(builder: builder_lib.Builder) -> None:
+  """Says what was left out, once in a process."""
+  if skipped := builder.info.metadata["skipped"]:
+    some = "; ".join(f"{s['file']}: {s['reason']}" for s in skipped[:3])
+    where = os.path.join(builder.data_path, "metadata.json")
+    _say_once(f"{builder.name}: {len(skipped)} left out ({some}); all of them are in {where}")
 
 
 def _checked(name: str, settings: Settings) -> listing.Dataset:

@@ -2,6 +2,7 @@
 of the classes that are held out."""
 
 import hashlib
+import logging
 import os
 import pathlib
 import re
@@ -10,6 +11,8 @@ from collections.abc import Iterable, Sequence
 import numpy as np
 
 from t2i_jax import errors
+
+log = logging.getLogger(__name__)
 
 # A class, or a file in the folder of its class, a line: the lists of Reed et al., and StackGAN's
 # for the same split.
@@ -60,6 +63,11 @@ def read_captions(file: pathlib.Path) -> tuple[list[str], str | None]:
   return captions, None if captions else f"empty caption file {file.name}"
 
 
+def first_with(name: str, folders: Iterable[pathlib.Path]) -> pathlib.Path | None:
+  """The first of these folders that holds something of this name; None: none does."""
+  return next((folder for folder in folders if (folder / name).exists()), None)
+
+
 def class_lists(folders: Iterable[pathlib.Path]) -> list[pathlib.Path]:
   """The files in these folders that `held_out_classes` can read."""
   paths = [folder / name for folder in folders for name in (*_TEST_LISTS, *_TRAIN_LISTS)]
@@ -85,6 +93,12 @@ def held_out_classes(
   train = next((path for path in lists if path.name in _TRAIN_LISTS), None)
   if train is not None:
     return set(classes.tolist()) - _classes_named(train)
+  log.info(
+    "no list of classes (%s): class_test are %.0f %% of the classes, chosen at random by a fixed "
+    "seed",
+    " or ".join((*_TEST_LISTS, *_TRAIN_LISTS)),
+    100 * share,
+  )
   shuffled = np.random.default_rng(_HELD_OUT_SEED).permutation(classes)
   return set(shuffled[: round(share * len(classes))].tolist())
 

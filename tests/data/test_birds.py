@@ -76,6 +76,24 @@ def test_official_splits_labels_and_captions(tmp_path, layout):
       np.testing.assert_array_equal(image_u8, expected)
 
 
+@pytest.mark.parametrize("layout", ["text", "cvpr2016_cub/text_c10", "one folder up"])
+def test_captions_as_others_lay_them(tmp_path, layout):
+  root = make(tmp_path / "birds")
+  raw_dir = tmp_path / "birds"
+  if layout == "one folder up":  # --raw_dir is the folder of captions, beside CUB_200_2011/.
+    raw_dir = tmp_path / "birds/cvpr2016_cub"
+    raw_dir.mkdir()
+    (root / "text_c10").rename(raw_dir / "text_c10")
+  else:
+    (raw_dir / layout).parent.mkdir(exist_ok=True)
+    (root / "text_c10").rename(raw_dir / layout)
+  assert not birds.lacks_images(raw_dir)
+  listing = birds.read(raw_dir)
+  assert (
+    sorted(len(source.captions) for own in listing.splits.values() for source in own) == [10] * 5
+  )
+
+
 def test_class_splits_are_disjoint_and_follow_a_list(tmp_path):
   root = make(tmp_path / "raw")
   train, test = (load(tmp_path, root, split) for split in ("class_train", "class_test"))

@@ -1,5 +1,6 @@
 """Oxford-102 in its publishers' layout: a made copy, and the real one where it is at hand."""
 
+import logging
 import pathlib
 import shutil
 
@@ -52,6 +53,25 @@ def test_official_splits_labels_and_captions(tmp_path):
     assert examples.captions == [f"caption {k} of {i}" for i in expected for k in range(10)]
     for i, image_u8 in zip(expected, examples.images_u8):
       np.testing.assert_array_equal(image_u8, images.fit(raw / f"jpg/image_{i:05d}.jpg", 8))
+
+
+@pytest.mark.parametrize("layout", ["cvpr2016_flowers inside", "images one folder up"])
+def test_captions_as_they_are_unpacked(tmp_path, caplog, layout):
+  raw = make(tmp_path / "raw")
+  unpacked = raw / "cvpr2016_flowers"
+  unpacked.mkdir()
+  (raw / "text_c10").rename(unpacked / "text_c10")
+  raw_dir = raw if layout == "cvpr2016_flowers inside" else unpacked
+  assert not flowers.lacks_images(raw_dir)
+  flowers.files(raw_dir)
+  with caplog.at_level(logging.INFO):
+    listing = flowers.read(raw_dir)
+  assert "class_test are 20 % of the classes, chosen at random" in caplog.text
+  (unpacked / "testclasses.txt").write_text("class_00002\n")
+  held_out = {
+    s.label for own in flowers.read(raw_dir).splits.values() for s in own if s.held_out_class
+  }
+  assert held_out == {1} and len(listing.splits["test"]) == 6
 
 
 def test_class_splits_are_disjoint_and_complete(tmp_path):

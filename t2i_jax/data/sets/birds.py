@@ -1,8 +1,9 @@
 """CUB-200-2011 birds with the captions of Reed et al., in their publishers' layout.
 
-raw_dir holds, or is, CUB_200_2011/ with images.txt, image_class_labels.txt, train_test_split.txt,
-bounding_boxes.txt and images/<class>/<image>.jpg (Wah et al. 2011); in it or beside it is
-text_c10/<class>/<image>.txt of ten captions each (Reed et al. 2016). If there is no images/, all
+raw_dir holds, or is, or lies beside, CUB_200_2011/ with images.txt, image_class_labels.txt,
+train_test_split.txt, bounding_boxes.txt and images/<class>/<image>.jpg (Wah et al. 2011); in it or
+beside it is text_c10/<class>/<image>.txt of ten captions each (Reed et al. 2016), also in
+cvpr2016_cub/, or named text/, as AttnGAN has it. If there is no images/, all
 but the captions is fetched by TFDS into another folder, `images_dir`.
 """
 
@@ -142,14 +143,18 @@ def crop_box(
 
 
 def _root(raw_dir: pathlib.Path) -> pathlib.Path:
-  return raw_dir / "CUB_200_2011" if (raw_dir / "CUB_200_2011").is_dir() else raw_dir
+  above = raw_dir.resolve().parent
+  folders = (raw_dir / "CUB_200_2011", raw_dir, above / "CUB_200_2011", above)
+  found = raw.first_with("images.txt", folders)
+  return found or (folders[0] if folders[0].is_dir() else raw_dir)
 
 
 def _captions(raw_dir: pathlib.Path) -> pathlib.Path:
   root = _root(raw_dir)
-  for texts in (root / "text_c10", root.parent / "text_c10"):
-    if texts.is_dir():
-      return texts
+  for folder in (root, root.parent, raw_dir, raw_dir.resolve().parent):
+    for name in ("text_c10", "text", "cvpr2016_cub/text_c10"):
+      if (folder / name).is_dir():
+        return folder / name
   raise errors.InputError(f"`raw_dir={raw_dir}`: no text_c10; expected {LAYOUT}")
 
 

@@ -1,7 +1,8 @@
 """Oxford-102 Flowers with the captions of Reed et al., in their publishers' layout.
 
 raw_dir holds jpg/image_NNNNN.jpg, imagelabels.mat, setid.mat (Nilsback and Zisserman 2008) and
-text_c10/class_NNNNN/image_NNNNN.txt of ten captions each (Reed et al. 2016). If it has no jpg/, the
+text_c10/class_NNNNN/image_NNNNN.txt of ten captions each (Reed et al. 2016); either may also be one
+folder up, and the captions in cvpr2016_flowers/, as they are unpacked. If there is no jpg/, the
 first three are fetched by TFDS into another folder, `images_dir`.
 """
 
@@ -31,9 +32,29 @@ def lacks_images(raw_dir: pathlib.Path) -> bool:
   Raises:
     InputError: there are no captions.
   """
-  if not (raw_dir / "text_c10").exists():
+  _texts(raw_dir)
+  return raw.first_with("jpg", _near(raw_dir)) is None
+
+
+def _near(raw_dir: pathlib.Path) -> tuple[pathlib.Path, ...]:
+  """Where images and captions may lie."""
+  return raw_dir, raw_dir.resolve().parent
+
+
+def _texts(raw_dir: pathlib.Path) -> pathlib.Path:
+  """The folder that holds text_c10 and lists of classes."""
+  folders = [folder / inner for folder in _near(raw_dir) for inner in ("", "cvpr2016_flowers")]
+  found = raw.first_with("text_c10", folders)
+  if found is None:
     raise errors.InputError(f"`raw_dir={raw_dir}`: no text_c10; expected {LAYOUT}")
-  return not (raw_dir / "jpg").exists()
+  return found
+
+
+def _roots(
+  raw_dir: pathlib.Path, images_dir: pathlib.Path | None
+) -> tuple[pathlib.Path, pathlib.Path]:
+  """The folder of images and lists, and that of text_c10."""
+  return images_dir or raw.first_with("jpg", _near(raw_dir)) or raw_dir, _texts(raw_dir)
 
 
 def files(raw_dir: pathlib.Path, images_dir: pathlib.Path | None = None) -> list[pathlib.Path]:
@@ -42,28 +63,24 @@ def files(raw_dir: pathlib.Path, images_dir: pathlib.Path | None = None) -> list
   Raises:
     InputError: the folder is not laid out as above.
   """
-  root = images_dir or raw_dir
-  for folder, name in (
-    (raw_dir, "text_c10"),
-    (root, "jpg"),
-    (root, "imagelabels.mat"),
-    (root, "setid.mat"),
-  ):
-    if not (folder / name).exists():
-      raise errors.InputError(f"`raw_dir={folder}`: no {name}; expected {LAYOUT}")
+  root, texts = _roots(raw_dir, images_dir)
+  for name in ("jpg", "imagelabels.mat", "setid.mat"):
+    if not (root / name).exists():
+      raise errors.InputError(f"`raw_dir={root}`: no {name}; expected {LAYOUT}")
   found = [root / "imagelabels.mat", root / "setid.mat"]
-  found += raw.class_lists([raw_dir])
+  found += raw.class_lists([texts, raw_dir])
   photographs = list((root / "jpg").glob("image_*.jpg"))
   if not photographs:
     raise errors.InputError(f"`raw_dir={root}`: jpg holds no image_NNNNN.jpg")
-  return found + photographs + list((raw_dir / "text_c10").glob("class_*/image_*.txt"))
+  return found + photographs + list((texts / "text_c10").glob("class_*/image_*.txt"))
 
 
 def read(raw_dir: pathlib.Path, images_dir: pathlib.Path | None = None) -> listing.Listing:
   """The official splits; labels count from 0; a fifth of the classes is marked as held out."""
-  root = images_dir or raw_dir
+  root, texts = _roots(raw_dir, images_dir)
   labels = _matrix(root / "imagelabels.mat", "labels").astype(int)
-  held_out = raw.held_out_classes(raw.class_lists([raw_dir]), labels.tolist(), _HELD_OUT_SHARE)
+  lists = raw.class_lists([texts, raw_dir])
+  held_out = raw.held_out_classes(lists, labels.tolist(), _HELD_OUT_SHARE)
   splits, skipped, seen, captions_seen = {}, [], 0, 0
   for split, key in _OFFICIAL.items():
     splits[split] = []
@@ -76,7 +93,7 @@ def read(raw_dir: pathlib.Path, images_dir: pathlib.Path | None = None) -> listi
       label = int(labels[number - 1])
       name = f"image_{number:05d}"
       captions, reason = raw.read_captions(
-        raw_dir / "text_c10" / f"class_{label:05d}" / f"{name}.txt"
+        texts / "text_c10" / f"class_{label:05d}" / f"{name}.txt"
       )
       captions_seen += len(captions)
       if reason:
