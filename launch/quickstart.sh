@@ -1,5 +1,6 @@
 #!/usr/bin/env bash
-# Installs t2i_jax, trains on synthetic flowers, scores captions of unseen ones, makes the report.
+# Installs t2i_jax, draws a flower by the model that comes with it, trains on synthetic flowers, scores captions of
+# unseen ones, makes the report.
 # usage: bash launch/quickstart.sh [flags, such as --steps=400 or --workdir=runs/mine]
 # EXTRAS=cuda12 (or cuda13, tpu) installs for an accelerator; PYTHON names the interpreter for .venv.
 set -euo pipefail
@@ -11,6 +12,9 @@ workdir=runs/quickstart
 for flag in "$@"; do
   case "$flag" in --workdir=*) workdir="${flag#--workdir=}" ;; esac
 done
+"$python" -m t2i_jax.main --mode=sample --output="$workdir/flower.png" \
+  --captions="this flower has long yellow petals and a dark brown center" >&2
+echo "a flower by the model that comes with t2i_jax: $workdir/flower.png" >&2
 "$python" -m t2i_jax.main --mode=train --flagfile=launch/flags/quickstart.flags --workdir="$workdir" "$@" >&2
 "$python" -m t2i_jax.main --mode=evaluate --workdir="$workdir" --split=unseen --metrics=attributes
 "$python" -m t2i_jax.main --mode=report --workdir="$workdir" >&2

@@ -8,9 +8,11 @@ import shutil
 import numpy as np
 import pytest
 import safetensors.numpy
+from PIL import Image
 
 from t2i_jax import config as config_lib
 from t2i_jax import errors, model_folder, sampling
+from t2i_jax.metrics import colours
 from t2i_jax.text import word2vec
 
 IDS = np.array([[2, 5, 3, 4], [6, 2, 0, 0]], np.int32)
@@ -118,3 +120,22 @@ def test_a_model_has_one_step(exported):
   asked = config_lib.Config(mode="sample", workdir=str(exported), captions=("red",), checkpoint=3)
   with pytest.raises(errors.InputError, match=r"`checkpoint=3`.*step 10"):
     sampling.open_run(asked, frozenset({"captions", "checkpoint"}))
+
+
+def test_the_package_has_a_model_that_draws_colours_at_their_words(command, tmp_path):
+  words = ["red", "yellow", "white", "purple"]
+  captions = [f"--captions=this flower has {word} petals" for word in words]
+  command("--mode=sample", *captions, f"--output={tmp_path}/out.png", tiny=False)
+  assert command.status == 0 and command.json["checkpoint"] == model_folder.PACKAGED
+  images = np.stack([np.asarray(Image.open(path)) for path in command.json["images"][1:5]])
+  shown = colours.shows(images)[:, [colours.NAMES.index(word) for word in words]]
+  assert shown.diagonal().all() and shown.sum() <= 6  # Petals may have a second colour.
+
+
+def test_the_package_s_model_is_small_and_describes_itself():
+  sizes = {entry.name: entry.stat().st_size for entry in os.scandir(model_folder.PACKAGED)}
+  assert sum(sizes.values()) <= 6e6
+  with open(os.path.join(model_folder.PACKAGED, model_folder.CARD), encoding="utf8") as file:
+    card = file.read()
+  for said in ("Oxford", "minutes", "R-precision", "research", "cannot"):
+    assert said in card, said

@@ -73,6 +73,8 @@ def parse(argv: Sequence[str]) -> tuple[config_lib.Config, frozenset[str]] | Hel
     near = difflib.get_close_matches(error.flagname, names, n=1)
     near = f"; did you mean --{near[0]}?" if near else "; --helpfull lists them"
     raise errors.InputError(f"--{error.flagname}: there is no such flag{near}") from None
+  except UnicodeDecodeError as error:
+    raise errors.InputError(f"--flagfile: a flag file is not UTF-8 ({error})") from None
   except absl_flags.Error as error:
     raise errors.InputError(" ".join(str(error).split())) from None
   if any(values[name].value for name in _HELP):

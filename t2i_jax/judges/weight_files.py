@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import zipfile
+import zlib
 from collections.abc import Sequence
 from typing import Any
 
@@ -44,18 +45,21 @@ def read(path: str | os.PathLike, said: str, kinds: Sequence[str] = KINDS) -> di
       return torch_files.read(path)
     with np.load(path, allow_pickle=False) as file:
       return dict(file)
-  except (OSError, ValueError, TypeError, EOFError, zipfile.BadZipFile) as error:
+  except (OSError, ValueError, TypeError, EOFError, zipfile.BadZipFile, zlib.error) as error:
     raise errors.InputError(f"{said}: cannot be read ({error})") from None
   except safetensors.SafetensorError as error:
     raise errors.InputError(f"{said}: not a safetensors file ({error})") from None
 
 
 def _read_hdf5(path: str | os.PathLike) -> dict[str, np.ndarray]:
-  """All arrays except an optimizer's; links to other files are not followed."""
+  """All arrays except an optimizer's; links to other files are not followed, and arrays that are
+  stored in other files are refused."""
   arrays = {}
 
   def keep(name: str, item: h5py.Dataset | h5py.Group):
     if isinstance(item, h5py.Dataset) and not name.startswith(_OPTIMIZER):
+      if item.external:
+        raise TypeError(f"{name} is stored in another file")
       if item.dtype.kind not in "fiu":
         raise TypeError(f"{name} is of type {item.dtype}")
       arrays[name] = item[()]
