@@ -29,7 +29,7 @@ from t2i_jax.metrics import neighbours, registry
 from t2i_jax.metrics.metric import Inputs
 from t2i_jax.nets import model
 from t2i_jax.parallel import hosts
-from t2i_jax.rundir import bucket, files, records
+from t2i_jax.rundir import bucket, files, lock, records
 from t2i_jax.rundir import scores as scores_file
 from t2i_jax.training import checkpoints, loop
 
@@ -37,7 +37,7 @@ log = logging.getLogger(__name__)
 
 _SHOWN = 8  # captions in a picture
 _AT_ONCE = 512  # final images
-_PAUSE_S = 10
+_PAUSE_S, _ALONE_S = 10, 300
 
 Choice = Literal["all", "attributes"]
 
@@ -103,10 +103,11 @@ def follow(
   workdir: str | os.PathLike, task: Task, open_step: Callable[[int], sampling.TrainedRun]
 ) -> dict[str, Any]:
   """Scores each checkpoint that has no line yet, also those that a run at work still makes, until
-  the run's last step; returns the line of the last one scored.
+  the run's last step, or until nobody has trained it for five minutes; returns the line of the last
+  one scored.
 
   open_step: step -> the run at that checkpoint."""
-  line = None
+  line, alone = None, 0
   while True:
     wanted = (task.split_name, task.metrics)
     lines = scores_file.read(workdir)
@@ -125,6 +126,11 @@ def follow(
         log.info("scored step %d", step)
     bucket.pull(workdir)  # The run at work may be on another machine.
     if _has_ended(workdir):
+      return line or scored[-1]
+    is_remote = bucket.remote(workdir) != os.fspath(workdir)
+    alone = 0 if is_remote or lock.is_held(workdir) else alone + 1
+    if alone * _PAUSE_S >= _ALONE_S and (line or scored):
+      log.warning("%s: no process trains there; what there is has been scored", workdir)
       return line or scored[-1]
     time.sleep(_PAUSE_S)
 

@@ -171,7 +171,7 @@ def make_panel(
   def kept(name: str, pool: str, kind: Callable, fit: Callable, **fitted_on: str) -> Any:
     path = fitting.kept_at(config.data_dir, config.dataset, name, pools[pool].images_u8)
     fitted_on |= {"dataset": config.dataset, **fitting.data_record(name, pools[pool], _SEED)}
-    return fitting.load_or_fit(path, kind, fitted_on, fit)
+    return fitting.load_or_fit(path, kind, fitted_on, fit, is_needed_later=False)
 
   classifier = kept("classifier", "classifier", classifier_lib.Classifier, fit_classifier)
   encoders = {

@@ -4,6 +4,7 @@ fingerprint, and kept in a file."""
 from __future__ import annotations
 
 import functools
+import logging
 import os
 import zlib
 from collections.abc import Callable, Iterator, Mapping
@@ -21,6 +22,8 @@ from jaxtyping import Array, Float, Int, Shaped, UInt8
 from t2i_jax import errors
 from t2i_jax.data import datasets
 from t2i_jax.rundir import files
+
+log = logging.getLogger(__name__)
 
 Variables = dict[str, Any]
 # (params, batch_stats, data, rows, key) -> (loss, new batch_stats)
@@ -182,12 +185,14 @@ def load_or_fit(
   kind: Callable[..., Kept],
   fitted_on: Mapping[str, str | int | float | bool],
   fit: Callable[[], Kept],
+  is_needed_later: bool = True,
 ) -> Kept:
   """The network kept in the file, if its record says that it was fitted on exactly `fitted_on`;
   else `fit()`, which is then kept there.
 
   `kind` (`classifier.Classifier`, `encoder.Encoder`) makes a network of its `settings` and
-  `variables`. A file that cannot be read counts as missing.
+  `variables`. A file that cannot be read, or whose values have another checksum, counts as missing.
+  Where the file cannot be written, that is said and no more, unless `is_needed_later`.
   """
   record = {**fitted_on, "version": VERSION}
   try:
@@ -198,8 +203,14 @@ def load_or_fit(
     pass
   made = fit()
   content = {"trained_on": record, "settings": made.settings(), "variables": made.variables}
-  with files.atomic_write(path, "wb") as file:
-    file.write(flax.serialization.msgpack_serialize(content))
+  content["sum"] = fingerprint(made.variables)
+  try:
+    with files.atomic_write(path, "wb") as file:
+      file.write(flax.serialization.msgpack_serialize(content))
+  except OSError as error:
+    if is_needed_later:
+      raise
+    log.warning("%s: not kept for later (%s)", path, error.strerror)
   return made
 
 
@@ -217,4 +228,7 @@ def _read(path: str | os.PathLike, kind: Callable[..., Kept]) -> tuple[Kept, dic
   """The network in the file, and what it was fitted on."""
   with open(path, "rb") as file:
     found = flax.serialization.msgpack_restore(file.read())
-  return kind(**found["settings"], variables=found["variables"]), found["trained_on"]
+  variables = found["variables"]
+  if "sum" in found and found["sum"] != fingerprint(variables):  # Older files have none.
+    raise ValueError("its values are not those that were saved")
+  return kind(**found["settings"], variables=variables), found["trained_on"]

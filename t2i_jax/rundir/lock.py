@@ -7,12 +7,17 @@ import fcntl
 import logging
 import os
 import socket
+import time
 from collections.abc import Iterator
+from typing import IO
 
 from t2i_jax import errors
 from t2i_jax.rundir import files
 
 log = logging.getLogger(__name__)
+
+
+_TRIES, _PAUSE_S = 5, 0.2
 
 
 @contextlib.contextmanager
@@ -23,7 +28,7 @@ def hold(workdir: str | os.PathLike) -> Iterator[None]:
   os.makedirs(workdir, exist_ok=True)
   with open(os.path.join(workdir, files.LOCK), "a+", encoding="utf8") as file:
     try:
-      fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+      _take(file)
     except BlockingIOError:
       file.seek(0)
       raise errors.InputError(
@@ -36,3 +41,26 @@ def hold(workdir: str | os.PathLike) -> Iterator[None]:
     file.write(f"process {os.getpid()} on {socket.gethostname()}\n")
     file.flush()
     yield
+
+
+def _take(file: IO[str]) -> None:
+  """Locks the file, also if `is_held` has it for a moment."""
+  for left in range(_TRIES)[::-1]:
+    try:
+      return fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+      if not left:
+        raise
+      time.sleep(_PAUSE_S)
+
+
+def is_held(workdir: str | os.PathLike) -> bool:
+  """Whether a process trains in this folder."""
+  try:
+    with open(os.path.join(workdir, files.LOCK), encoding="utf8") as file:
+      fcntl.flock(file, fcntl.LOCK_SH | fcntl.LOCK_NB)
+  except FileNotFoundError:
+    return False
+  except OSError:  # It is locked, or there are no locks here.
+    return True
+  return False

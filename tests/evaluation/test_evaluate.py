@@ -1,12 +1,14 @@
 """One command scores a run; what it says can be traced."""
 
 import json
+import types
 
 import numpy as np
 import pytest
 from PIL import Image
 
-from t2i_jax.evaluation import ladder, panel, scores
+from t2i_jax import config as config_lib
+from t2i_jax.evaluation import evaluate, ladder, panel, scores
 from t2i_jax.judges import classifier, efficientnet, encoder
 from t2i_jax.metrics import intervals
 from t2i_jax.nets.discriminators import dcgan
@@ -35,6 +37,7 @@ def test_attributes_alone_need_no_judges(command, tmp_path, trained):
   command("--mode=evaluate", f"--workdir={trained}", "--metrics=attributes", tiny=False)
   assert command.status == 0
   line = command.json
+  assert line["images_trained_on"] == 0 and "trained on" not in command.err
   assert line["attribute_accuracy"]["real"] > 0.9
   assert not {"frechet_classifier", "features"} & line.keys()
   command("--mode=evaluate", f"--workdir={trained}", tiny=False)
@@ -58,6 +61,8 @@ def test_all_scores_of_a_run_and_following_it(command, trained, monkeypatch, dat
   for name in NAMES:
     assert {"value", "low", "high"} <= line[name].keys(), name
     assert line[name]["value"] is not None, name
+  assert line["images_trained_on"] == 24
+  assert "24 of the 24 images of the split train were trained on" in command.err
   # Held-out images that are training images are no measure of memorisation.
   assert line["memorisation_ratio"]["value"] is None
   # This run was trained through no pretrained network.
@@ -103,3 +108,21 @@ def test_the_ladder_of_a_run_trained_on_the_split_itself(command, trained, monke
   # There is no measure of memorisation here, and the rest is there all the same.
   assert "memorisation_ratio" not in found["training images"]
   assert not [wrong for wrong in command.json["wrong"] if "mse" in wrong]
+
+
+def test_following_ends_where_nobody_trains(monkeypatch, tmp_path):
+  """A run of 9 steps whose trainer has gone after step 3; while it is there, it is waited for."""
+  pauses, scored = [], []
+  config = config_lib.Config(workdir=str(tmp_path), steps=9)
+  monkeypatch.setattr(evaluate.checkpoints, "steps_in", lambda workdir: [3])
+  monkeypatch.setattr(evaluate.checkpoints, "read_config", lambda workdir: (config, 3))
+  monkeypatch.setattr(evaluate, "evaluate", lambda run, task: scored.append(run) or {"step": run})
+  monkeypatch.setattr(evaluate.time, "sleep", pauses.append)
+  monkeypatch.setattr(evaluate, "_PAUSE_S", 10)
+  monkeypatch.setattr(evaluate, "_ALONE_S", 30)
+  (tmp_path / "data.json").write_text('{"captions": 5}')
+  task = types.SimpleNamespace(split_name="test", metrics="all")
+  held = iter([True, True])
+  monkeypatch.setattr(evaluate.lock, "is_held", lambda workdir: next(held, False))
+  line = evaluate.follow.__wrapped__(str(tmp_path), task, lambda step: step)
+  assert line == {"step": 3} and scored[0] == 3 and len(pauses) == 4

@@ -49,6 +49,28 @@ def test_a_file_that_cannot_be_read_is_made_again(trained, tmp_path, content):
   assert path.read_bytes() == whole
 
 
+def test_values_that_changed_on_the_disk_are_made_again(trained, tmp_path):
+  path = tmp_path / "classifier.msgpack"
+  fitting.load_or_fit(path, classifier.Classifier, {}, lambda: trained)
+  whole = path.read_bytes()
+  leaf = max(jax.tree.leaves(trained.variables), key=lambda x: x.size)
+  at = whole.index(np.asarray(leaf).tobytes()[:64])
+  path.write_bytes(whole[:at] + bytes([whole[at] ^ 4]) + whole[at + 1 :])
+  fitting.load_or_fit(path, classifier.Classifier, {}, lambda: trained)
+  assert path.read_bytes() == whole
+
+
+def test_what_cannot_be_kept_is_used_all_the_same(trained, tmp_path, caplog):
+  (tmp_path / "file").write_text("")
+  path = tmp_path / "file" / "classifier.msgpack"
+  found = fitting.load_or_fit(
+    path, classifier.Classifier, {}, lambda: trained, is_needed_later=False
+  )
+  assert found is trained and "not kept for later" in caplog.text
+  with pytest.raises(OSError):
+    fitting.load_or_fit(path, classifier.Classifier, {}, lambda: trained)
+
+
 def test_images_are_moved_a_little_and_mirrored_only_when_asked():
   ramp = jnp.broadcast_to(jnp.arange(32.0)[None, None, :, None], (64, 32, 32, 3))
   still = fitting.augment(jax.random.key(0), ramp, flips=False)
