@@ -92,13 +92,28 @@ def parse(argv: Sequence[str]) -> tuple[config_lib.Config, frozenset[str]] | Hel
   for field, kind in config_lib.fields():
     value = values[field.name].value
     if kind is str:
-      value = os.path.expanduser(value)
-    elif field.name == "compare":
-      value = map(os.path.expanduser, value or ())
+      value = _as_path(field.name, value)
+    elif typing.get_origin(kind) is tuple:
+      is_text = field.name == "captions"
+      value = [_unquoted(v) if is_text else _as_path(field.name, v) for v in value or ()]
     read[field.name] = tuple(value or ()) if typing.get_origin(kind) is tuple else value
     if values[field.name].present:
       given.add(field.name)
   return config_lib.Config(**read), frozenset(given)
+
+
+def _unquoted(value: str) -> str:
+  """The value without the quotes that people put around it in a flag file, where no shell takes
+  them away."""
+  is_quoted = len(value) > 1 and value[0] == value[-1] and value[0] in "\"'"
+  return value[1:-1] if is_quoted else value
+
+
+def _as_path(name: str, value: str) -> str:
+  """As `_unquoted`, with ~ as the home folder. Raises InputError for a comment behind it."""
+  if " #" in value:
+    raise errors.InputError(f"--{name}={value}: a comment has a line of its own in a flag file")
+  return os.path.expanduser(_unquoted(value))
 
 
 def as_flags(config: config_lib.Config) -> list[str]:

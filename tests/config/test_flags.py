@@ -136,3 +136,21 @@ def test_every_flag_file_is_read_without_complaint(monkeypatch):
 def test_the_document_has_the_flags_as_they_are():
   text = (ROOT / "docs" / "flags.md").read_text(encoding="utf8")
   assert text == docs.markdown(), "python -m t2i_jax.config.docs > docs/flags.md"
+
+
+def test_flag_files_as_people_write_them(tmp_path, monkeypatch):
+  monkeypatch.setenv("HOME", "/home/ada")
+  path = tmp_path / "my.flags"
+  path.write_text(
+    '--mode=sample\n--workdir="~/runs/a"\n--captions=\'a "red" flower\'\n--output=~/o.png\n'
+    "--data_dir=x~y\n"
+  )
+  config, _ = flags.parse(["t2i_jax", f"--flagfile={path}"])
+  assert (config.workdir, config.output) == ("/home/ada/runs/a", "/home/ada/o.png")
+  assert config.captions == ('a "red" flower',) and config.data_dir == "x~y"
+  path.write_text("--mode=params\n--data_dir=data  # on the big disk\n")
+  with pytest.raises(errors.InputError, match="a comment has a line of its own"):
+    flags.parse(["t2i_jax", f"--flagfile={path}"])
+  path.write_bytes(b"--mode=params\n# caf\xe9\n")
+  with pytest.raises(errors.InputError, match="--flagfile: a flag file is not UTF-8"):
+    flags.parse(["t2i_jax", f"--flagfile={path}"])

@@ -51,9 +51,10 @@ sys.exit(main.main(["t2i_jax", *sys.argv[3:]]))
 @pytest.fixture(autouse=True)
 def same_handler():
   """A run that was told to end leaves the signal ignored."""
-  before = signal.getsignal(signal.SIGTERM)
+  before = {number: signal.getsignal(number) for number in (signal.SIGTERM, signal.SIGHUP)}
   yield
-  signal.signal(signal.SIGTERM, before)
+  for number, handler in before.items():
+    signal.signal(number, handler)
 
 
 class Pair:
@@ -150,16 +151,37 @@ def test_a_signal_saves_the_step_and_the_run_goes_on_bit_for_bit(
     np.testing.assert_array_equal(leaf, parts[path], err_msg=str(path))
 
 
-def test_a_signal_before_the_first_step_leaves_nothing_behind(command, tmp_path, monkeypatch):
+@pytest.mark.parametrize(
+  ("number", "status"), [(signal.SIGTERM, 75), (signal.SIGHUP, 75), (signal.SIGINT, 130)]
+)
+def test_a_signal_before_the_first_step_leaves_nothing_behind(
+  command, tmp_path, monkeypatch, number, status
+):
   def strike(config, eyes):
-    signal.raise_signal(signal.SIGTERM)
+    signal.raise_signal(number)
     raise AssertionError("the signal is to end the run here")
 
   monkeypatch.setattr(loop, "_load", strike)
+  if number == signal.SIGHUP:  # which whoever started the tests may have set to be ignored
+    signal.signal(number, signal.SIG_DFL)
   command(*RUN, f"--workdir={tmp_path}")
-  assert command.status == 75 and command.lines == []
+  assert command.status == status and command.lines == []
   assert "before its first step" in _told(command.err)
   assert not checkpoints.has_any(tmp_path)
+
+
+def test_a_second_ctrl_c_ends_at_once_and_nohup_is_heeded():
+  before = signal.signal(signal.SIGHUP, signal.SIG_IGN)
+  try:
+    with pytest.raises(KeyboardInterrupt), hosts.Notice() as notice:
+      assert signal.getsignal(signal.SIGHUP) is signal.SIG_IGN
+      notice.is_working = True
+      signal.raise_signal(signal.SIGINT)
+      assert notice.has_come(1)  # The first one waits for the end of the step.
+      signal.raise_signal(signal.SIGINT)
+    assert signal.getsignal(signal.SIGINT) is signal.default_int_handler
+  finally:
+    signal.signal(signal.SIGHUP, before)
 
 
 @pytest.mark.slow
