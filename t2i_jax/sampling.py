@@ -99,6 +99,16 @@ class TrainedRun:
       new = rows[: count - rows[0]]
       yield new, images[: len(new)]
 
+  def last_words(
+    self, ids: np.ndarray, length: np.ndarray, table: np.ndarray
+  ) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """Captions as `draw` with `is_read` takes them, of one word each, whose image is that of the
+    caption's last word; thirteen times quicker than drawing all words of flowers' captions.
+
+    Only for text=reader, where a word's image depends on its state alone."""
+    reader = self.variables["reader"]
+    return reading.whole_captions(self.config, table, ids, length, reader)
+
   def noises(self, captions: int, count: int = 1) -> Float[np.ndarray, "n v z"]:
     """`count` noises, in [-1, 1], for each of so many captions. Noise v of caption n is a function
     of `seed`, n and v: batches, devices and `count` do not matter. Noise 0 is what `draw` takes.

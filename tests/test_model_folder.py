@@ -139,3 +139,15 @@ def test_the_package_s_model_is_small_and_describes_itself():
     card = file.read()
   for said in ("Oxford", "minutes", "R-precision", "research", "cannot"):
     assert said in card, said
+
+
+def test_last_words_drawn_alone_are_the_same_images():
+  asked = config_lib.Config(mode="sample", captions=("red",))
+  run = sampling.open_run(asked, frozenset({"captions"}))
+  table = word2vec.table(run.vectors, run.config.oov)
+  ids = np.array([[5, 9, 30, 7], [12, 0, 0, 0], [8, 40, 0, 0]], np.int32)
+  length = np.array([4, 1, 2], np.int32)
+  whole = run.draw(ids, length, table)[np.arange(3), length - 1]
+  alone = run.draw(*run.last_words(ids, length, table), is_read=True)[:, 0]
+  np.testing.assert_allclose(alone.astype(int), whole, atol=1)
+  assert np.abs(alone[0].astype(int) - alone[1]).mean() > 5

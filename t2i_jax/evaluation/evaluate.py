@@ -223,8 +223,13 @@ def _draw(
   run: sampling.TrainedRun, corpus: corpus_lib.Corpus, rows: Int[np.ndarray, "m"]
 ) -> Iterator[tuple[Int[np.ndarray, "b"], UInt8[np.ndarray, "b t h w 3"]]]:
   """(positions in `rows`, their captions' images), batch after batch."""
-  with tqdm.tqdm(total=len(rows), desc="draw", unit="captions", mininterval=1.0) as bar:
-    drawn = run.draw_batches(corpus.ids[rows], corpus.length[rows], corpus.table)
+  drawn = run.draw_batches(corpus.ids[rows], corpus.length[rows], corpus.table)
+  return _with_bar(drawn, len(rows))
+
+
+def _with_bar(drawn: Iterator[tuple[np.ndarray, np.ndarray]], count: int) -> Iterator:
+  """The same, with a progress bar."""
+  with tqdm.tqdm(total=count, desc="draw", unit="captions", mininterval=1.0) as bar:
     for part, images in drawn:
       yield part, images
       bar.update(len(part))
@@ -240,8 +245,11 @@ def _draw_final(run, corpus, rows) -> Iterator[UInt8[np.ndarray, "n h w 3"]]:
   if not len(rows):
     return
   block: list[np.ndarray] = []
-  for part, images in _draw(run, corpus, rows):
-    block.append(_final(images, corpus.length[rows[part]]))
+  captions, is_read = (corpus.ids[rows], corpus.length[rows], corpus.table), False
+  if run.config.text == "reader":
+    captions, is_read = run.last_words(*captions), True
+  for part, images in _with_bar(run.draw_batches(*captions, is_read=is_read), len(rows)):
+    block.append(_final(images, captions[1][part]))
     if sum(map(len, block)) >= _AT_ONCE:
       yield np.concatenate(block)
       block = []

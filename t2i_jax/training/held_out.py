@@ -2,11 +2,9 @@
 
 from __future__ import annotations
 
-import functools
 from collections.abc import Callable
 
 import jax
-import jax.numpy as jnp
 import numpy as np
 
 from t2i_jax import config as config_lib
@@ -83,9 +81,9 @@ def make_score(
   images_u8 = augment.centre(np.asarray(corpus.images_u8), config.image_size)
   real = [judge.features(images_u8) for judge in judges]
   is_read = config.text == "reader"
-  ids, length, table = _states(config, corpus, frozen, rows) if is_read else (
-    corpus.ids[rows], corpus.length[rows], corpus.table
-  )  # fmt: skip
+  ids, length, table = corpus.ids[rows], corpus.length[rows], corpus.table
+  if is_read:
+    ids, length, table = reading.whole_captions(config, table, ids, length, frozen.reader)
   noise = reading.draw_noise(jax.random.key(config.seed), len(rows), config.noise_dim)
   at_once = min(_AT_ONCE, len(rows))
   at_once += -at_once % devices.count
@@ -108,12 +106,3 @@ def make_score(
     return float(np.mean(found))
 
   return score
-
-
-def _states(config, corpus, frozen, rows) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-  """The captions as one word each, and a table of their last states: only last images are drawn."""
-  ends = np.arange(len(rows)), corpus.length[rows] - 1
-  read = jax.jit(functools.partial(reading.read, config))
-  states = read(corpus.table, corpus.ids[rows], *map(jnp.asarray, ends), frozen.reader)
-  every = np.arange(len(rows), dtype=np.int32)
-  return every[:, None], np.ones_like(every), np.asarray(states)

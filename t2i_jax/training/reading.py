@@ -3,10 +3,13 @@ is read of each."""
 
 from __future__ import annotations
 
+import functools
+from collections.abc import Callable
 from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 from jaxtyping import Array, Float, Int
 
 from t2i_jax import config as config_lib
@@ -14,6 +17,8 @@ from t2i_jax.nets import packing
 from t2i_jax.nets import reader as reader_lib
 from t2i_jax.nets import words as words_lib
 from t2i_jax.parallel import collectives
+
+_AT_ONCE = 64  # captions
 
 
 def by_device(length: Any, devices: int) -> Any:
@@ -118,6 +123,26 @@ def read(
     by_slot = make_reader(config).apply(reader, by_slot)
   vectors = look_up(by_slot, caption, position)
   return words_lib.normalize(vectors) if config.normalize_text else vectors
+
+
+def whole_captions(
+  config: config_lib.Config, table: Any, ids: Any, length: Any, reader: Any
+) -> tuple[Int[np.ndarray, "n 1"], Int[np.ndarray, "n"], Float[np.ndarray, "n d"]]:
+  """Captions ids i32[n t] of length i32[n] as one word each: (ids, length, table), where a row of
+  the table is what is read of a whole one: all that its last image needs with --text=reader."""
+  reading, found = _make_read(config), []
+  table, reader = jax.device_put((table, reader))
+  for first in range(0, len(ids), _AT_ONCE):
+    rows = np.arange(first, first + _AT_ONCE) % len(ids)  # one shape is compiled
+    ends = np.arange(_AT_ONCE), length[rows] - 1
+    found.append(np.asarray(reading(table, ids[rows], *ends, reader)))
+  every = np.arange(len(ids), dtype=np.int32)
+  return every[:, None], np.ones_like(every), np.concatenate(found)[: len(ids)]
+
+
+@functools.lru_cache(maxsize=4)
+def _make_read(config: config_lib.Config) -> Callable:
+  return jax.jit(functools.partial(read, config))
 
 
 def look_up(
