@@ -1,7 +1,6 @@
 """A model's folder: it draws what the run draws, whole or not at all, and one comes with the
 package."""
 
-import json
 import os
 import shutil
 
@@ -86,8 +85,8 @@ def test_a_folder_with_files_in_it_stays(trained, tmp_path):
 
 
 def test_nothing_is_left_of_a_model_that_could_not_be_written(trained, tmp_path, monkeypatch):
-  monkeypatch.setattr(json, "dumps", lambda *_, **__: 1 / 0)
-  with pytest.raises(ZeroDivisionError):
+  monkeypatch.setattr(model_folder, "VOCABULARY", "no/such/folder.txt")  # after the parameters
+  with pytest.raises(FileNotFoundError):
     model_folder.write(tmp_path / "model", _model(_open(trained)), "")
   assert os.listdir(tmp_path) == []
 
