@@ -25,6 +25,7 @@ from t2i_jax import errors
 from t2i_jax.nets import model
 from t2i_jax.parallel import hosts, mesh
 from t2i_jax.rundir import bucket, files, records
+from t2i_jax.training import orbax_noise
 from t2i_jax.training import state as state_lib
 
 log = logging.getLogger(__name__)
@@ -51,6 +52,7 @@ def open_manager(
 ) -> ocp.CheckpointManager:
   """The manager of a run's checkpoints, always with the same options. Saving is asynchronous; close
   the manager to finish it."""
+  orbax_noise.silence()
   return ocp.CheckpointManager(
     bucket.checkpoints(workdir),
     options=ocp.CheckpointManagerOptions(
