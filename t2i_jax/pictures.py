@@ -11,7 +11,7 @@ import math
 import os
 import unicodedata
 from collections.abc import Sequence
-from typing import Any
+from typing import IO, Any
 
 import numpy as np
 from jaxtyping import UInt8
@@ -246,14 +246,20 @@ def write_png(path: str | os.PathLike, image: Image.Image | UInt8[np.ndarray, "h
 
 def write_gif(path: str | os.PathLike, sheets: Sequence[Image.Image]) -> None:
   """Writes an endless animation, whole or not at all, whose last frame lasts longer; creates the
-  folder. All frames share one palette, so that no colour flickers."""
+  folder."""
+  with files.atomic_path(path) as part:
+    save_gif(part, sheets)
+
+
+def save_gif(file: str | IO[bytes], sheets: Sequence[Image.Image]) -> None:
+  """Saves an endless animation to a path or an open file. All frames share one palette, so that no
+  colour flickers."""
   palette = _palette(sheets)
   # Dithering would flicker and make the file several times as large.
   frames = [s.quantize(palette=palette, dither=Image.Dither.NONE) for s in sheets]
   times = [_WORD_MS] * (len(frames) - 1) + [_END_MS]
   first, *rest = frames
-  with files.atomic_path(path) as part:
-    first.save(part, format="GIF", save_all=True, append_images=rest, duration=times, loop=0)
+  first.save(file, format="GIF", save_all=True, append_images=rest, duration=times, loop=0)
 
 
 def _palette(sheets: Sequence[Image.Image]) -> Image.Image:

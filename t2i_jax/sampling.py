@@ -111,10 +111,19 @@ class TrainedRun:
       )
     size, found = self.config.noise_dim, []
     for first in range(0, captions, _BATCH):  # Whatever the batches that are drawn.
-      key = jax.random.fold_in(jax.random.key(self.config.seed), first)
-      keys = [key, *(jax.random.fold_in(key, v) for v in range(1, count))]
+      keys = [self._noise_key(first, v) for v in range(count)]
       found.append(np.stack([reading.draw_noise(k, _BATCH, size) for k in keys], 1))
     return np.concatenate(found)[:captions]
+
+  def noise(self, number: int) -> Float[np.ndarray, "z"]:
+    """The first caption's noise of this number, as in `noises`, without those before it."""
+    key = self._noise_key(0, number)
+    return np.asarray(reading.draw_noise(key, _BATCH, self.config.noise_dim)[0])
+
+  def _noise_key(self, first: int, number: int) -> jax.Array:
+    """The key of the noises of this number, of the captions from the first one on."""
+    key = jax.random.fold_in(jax.random.key(self.config.seed), first)
+    return jax.random.fold_in(key, number) if number else key
 
   def variations(
     self, ids: np.ndarray, length: np.ndarray, table: np.ndarray, count: int
@@ -276,8 +285,10 @@ def interpolate(
   ends are the two captions' own images."""
   mixed = [mix(a, b, share) for a, b in pairs for share in np.linspace(0, 1, count)]
   length = np.array([len(one.vectors) for one in mixed], np.int32)
-  # The mixtures are the table, after a row of zeros for empty slots.
-  table = np.concatenate([np.zeros_like(mixed[0].vectors[:1]), *(one.vectors for one in mixed)])
+  # The mixtures are the table, after a row of zeros for empty slots; its size is that of a program,
+  # so it has as many rows as there can be words.
+  table = np.zeros((1 + len(mixed) * run.config.max_words, mixed[0].vectors.shape[1]), np.float32)
+  table[1 : 1 + length.sum()] = np.concatenate([one.vectors for one in mixed])
   starts = np.cumsum(length) - length + 1
   slots = np.arange(run.config.max_words)
   ids = np.where(slots < length[:, None], starts[:, None] + slots, 0).astype(np.int32)
