@@ -7,11 +7,12 @@ In: images u8[... h w 3] and the captions' words. Out: PIL images, or a PNG or G
 from __future__ import annotations
 
 import functools
+import io
 import math
 import os
 import unicodedata
 from collections.abc import Sequence
-from typing import IO, Any
+from typing import Any
 
 import numpy as np
 from jaxtyping import UInt8
@@ -251,7 +252,7 @@ def write_gif(path: str | os.PathLike, sheets: Sequence[Image.Image]) -> None:
     save_gif(part, sheets)
 
 
-def save_gif(file: str | IO[bytes], sheets: Sequence[Image.Image]) -> None:
+def save_gif(file: str | io.BufferedIOBase, sheets: Sequence[Image.Image]) -> None:
   """Saves an endless animation to a path or an open file. All frames share one palette, so that no
   colour flickers."""
   palette = _palette(sheets)

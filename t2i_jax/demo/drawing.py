@@ -12,6 +12,8 @@ import collections
 import dataclasses
 import io
 import logging
+import math
+import time
 from collections.abc import Callable, Hashable, Sequence
 
 import numpy as np
@@ -28,6 +30,7 @@ from t2i_jax.training import checkpoints, reading
 
 CACHE_BYTES = 64 << 20
 MAX_NOISE = 999_999_999
+_LOOK_SECONDS = 10
 
 log = logging.getLogger(__name__)
 
@@ -81,6 +84,7 @@ class Drawing:
     self.example = self.vocabulary.example()
     self.cache = Cache()
     self.steps: tuple[int, ...] = ()
+    self._looked = -math.inf
     self.find_steps()
 
   def _open(self, step: int) -> None:
@@ -91,7 +95,11 @@ class Drawing:
     self._table = word2vec.table(run.vectors, run.config.oov)
 
   def find_steps(self) -> None:
-    """Looks for the run's checkpoints, which change while it is trained."""
+    """Looks for the run's checkpoints, which change while it is trained, if it has not just done
+    so."""
+    if time.monotonic() - self._looked < _LOOK_SECONDS:
+      return
+    self._looked = time.monotonic()
     workdir = self._config.workdir
     is_run = workdir and not model_folder.is_model(workdir)
     self.steps = tuple(checkpoints.steps_in(workdir)) if is_run else (self.step,)

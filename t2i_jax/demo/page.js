@@ -13,14 +13,13 @@ let timer = 0;
 
 document.documentElement.classList.add("js");
 
-async function draw(show = "", more = {}) {
+async function draw(show = "") {
   clearTimeout(timer);
   request.abort();
   request = new AbortController();
   const signal = request.signal;
   const query = new URLSearchParams(new FormData(form));
   if (show) query.set("show", show);
-  for (const name in more) query.set(name, more[name]);
   form.setAttribute("aria-busy", "true");
   try {
     let answer = await fetch("/?" + query, { signal });
@@ -46,7 +45,6 @@ function update(page, show) {
     const [old, fresh] = [document, page].map(where => where.getElementById(id));
     if (old && fresh) replace(old, fresh);
   }
-  if (fields.noise) fields.noise.value = page.getElementById("noise").value;
   say(page.getElementById("said").textContent);
   const link = document.getElementById("link");
   if (link) history.replaceState(null, "", link.href);
@@ -95,7 +93,7 @@ form.addEventListener("input", event => {
 form.addEventListener("submit", event => {
   event.preventDefault();
   const button = event.submitter;
-  if (button?.name === "another") return draw(shown, { another: 1 });
+  if (button?.name === "another") fields.noise.value = Number(fields.noise.value) + 1;
   if (button?.name === "show") shown = button.value;
   draw(document.activeElement.id === "to" ? (shown = "between") : shown);
 });

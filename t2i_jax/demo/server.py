@@ -152,11 +152,10 @@ def _listen(host: str, port: int) -> socket.socket:
     family, _, _, _, address = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)[0]
     return socket.create_server(address[:2], family=family)
   except OSError as error:
-    setting = "host" if isinstance(error, socket.gaierror) else "port"
-    value = {"host": host, "port": port}[setting]
+    setting = f"`host={host}`" if isinstance(error, socket.gaierror) else f"`port={port}`"
     raise errors.InputError(
-      f"`{setting}={value}`: cannot be listened on at {host} port {port} "
-      f"({error.strerror}); give another, such as --port={port + 1 if port else 8000}"
+      f"{setting}: cannot listen on {host}, port {port} ({error.strerror}); leave --host out, and "
+      "give a free port, or --port=0 for any"
     ) from None
 
 
