@@ -49,7 +49,7 @@ function update(page, show) {
   const link = document.getElementById("link");
   if (link) history.replaceState(null, "", link.href);
   if (focused && document.activeElement === document.body) {
-    document.querySelector(`a[href="${CSS.escape(focused)}"]`)?.focus();
+    document.querySelector(`a.go[href="${CSS.escape(focused)}"]`)?.focus();
   }
   slide();
 }
