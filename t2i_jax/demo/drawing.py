@@ -117,6 +117,8 @@ class Drawing:
         self._draw((captions_lib.FIRST_WORD_ID,) * count, 0)
         longest = config.max_words if bucket is None else min(bucket + 1, config.max_words)
         log.info("compiled: captions of up to %d words", longest)
+    example = self.vocabulary.read(self.example)
+    self.between(example, example, 0, self.step)
 
   def draw(self, caption: words_lib.Caption, noise: int, step: int) -> Pictures:
     """A picture for each word of the caption that is drawn, under this noise, of which 0 is that of
