@@ -89,8 +89,7 @@ class TrainedRun:
     size += -size % devices.count
     # The last batch is padded by the first captions, so that one shape is compiled.
     parts = [np.arange(first, first + size) for first in range(0, count, size)]
-    if noise is None:
-      noise = self.noises(len(parts) * size)[:, 0]
+    noise = self.noises(len(parts) * size)[:, 0] if noise is None else noise
     lengths = np.stack([length[rows % count] for rows in parts])
     bucket = reading.bucket(self.config, reading.by_device(lengths, devices.count))
     for rows in parts:
@@ -278,24 +277,17 @@ def vary(run: TrainedRun, read: Sequence[Read], count: int) -> list[list[Read]]:
   return [[Read(one.vectors, noise) for noise in own] for one, own in zip(read, noises)]
 
 
-def _is_drawn_alone(config: config_lib.Config) -> bool:
-  """Whether a word's image depends on what is read up to this word, and on no other row."""
-  return (config.recurrence, config.bn_statistics, config.sampling_statistics) == (
-    "none", "joint", "running"
-  )  # fmt: skip
-
-
 def interpolate(
   run: TrainedRun, pairs: Sequence[tuple[Read, Read]], count: int = 8
 ) -> UInt8[np.ndarray, "p k h w 3"]:
   """From the first to the second of each pair, the last words' images of `count` mixtures; at the
   ends are the two captions' own images."""
   mixed = [mix(a, b, share) for a, b in pairs for share in np.linspace(0, 1, count)]
-  if _is_drawn_alone(run.config):
+  used = run.config.recurrence, run.config.bn_statistics, run.config.sampling_statistics
+  if used == ("none", "joint", "running"):  # No image depends on what is read of other words.
     mixed = [Read(one.vectors[-1:], one.noise) for one in mixed]
   length = np.array([len(one.vectors) for one in mixed], np.int32)
-  # The mixtures are the table, after a row of zeros for empty slots; its size is that of a program,
-  # so it has as many rows as there can be words.
+  # After a row of zeros for empty slots. Its size is that of a program, whatever the captions.
   table = np.zeros((1 + len(mixed) * run.config.max_words, mixed[0].vectors.shape[1]), np.float32)
   table[1 : 1 + length.sum()] = np.concatenate([one.vectors for one in mixed])
   starts = np.cumsum(length) - length + 1

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import collections
 import dataclasses
+import functools
 import io
 import logging
 import math
@@ -61,9 +62,9 @@ class Cache:
       self._kept.move_to_end(key)
       return self._kept[key]
     images = draw()
-    found = self._kept[key] = Pictures(
-      images, tuple(_png(Image.fromarray(image)) for image in images)
-    )
+    # Of a caption that grows by a word, most pictures are those of the one before.
+    before = next(reversed(self._kept.values()), None)
+    found = self._kept[key] = Pictures(images, _encode(images, before))
     self.bytes += found.bytes
     while self.bytes > self._most:
       self.bytes -= self._kept.popitem(last=False)[1].bytes
@@ -83,6 +84,7 @@ class Drawing:
     self.vocabulary = words_lib.Vocabulary(run.vectors, self.config.oov, self.config.max_words)
     self.example = self.vocabulary.example()
     self.cache = Cache()
+    self._read = functools.lru_cache(maxsize=64)(self._read_anew)
     self.steps: tuple[int, ...] = ()
     self._looked = -math.inf
     self.find_steps()
@@ -143,13 +145,9 @@ class Drawing:
     def draw():
       ends = [self.draw(caption, noise, step).images[-1] for caption in (a, b)]
       self._need(step)
-      read = [
-        dataclasses.replace(
-          self._run.read(*self._arrays(caption.ids))[0], noise=self._run.noise(noise)
-        )
-        for caption in (a, b)
-      ]
-      images = sampling.interpolate(self._run, [tuple(read)], count)[0]
+      z = self._run.noise(noise)
+      read = tuple(sampling.Read(self._read(caption.ids, step), z) for caption in (a, b))
+      images = sampling.interpolate(self._run, [read], count)[0]
       return np.stack([ends[0], *images[1:-1], ends[1]])
 
     return self.cache.get((step, noise, a.ids, b.ids, count), draw)
@@ -162,6 +160,10 @@ class Drawing:
     self._need(step or self.step)
     images = self._run.draw(*self._arrays(ids), noise=self._run.noise(noise)[None])
     return images[0, : len(ids)]
+
+  def _read_anew(self, ids: tuple[int, ...], step: int) -> np.ndarray:
+    """What the networks are given of the words, by the checkpoint of this step."""
+    return self._run.read(*self._arrays(ids))[0].vectors
 
   def _arrays(self, ids: tuple[int, ...]) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     """Ids, length and table of one caption; the table has its words alone, so that a large
@@ -187,7 +189,18 @@ def animation(words: Sequence[str], drawn: Pictures) -> bytes:
   return file.getvalue()
 
 
-def _png(image: Image.Image) -> bytes:
+def _encode(images: np.ndarray, before: Pictures | None) -> tuple[bytes, ...]:
+  """Each image as a PNG file, taken from `before` if it is the same there."""
+  known = before.images if before else images[:0]
+  return tuple(
+    before.files[i] if i < len(known) and np.array_equal(image, known[i]) else _png(image)
+    for i, image in enumerate(images)
+  )
+
+
+def _png(image: Image.Image | np.ndarray) -> bytes:
   file = io.BytesIO()
+  if isinstance(image, np.ndarray):
+    image = Image.fromarray(image)
   image.save(file, format="PNG")
   return file.getvalue()
