@@ -125,6 +125,7 @@ def test_caption_seed_and_number_alone_decide_a_noise(trained):
   assert noises.shape == (70, 3, 2) and np.abs(noises).max() <= 1
   assert len(np.unique(noises.reshape(-1, 2), axis=0)) == 210
   np.testing.assert_array_equal(run.noises(5, 2), noises[:5, :2])
+  np.testing.assert_array_equal([run.noise(v) for v in range(3)], noises[0])
   # The first is what runs were always drawn with, 64 captions at a time.
   for first, count in ((0, 64), (64, 6)):
     key = jax.random.fold_in(jax.random.key(3), first)

@@ -93,10 +93,11 @@ class Vocabulary:
     return {word: self._like(word) if i < _ADVISED else () for i, word in enumerate(found)}
 
   def _find_like(self, word: str) -> tuple[str, ...]:
-    """Known words: two that go on where the word ends, then those nearest to it, then those with
-    the longest common beginning, from three letters on."""
+    """Known words: two that go on where the word ends, then the most frequent of those
+    nearest to it, then those with the longest common beginning, from three letters on."""
     longer = [known for known in self._frequent if known.startswith(word)][:2]
-    near = difflib.get_close_matches(word, self._frequent, n=MAX_SUGGESTIONS, cutoff=0.7)
+    near = difflib.get_close_matches(word, self._frequent, n=2 * MAX_SUGGESTIONS, cutoff=0.7)
+    near.sort(key=self._ids.get)  # Captions have misspellings, too; they are rare.
 
     def shared(known):
       return sum(1 for _ in itertools.takewhile(bool, map(operator.eq, known, word)))

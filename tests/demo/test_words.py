@@ -6,7 +6,7 @@ import pytest
 from t2i_jax.demo import words as words_lib
 from t2i_jax.text import word2vec
 
-WORDS = ("flower", "a", "with", "yellow", "yellowish", "petals", "red", "petal", "center", "pétale")
+WORDS = tuple("flower a with yellow yellowish petals red petal center pétale yellw".split())
 
 
 def _vocabulary(oov="drop", max_words=5, words=WORDS):
@@ -55,7 +55,8 @@ def test_a_text_without_words_has_none(text):
   ("typed", "first", "others"),
   [
     ("yel", "yellow", {"yellowish"}),  # goes on
-    ("yelow", "yellow", set()),  # is near
+    ("yelow", "yellow", {"yellw"}),  # is near
+    ("yellwo", "yellow", {"yellw"}),  # nearest to a misspelling, which is rarer
     ("centre", "center", set()),
     ("petalxyzwv", "petals", {"petal"}),  # begins alike
     ("xyz", None, set()),
