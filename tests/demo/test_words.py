@@ -6,7 +6,10 @@ import pytest
 from t2i_jax.demo import words as words_lib
 from t2i_jax.text import word2vec
 
-WORDS = tuple("flower a with yellow yellowish petals red petal center pétale yellw".split())
+WORDS = (
+  *("flower", "a", "with", "yellow", "yellowish", "petals"),
+  *("red", "petal", "center", "pétale", "yellw"),
+)
 
 
 def _vocabulary(oov="drop", max_words=5, words=WORDS):
