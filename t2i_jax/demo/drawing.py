@@ -104,8 +104,14 @@ class Drawing:
     self._looked = time.monotonic()
     workdir = self._config.workdir
     is_run = workdir and not model_folder.is_model(workdir)
-    self.steps = tuple(checkpoints.steps_in(workdir)) if is_run else (self.step,)
-    if self.steps and self.step not in self.steps:
+    found = [self.step]
+    if is_run:
+      try:
+        found = checkpoints.steps_in(workdir)
+      except OSError as error:  # One is being removed.
+        log.warning("the list of checkpoints could not be read: %s", error)
+    self.steps = tuple(found) or self.steps
+    if self.step not in self.steps:
       self.step = self.steps[-1]
 
   def warm(self) -> None:
@@ -159,7 +165,7 @@ class Drawing:
   def _draw(self, ids: tuple[int, ...], noise: int, step: int = 0) -> UInt8[np.ndarray, "t h w 3"]:
     self._need(step or self.step)
     images = self._run.draw(*self._arrays(ids), noise=self._run.noise(noise)[None])
-    return images[0, : len(ids)]
+    return images[0, : len(ids)].copy()  # A view would keep the empty slots in memory.
 
   def _read_anew(self, ids: tuple[int, ...], step: int) -> np.ndarray:
     """What the networks are given of the words, by the checkpoint of this step."""

@@ -37,6 +37,7 @@ def test_a_typed_caption_has_the_bytes_of_mode_sample(drawing):
     typed = drawing.vocabulary.read(" ".join(words[:count]))
     found = drawing.draw(typed, 0, drawing.step)
   assert found.images.shape == (5, 16, 16, 3) and found.images.std() > 10
+  assert found.images.base is None  # What is kept is all that it takes of the memory.
   np.testing.assert_array_equal(found.images, expected[0])
   for number in (1, 3):
     images = drawing.draw(typed, number, drawing.step).images

@@ -246,6 +246,16 @@ def test_without_a_script_the_form_draws(client, drawing):
   assert again == pictures.findall(client.get("/", params=form).text) and len(again) == 3
 
 
+def test_words_that_are_not_drawn_are_marked_in_their_place(client, drawing):
+  text = client.get("/", params={"caption": "a zebra red"}).text
+  found = re.findall(r'<li( class="left-out")?><span>(\w+)</span>\s*<(img src="[^"]*"|i)', text)
+  assert [(bool(mark), word) for mark, word, _ in found] == [
+    (False, "a"), (True, "zebra"), (False, "red")
+  ]  # fmt: skip
+  answer = client.get("/api/draw?caption=a+zebra+red").json()
+  assert [what.partition('"')[2].rstrip('"') or None for _, _, what in found] == answer["images"]
+
+
 def test_known_words_are_offered_as_links(client, drawing):
   text = client.get("/", params={"caption": "a flowr with re", "noise": "1"}).text
   links = _attributes(text, r'class="go" href="([^"]*)"')
