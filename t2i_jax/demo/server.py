@@ -79,15 +79,8 @@ def _refuse(request: requests.Request, refused: limits.Refused) -> responses.Res
 
 
 class _Server(uvicorn.Server):
-  """Says when it is ready, and ends at once when it is told to."""
-
-  @contextlib.contextmanager
-  def capture_signals(self) -> Iterator[None]:
-    with _signals(self._end):
-      yield
-
-  def _end(self, *_) -> None:
-    self.should_exit = self.force_exit = True
+  """Says when it is ready. At Ctrl-C and SIGTERM uvicorn closes connections, waits for what is
+  being answered, a second at most, and hands the signal on."""
 
   async def startup(self, sockets: list[socket.socket] | None = None) -> None:
     await super().startup(sockets)
