@@ -6,7 +6,7 @@
 set -euo pipefail
 cd "$(dirname "${BASH_SOURCE[0]}")/.."
 source launch/environment.sh
-use_environment "${EXTRAS:-}"
+use_environment "demo${EXTRAS:+,$EXTRAS}"
 
 workdir=runs/quickstart
 for flag in "$@"; do
@@ -19,3 +19,4 @@ echo "a flower by the model that comes with t2i_jax: $workdir/flower.png" >&2
 "$python" -m t2i_jax.main --mode=evaluate --workdir="$workdir" --split=unseen --metrics=attributes
 "$python" -m t2i_jax.main --mode=report --workdir="$workdir" >&2
 echo "pictures: $workdir/samples; everything on one page: $workdir/report.html" >&2
+echo "type captions of your own: $python -m t2i_jax.main --mode=demo --workdir=$workdir" >&2

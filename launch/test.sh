@@ -4,7 +4,7 @@
 set -euo pipefail
 cd "$(dirname "${BASH_SOURCE[0]}")/.."
 source launch/environment.sh
-use_environment test
+use_environment test,demo
 
 "$python" -m ruff check .
 "$python" -m ruff format --check .

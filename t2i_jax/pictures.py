@@ -7,6 +7,7 @@ In: images u8[... h w 3] and the captions' words. Out: PIL images, or a PNG or G
 from __future__ import annotations
 
 import functools
+import io
 import math
 import os
 import unicodedata
@@ -246,14 +247,20 @@ def write_png(path: str | os.PathLike, image: Image.Image | UInt8[np.ndarray, "h
 
 def write_gif(path: str | os.PathLike, sheets: Sequence[Image.Image]) -> None:
   """Writes an endless animation, whole or not at all, whose last frame lasts longer; creates the
-  folder. All frames share one palette, so that no colour flickers."""
+  folder."""
+  with files.atomic_path(path) as part:
+    save_gif(part, sheets)
+
+
+def save_gif(file: str | io.BufferedIOBase, sheets: Sequence[Image.Image]) -> None:
+  """Saves an endless animation to a path or an open file. All frames share one palette, so that no
+  colour flickers."""
   palette = _palette(sheets)
   # Dithering would flicker and make the file several times as large.
   frames = [s.quantize(palette=palette, dither=Image.Dither.NONE) for s in sheets]
   times = [_WORD_MS] * (len(frames) - 1) + [_END_MS]
   first, *rest = frames
-  with files.atomic_path(path) as part:
-    first.save(part, format="GIF", save_all=True, append_images=rest, duration=times, loop=0)
+  first.save(file, format="GIF", save_all=True, append_images=rest, duration=times, loop=0)
 
 
 def _palette(sheets: Sequence[Image.Image]) -> Image.Image:

@@ -1,5 +1,4 @@
-"""A trained run: restored, its captions looked up, its images drawn under one noise or several, and
-what lies between two captions or two noises.
+"""A trained run: restored, its captions looked up, its images drawn under one noise or several.
 
 Restores generator, GNN and recurrence only, and never draws without them.
 """
@@ -22,7 +21,6 @@ from t2i_jax import errors, model_folder
 from t2i_jax.config import flags
 from t2i_jax.data import corpus
 from t2i_jax.nets import model
-from t2i_jax.nets import words as words_lib
 from t2i_jax.parallel import mesh
 from t2i_jax.rundir import bucket, files
 from t2i_jax.text import captions as captions_lib
@@ -89,8 +87,7 @@ class TrainedRun:
     size += -size % devices.count
     # The last batch is padded by the first captions, so that one shape is compiled.
     parts = [np.arange(first, first + size) for first in range(0, count, size)]
-    if noise is None:
-      noise = self.noises(len(parts) * size)[:, 0]
+    noise = self.noises(len(parts) * size)[:, 0] if noise is None else noise
     lengths = np.stack([length[rows % count] for rows in parts])
     bucket = reading.bucket(self.config, reading.by_device(lengths, devices.count))
     for rows in parts:
@@ -121,10 +118,19 @@ class TrainedRun:
       )
     size, found = self.config.noise_dim, []
     for first in range(0, captions, _BATCH):  # Whatever the batches that are drawn.
-      key = jax.random.fold_in(jax.random.key(self.config.seed), first)
-      keys = [key, *(jax.random.fold_in(key, v) for v in range(1, count))]
+      keys = [self._noise_key(first, v) for v in range(count)]
       found.append(np.stack([reading.draw_noise(k, _BATCH, size) for k in keys], 1))
     return np.concatenate(found)[:captions]
+
+  def noise(self, number: int) -> Float[np.ndarray, "z"]:
+    """The first caption's noise of this number, as in `noises`, without those before it."""
+    key = self._noise_key(0, number)
+    return np.asarray(reading.draw_noise(key, _BATCH, self.config.noise_dim)[0])
+
+  def _noise_key(self, first: int, number: int) -> jax.Array:
+    """The key of the noises of this number, of the captions from the first one on."""
+    key = jax.random.fold_in(jax.random.key(self.config.seed), first)
+    return jax.random.fold_in(key, number) if number else key
 
   def variations(
     self, ids: np.ndarray, length: np.ndarray, table: np.ndarray, count: int
@@ -135,7 +141,7 @@ class TrainedRun:
     Raises InputError for several noises of a run that has none."""
     found = []
     for noise in self.noises(len(ids), count).swapaxes(0, 1):  # A batch holds one v, of any count.
-      found.append(_last(self.draw(ids, length, table, noise=noise), length))
+      found.append(last(self.draw(ids, length, table, noise=noise), length))
     return np.stack(found, 1)
 
   def read(self, ids: np.ndarray, length: np.ndarray, table: np.ndarray) -> list[Read]:
@@ -158,7 +164,7 @@ def _make_draw(config: config_lib.Config, is_read: bool) -> tuple[mesh.Devices, 
   return devices, steps.make_draw(config, networks, devices, is_read)
 
 
-def _last(images: np.ndarray, length: np.ndarray) -> np.ndarray:
+def last(images: np.ndarray, length: np.ndarray) -> np.ndarray:
   """[n t h w 3] -> the images of the captions' last words [n h w 3]."""
   return images[np.arange(len(images)), length - 1]
 
@@ -236,63 +242,3 @@ def look_up(
   if found.truncated:
     log.warning("%d captions cut off after %d words", found.truncated, run.config.max_words)
   return found
-
-
-def mix(a: Read, b: Read, share: float) -> Read:
-  """A caption that is `share` of the way from a to b; 0 and 1 give a and b.
-
-  It has as many words as that share of the difference in length gives. Each caption is stretched to
-  them, first word on first and last on last, linearly between the vectors of two of its words; then
-  the two are mixed linearly (Reed et al. 2016, section 4.3, https://arxiv.org/abs/1605.05396).
-  Noise turns along a great circle (White 2016, https://arxiv.org/abs/1609.04468), which is for
-  vectors of one length: those of noises are nearly equal, those of words differ a hundredfold.
-  """
-  count = round((1 - share) * len(a.vectors) + share * len(b.vectors))
-  vectors = (1 - share) * _stretch(a.vectors, count) + share * _stretch(b.vectors, count)
-  return Read(vectors.astype(np.float32), _turn(a.noise, b.noise, share).astype(np.float32))
-
-
-def _turn(a: np.ndarray, b: np.ndarray, share: float) -> np.ndarray:
-  """`share` of the angle from a to b; straight where they are parallel, as single numbers are.
-
-  Halfway on the straight line two independent noises give one that is only 0.7 times as long, which
-  training never draws; and a generator that scales noise to one length would get uneven steps.
-  """
-  cosine = a @ b / max(np.linalg.norm(a) * np.linalg.norm(b), 1e-12)
-  if abs(cosine) > 1 - 1e-6:
-    return (1 - share) * a + share * b
-  angle = np.arccos(cosine)
-  return (np.sin((1 - share) * angle) * a + np.sin(share * angle) * b) / np.sin(angle)
-
-
-def _stretch(vectors: np.ndarray, count: int) -> np.ndarray:
-  at = np.linspace(0, 1, count) * (len(vectors) - 1) if count > 1 else np.array([len(vectors) - 1])
-  before = np.floor(at).astype(int)
-  after = np.minimum(before + 1, len(vectors) - 1)
-  part = (at - before)[:, None]
-  return (1 - part) * vectors[before] + part * vectors[after]
-
-
-def vary(run: TrainedRun, read: Sequence[Read], count: int) -> list[list[Read]]:
-  """Each of the run's captions under its `count` noises."""
-  noises = run.noises(len(read), count)
-  return [[Read(one.vectors, noise) for noise in own] for one, own in zip(read, noises)]
-
-
-def interpolate(
-  run: TrainedRun, pairs: Sequence[tuple[Read, Read]], count: int = 8
-) -> UInt8[np.ndarray, "p k h w 3"]:
-  """From the first to the second of each pair, the last words' images of `count` mixtures; at the
-  ends are the two captions' own images."""
-  mixed = [mix(a, b, share) for a, b in pairs for share in np.linspace(0, 1, count)]
-  length = np.array([len(one.vectors) for one in mixed], np.int32)
-  # The mixtures are the table, after a row of zeros for empty slots.
-  table = np.concatenate([np.zeros_like(mixed[0].vectors[:1]), *(one.vectors for one in mixed)])
-  starts = np.cumsum(length) - length + 1
-  slots = np.arange(run.config.max_words)
-  ids = np.where(slots < length[:, None], starts[:, None] + slots, 0).astype(np.int32)
-  if run.config.text == "reader":  # Its states have one length.
-    table = np.asarray(words_lib.normalize(jnp.asarray(table)))
-  noise = np.stack([one.noise for one in mixed])
-  images = run.draw(ids, length, table, noise=noise, is_read=True)
-  return _last(images, length).reshape(-1, count, *images.shape[2:])

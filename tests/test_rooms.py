@@ -12,7 +12,8 @@ PACKAGE = pathlib.Path(t2i_jax.__file__).parent
 FLOORS = [
   {"main"},
   {"modes"},
-  {"benchmark", "evaluation", "page"},
+  {"benchmark", "demo", "evaluation", "page"},
+  {"mixing"},
   {"sampling"},
   {"training", "model_folder"},
   {"judges"},

@@ -11,7 +11,7 @@ import pytest
 from PIL import Image
 
 from t2i_jax import config as config_lib
-from t2i_jax import errors, pictures, sampling
+from t2i_jax import errors, mixing, pictures, sampling
 from t2i_jax.modes import sample
 from t2i_jax.text import word2vec
 from t2i_jax.training import checkpoints
@@ -91,22 +91,22 @@ def test_a_mixture_by_hand():
   a = np.array([[0.0, 8.0], [4.0, 0.0], [8.0, 8.0]], np.float32)
   b = np.array([[2.0, 0.0]] * 2 + [[6.0, 4.0]] * 3, np.float32)
   of_a, of_b = sampling.Read(a, np.float32([1, 0])), sampling.Read(b, np.float32([0, 2]))
-  np.testing.assert_array_equal(sampling.mix(of_a, of_b, 0.0).vectors, a)
-  np.testing.assert_array_equal(sampling.mix(of_a, of_b, 1.0).vectors, b)
+  np.testing.assert_array_equal(mixing.mix(of_a, of_b, 0.0).vectors, a)
+  np.testing.assert_array_equal(mixing.mix(of_a, of_b, 1.0).vectors, b)
   # A third of a right angle.
-  noise = sampling.mix(of_a, of_b, 1 / 3).noise
+  noise = mixing.mix(of_a, of_b, 1 / 3).noise
   np.testing.assert_allclose(noise, [np.sqrt(3) / 2, 0.5 * 2], rtol=1e-6)
   # Four words; a at 0, 2/3, 4/3, 2 and b at 0, 4/3, 8/3, 4; half of each.
   at_a = np.array([[0, 24], [8, 8], [16, 8], [24, 24]]) / 3
   at_b = np.array([[6, 0], [10, 4], [18, 12], [18, 12]]) / 3
-  half = sampling.mix(of_a, of_b, 0.5).vectors
+  half = mixing.mix(of_a, of_b, 0.5).vectors
   np.testing.assert_allclose(half, (at_a + at_b) / 2, rtol=1e-6)
   # The one word of a caption is its last, which the GNN draws.
   short = sampling.Read(a[:1], of_a.noise)
-  mixed = sampling.mix(of_a, short, 0.9).vectors
+  mixed = mixing.mix(of_a, short, 0.9).vectors
   np.testing.assert_allclose(mixed, 0.1 * a[2:] + 0.9 * a[:1], rtol=1e-6)
   # Another noise leaves the caption as it is.
-  np.testing.assert_array_equal(sampling.mix(of_a, sampling.Read(a, of_b.noise), 0.3).vectors, a)
+  np.testing.assert_array_equal(mixing.mix(of_a, sampling.Read(a, of_b.noise), 0.3).vectors, a)
 
 
 @pytest.mark.parametrize(
@@ -116,7 +116,7 @@ def test_a_mixture_by_hand():
 def test_noises_without_an_angle_between_them_are_mixed_straight(a, b, middle):
   words = np.zeros((1, 2), np.float32)
   ends = (sampling.Read(words, np.array(noise, np.float32)) for noise in (a, b))
-  np.testing.assert_allclose(sampling.mix(*ends, 0.5).noise, middle, rtol=1e-6)
+  np.testing.assert_allclose(mixing.mix(*ends, 0.5).noise, middle, rtol=1e-6)
 
 
 def test_caption_seed_and_number_alone_decide_a_noise(trained):
@@ -125,6 +125,7 @@ def test_caption_seed_and_number_alone_decide_a_noise(trained):
   assert noises.shape == (70, 3, 2) and np.abs(noises).max() <= 1
   assert len(np.unique(noises.reshape(-1, 2), axis=0)) == 210
   np.testing.assert_array_equal(run.noises(5, 2), noises[:5, :2])
+  np.testing.assert_array_equal([run.noise(v) for v in range(3)], noises[0])
   # The first is what runs were always drawn with, 64 captions at a time.
   for first, count in ((0, 64), (64, 6)):
     key = jax.random.fold_in(jax.random.key(3), first)
@@ -217,7 +218,7 @@ def test_between_two_captions_lie_mixtures_and_at_the_ends_their_own_images(trai
   own = run.draw(ids, length, table)[np.arange(3), length - 1].astype(int)
   read = run.read(ids, length, table)
   assert [len(one.vectors) for one in read] == length.tolist()
-  between = sampling.interpolate(run, list(itertools.pairwise(read)), 4).astype(int)
+  between = mixing.interpolate(run, list(itertools.pairwise(read)), 4).astype(int)
   assert between.shape == (2, 4, 16, 16, 3)
   # The programs differ in batch size, so a value that ends in a half may be rounded otherwise.
   assert np.abs(between[:, 0] - own[:-1]).max() <= 1 and np.abs(between[:, -1] - own[1:]).max() <= 1

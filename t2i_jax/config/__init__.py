@@ -19,6 +19,7 @@ from t2i_jax.config.training import Logs, Losses, Schedule, Updates
 from t2i_jax.config.uses import (
   Bench,
   Cluster,
+  Demo,
   Evaluation,
   Export,
   Pretrained,
@@ -89,7 +90,7 @@ _log = logging.getLogger("t2i_jax")
 class Config(
   Run, Files, Data, Subset, Augmentation, Text, Reading, Networks, Recurrence, Normalisation,
   Losses, Updates, Schedule, Logs, Machine, Hosts, Sampling, Pretrained, Evaluation, Report,
-  Cluster, Word2vec, Bench, Export,
+  Cluster, Word2vec, Bench, Export, Demo,
 ):  # fmt: skip
   """All flags, by flat names. The order of the groups is that of help and docs."""
 

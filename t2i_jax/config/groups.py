@@ -23,9 +23,10 @@ Mode = Literal[
   "cluster",
   "word2vec",
   "export",
+  "demo",
 ]
-# The modes that read --workdir; sample has a model without.
-OF_A_RUN: tuple[Mode, ...] = ("train", "sample", "evaluate", "report", "export")
+# The modes that read --workdir; sample and demo have a model without.
+OF_A_RUN: tuple[Mode, ...] = ("train", "sample", "evaluate", "report", "export", "demo")
 Role = Literal[
   "shape",  # what a run is; fixed once it has begun
   "schedule",  # may change as a run goes on, but runs that differ in it are different experiments

@@ -10,7 +10,7 @@ from t2i_jax.config.groups import Group, knob
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
-class Machine(Group, role="machine", modes=("train", "sample", "evaluate", "bench")):
+class Machine(Group, role="machine", modes=("train", "sample", "evaluate", "bench", "demo")):
   """The devices, and where training images are held."""
 
   devices: int = knob(0, "number of devices to use; 0: all that JAX sees", low=0)

@@ -15,7 +15,8 @@ class Run(Group, role="use", modes=OF_A_RUN, anywhere=True):
   workdir: str = knob(
     "",
     "folder of the run: checkpoints, metrics.jsonl, samples/, run.flags; or gs://BUCKET/RUN; "
-    "sample: also a folder that --mode=export wrote; empty: the flowers' model of this package",
+    "sample, demo: also a folder that --mode=export wrote; empty: the flowers' model of this "
+    "package",
   )
   seed: int = knob(
     0,
@@ -23,11 +24,11 @@ class Run(Group, role="use", modes=OF_A_RUN, anywhere=True):
     low=0,
     high=2**31 - 1,
     role="shape",
-    modes=("train", "sample", "evaluate", "bench", "cluster", "word2vec"),
+    modes=("train", "sample", "evaluate", "bench", "cluster", "word2vec", "demo"),
   )
 
   def check(self) -> None:
-    if self.mode in OF_A_RUN and self.mode != "sample" and not self.workdir:
+    if self.mode in OF_A_RUN and self.mode not in ("sample", "demo") and not self.workdir:
       raise errors.InputError(
         f"--workdir: --mode={self.mode} needs a folder for the run, such as --workdir=runs/first"
       )
@@ -44,7 +45,7 @@ class Files(Group, role="use"):
     0,
     "step of the checkpoint to use; 0: the newest; -1: the best, of a run with --hold_out",
     low=-1,
-    modes=("sample", "evaluate", "export"),
+    modes=("sample", "evaluate", "export", "demo"),
   )
   output: str = knob(
     "",

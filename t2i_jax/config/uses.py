@@ -143,3 +143,17 @@ class Export(Group, role="use", modes=("export",)):
     "float32", "type in which matrices and kernels are written"
   )
   export_words: int = knob(0, "number of words to keep, the most frequent; 0: all", low=0)
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Demo(Group, role="use", modes=("demo",)):
+  """Where the page is served."""
+
+  host: str = knob(
+    "127.0.0.1", "address to listen on; any but this machine's own (127.0.0.1) is open to others"
+  )
+  port: int = knob(8000, "port to listen on; 0: any that is free", low=0, high=65535)
+
+  def check(self) -> None:
+    if self.mode == "demo" and not self.host:
+      raise errors.InputError("--host: is empty; leave it out, or give --host=127.0.0.1")

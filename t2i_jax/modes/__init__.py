@@ -12,6 +12,7 @@ from t2i_jax import errors
 from t2i_jax.modes import (
   bench,
   cluster,
+  demo,
   evaluate,
   export,
   params,
@@ -33,6 +34,7 @@ MODES: dict[str, types.ModuleType] = {
   "cluster": cluster,
   "word2vec": word2vec,
   "export": export,
+  "demo": demo,
 }
 
 

@@ -69,7 +69,7 @@ def _read_captions(config: config_lib.Config) -> list[str]:
 def _draw_further(trained, captions, texts: list[str]) -> dict[str, Any]:
   """The pictures that --variations and --interpolate ask for, by the ends of their files' names.
   captions: ids, length and table, as `TrainedRun.draw` takes them."""
-  from t2i_jax import pictures, sampling
+  from t2i_jax import mixing, pictures
 
   config, sheets = trained.config, {}
   numbers = [str(number) for number in range(1, config.variations + 1)]
@@ -80,11 +80,11 @@ def _draw_further(trained, captions, texts: list[str]) -> dict[str, Any]:
     return sheets
   read = trained.read(*captions)
   if len(read) > 1:
-    between = sampling.interpolate(trained, list(itertools.pairwise(read)))
+    between = mixing.interpolate(trained, list(itertools.pairwise(read)))
     sheets["interpolation"] = pictures.passages(between, list(itertools.pairwise(texts)))
   if config.variations > 1:
-    varied = sampling.vary(trained, read, config.variations)
-    between = sampling.interpolate(trained, [p for own in varied for p in itertools.pairwise(own)])
+    varied = mixing.vary(trained, read, config.variations)
+    between = mixing.interpolate(trained, [p for own in varied for p in itertools.pairwise(own)])
     ends = [
       (f"{t}: noise {a}", f"noise {b}") for t in texts for a, b in itertools.pairwise(numbers)
     ]

@@ -124,10 +124,11 @@ def _other(field, kind):
     *((name, ("cluster",)) for name in ("components", "covariance", "restarts")),
     *((name, ("train", "sample", "evaluate")) for name in config_lib.names("machine")[3:]),
     ("compare", ("report",)),
-    ("checkpoint", ("sample", "evaluate", "export")),
-    ("devices", ("train", "sample", "evaluate", "bench")),
+    ("checkpoint", ("sample", "evaluate", "export", "demo")),
+    ("devices", ("train", "sample", "evaluate", "bench", "demo")),
     ("output", ("sample", "report", "cluster", "word2vec", "export")),
     *((name, ("export",)) for name in ("export_dtype", "export_words")),
+    *((name, ("demo",)) for name in ("host", "port")),
   ],
 )
 def test_a_flag_that_would_do_nothing_in_a_mode_is_refused(name, modes):

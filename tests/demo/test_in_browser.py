@@ -1,0 +1,176 @@
+"""The page as a browser shows it: it draws while one types, by keyboard alone, on a phone, in light
+and dark, asks no other host, and takes captions for text."""
+
+import re
+import time
+
+import pytest
+
+from tests.demo import test_running
+from tests.fixtures import browser as browser_lib
+
+pytestmark = pytest.mark.slow
+
+TAB, ENTER, RIGHT = ("Tab", 9), ("Enter", 13, "\r"), ("ArrowRight", 39)
+_ALTS = '[...document.querySelectorAll("#strip img")].map(image => image.alt)'
+
+
+@pytest.fixture(scope="module")
+def browser(tmp_path_factory):
+  program = browser_lib.find()
+  if program is None:
+    pytest.skip(f"no browser: none of {', '.join(browser_lib.NAMES)} is installed")
+  opened = browser_lib.Browser(program, str(tmp_path_factory.mktemp("profile")))
+  yield opened
+  opened.close()
+
+
+@pytest.fixture(scope="module")
+def home(drawing):
+  with test_running.running(drawing) as port:
+    yield f"http://127.0.0.1:{port}"
+
+
+def _wait_for(browser, expression, seconds=30):
+  end = time.monotonic() + seconds
+  while not browser.evaluate(expression):
+    assert time.monotonic() < end, expression
+    time.sleep(0.02)
+
+
+def _type(browser, text):
+  for letter in text:
+    browser("Input.insertText", text=letter)
+
+
+def _tab_to(browser, wanted):
+  for _ in range(60):
+    browser.press(*TAB)
+    if browser.evaluate(f"document.activeElement.matches({wanted!r})"):
+      return
+  raise AssertionError(f"{wanted} cannot be reached by Tab")
+
+
+def test_each_word_that_is_typed_gets_a_picture(browser, home, drawing):
+  browser.open(home)
+  example = drawing.example.split()
+  assert browser.evaluate(_ALTS) == [f"after “{word}”" for word in example]
+  _tab_to(browser, "#caption")
+  assert browser.evaluate("document.activeElement.labels[0].innerText") == "Caption"
+  assert browser.evaluate("getComputedStyle(document.activeElement).outlineStyle") == "solid"
+  _type(browser, "a red ")
+  _wait_for(browser, f'{_ALTS}.join() === "after “a”,after “red”"')
+  browser.evaluate('document.querySelector("#strip img").id = "kept"')
+  browser.evaluate('document.getElementById("kept").removeAttribute("id")')
+  _type(browser, "flower zebra")
+  _wait_for(browser, f"{_ALTS}.length === 3 && !document.querySelector('[aria-busy]')")
+  assert browser.evaluate('document.querySelector("#newest img").alt').startswith("after “flower”")
+  said = browser.evaluate('document.querySelector("[role=status]").innerText')
+  assert "3 words drawn" in said and "Not known: zebra" in said
+  assert browser.evaluate("document.activeElement.id") == "caption"
+  # The address brings it back.
+  address = browser.evaluate("location.href")
+  assert re.search(r"caption=a\+red\+flower\+zebra&noise=0&step=10$", address)
+  shown = browser.evaluate('document.querySelector("#newest img").src')
+  browser.open(address)
+  assert browser.evaluate('document.querySelector("#newest img").src') == shown
+  assert browser.evaluate('document.getElementById("caption").value') == "a red flower zebra"
+
+
+def test_everything_is_done_by_keyboard(browser, home):
+  browser.open(f"{home}/?caption=a+red+flowr&to=a+blue+flower")
+  first = browser.evaluate('document.querySelector("#newest img").src')
+  _tab_to(browser, "[name=another]")
+  browser.press(*ENTER)
+  _wait_for(browser, 'document.getElementById("said").textContent.includes("noise 1")')
+  assert browser.evaluate('document.querySelector("#newest img").src') != first
+  _tab_to(browser, "#unknown a")
+  browser.press(*ENTER)
+  _wait_for(browser, f"{_ALTS}.length === 3")
+  assert browser.evaluate("document.activeElement.id") == "caption"
+  _tab_to(browser, "[value=noises]")
+  browser.press(*ENTER)
+  _wait_for(browser, 'document.querySelectorAll("#noises img").length === 6')
+  _tab_to(browser, "#noises li:nth-child(4) a")
+  browser.press(*ENTER)
+  _wait_for(browser, 'document.querySelector("#noises [aria-current]").text.includes("noise 3")')
+  assert browser.evaluate('document.getElementById("noise").value') == "3"
+  assert browser.evaluate("document.activeElement.textContent.trim()") == "noise 3"
+  _tab_to(browser, "[value=between]")
+  browser.press(*ENTER)
+  _wait_for(browser, 'document.querySelectorAll("#between li").length === 9', 120)
+  _tab_to(browser, "#share")
+  before = browser.evaluate('document.querySelector(".slider img").src')
+  browser.press(*RIGHT)
+  after = browser.evaluate('document.querySelector(".slider img").src')
+  assert after != before
+  assert browser.evaluate("document.activeElement.getAttribute('aria-valuetext')").startswith("62")
+
+
+def test_every_control_and_picture_has_a_name(browser, home):
+  browser.open(f"{home}/?caption=a+red+flower&to=blue&show=between")
+  nameless = browser.evaluate(
+    """[...document.querySelectorAll("input:not([type=hidden]), select, button, a, img")]
+      .filter(e => !(e.alt || e.textContent.trim() || (e.labels && e.labels.length)))
+      .map(e => e.outerHTML)"""
+  )
+  assert nameless == []
+  assert browser.evaluate("document.documentElement.lang") == "en"
+
+
+@pytest.mark.parametrize("js", [True, False])
+@pytest.mark.parametrize("show", ["noises", "between"])
+@pytest.mark.parametrize("width", [320, 768, 1280])
+def test_the_page_is_never_wider_than_the_window(browser, home, width, show, js):
+  words = "a+red+flower+" + "w" * 200
+  browser.open(f"{home}/?caption={words}&to=blue&show={show}", width, js=js)
+  assert browser.evaluate("document.documentElement.scrollWidth") <= width
+  assert browser.evaluate("innerWidth") == width  # A phone would zoom out of a page that is wider.
+
+
+def _contrast(a, b):
+  """Of two colours "rgb(r, g, b)". https://www.w3.org/TR/WCAG22/#dfn-contrast-ratio"""
+
+  def luminance(colour):
+    parts = [int(part) / 255 for part in re.findall(r"\d+", colour)[:3]]
+    linear = [p / 12.92 if p <= 0.04045 else ((p + 0.055) / 1.055) ** 2.4 for p in parts]
+    return 0.2126 * linear[0] + 0.7152 * linear[1] + 0.0722 * linear[2]
+
+  high, low = sorted((luminance(a), luminance(b)), reverse=True)
+  return (high + 0.05) / (low + 0.05)
+
+
+@pytest.mark.parametrize("dark", [False, True])
+def test_text_and_controls_stand_out_from_the_paper(browser, home, dark):
+  browser.open(f"{home}/?caption=a+red+zebra", dark=dark)
+
+  def style(element, name):
+    return browser.evaluate(f'getComputedStyle(document.querySelector("{element}")).{name}')
+
+  paper = style("body", "backgroundColor")
+  assert (_contrast(paper, "rgb(0, 0, 0)") < 2) == dark
+  texts = ["h1", ".quiet", "label", "#said", "a", "[name=another]", "figcaption", ".left-out span"]
+  for element in texts:
+    assert _contrast(style(element, "color"), paper) >= 4.5, element
+  assert _contrast(style("#caption", "borderTopColor"), paper) >= 3
+
+
+def test_only_this_server_is_asked_and_captions_do_not_come_alive(browser, home):
+  markup = "%3Cimg%20src%3Dx%20onerror%3D%22window.hacked%3D1%22%3E%20red"
+  browser.open(f"{home}/?caption={markup}&to={markup}&show=between")
+  _tab_to(browser, "#caption")
+  _type(browser, " <script>window.hacked = 1</script> red")
+  _wait_for(browser, "location.href.includes('script')")
+  assert browser.evaluate("typeof window.hacked") == "undefined"
+  asked = browser.requests()
+  assert asked and all(url.startswith(home) for url in asked)
+  assert not [e for e in browser.events if e["method"] == "Network.loadingFailed"
+              and e["params"].get("blockedReason")]  # fmt: skip
+
+
+def test_a_server_that_is_gone_is_said(browser, drawing):
+  with test_running.running(drawing) as port:
+    browser.open(f"http://127.0.0.1:{port}/?caption=red")
+  browser.evaluate('document.getElementById("caption").focus()')
+  _type(browser, " petals")
+  _wait_for(browser, 'document.getElementById("said").textContent.includes("does not answer")')
