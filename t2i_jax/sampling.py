@@ -239,6 +239,12 @@ def look_up(
     oov=run.config.oov,
     long_captions="truncate",
   )
+  if len(found.ids) < len(sentences):
+    text = texts[found.dropped_no_known_word[0]]
+    raise errors.InputError(
+      f"`captions={text!r}`: of its first {run.config.max_words} words none is known to the run in "
+      f"{run.config.workdir}, which reads no further; give a shorter one"
+    )
   if found.truncated:
     log.warning("%d captions cut off after %d words", found.truncated, run.config.max_words)
   return found

@@ -32,7 +32,8 @@ from t2i_jax.text import captions
 LONGEST = 10_000  # words; gensim ignores the rest of a longer sentence
 
 _OPENERS = ((b"BZh", bz2.open), (b"\xfd7zXZ\x00", lzma.open), (b"\x1f\x8b", gzip.open))
-_BROKEN = (OSError, EOFError, UnicodeError, lzma.LZMAError, zlib.error, ElementTree.ParseError)
+# ValueError: also what gensim says of a dump of an unknown namespace.
+_BROKEN = (OSError, EOFError, ValueError, lzma.LZMAError, zlib.error, ElementTree.ParseError)
 _DUMP, _PAGE, _PAGE_END, _DUMP_END = b"<mediawiki", b"<page>", b"</page>", b"</mediawiki>"
 _ARTICLES = ("0",)  # namespace of articles in a dump
 _AT_ONCE = 1 << 18  # read at once: characters of a line, bytes of a dump
