@@ -11,7 +11,7 @@ from t2i_jax import config as config_lib
 from t2i_jax import errors
 from t2i_jax.data import corpus as corpus_lib
 from t2i_jax.parallel import hosts
-from t2i_jax.rundir import files, metrics, records
+from t2i_jax.rundir import bucket, files, metrics, records
 from t2i_jax.training import checkpoints, collapse
 
 _OF_WORD_VECTORS = ("word_vectors", "word2vec", "embedding_dim", "seed")
@@ -66,7 +66,8 @@ def has_word_vectors(config: config_lib.Config, texts: Sequence[str]) -> bool:
   of these captions by these flags, and not by an earlier try that failed."""
   if not os.path.exists(corpus_lib.word_vectors_path(config.workdir)):
     return False
-  if checkpoints.has_any(config.workdir):
+  saved = bucket.checkpoints(config.workdir)  # Orbax would wait for the other hosts here.
+  if saved.is_dir() and any(folder.name.isdigit() for folder in saved.iterdir()):
     return True
   path = os.path.join(config.workdir, files.WORD_VECTORS_RECORD)
   return files.read_json(path) == _origin(config, texts)

@@ -44,7 +44,7 @@ def test_the_encoder_reads_captions_of_its_own_length():
 class Drawing(sampling.TrainedRun):
   """A run whose images are random."""
 
-  def draw_batches(self, ids, length, table, batch_size=64):
+  def draw_batches(self, ids, length, table, batch_size=64, noise=None, is_read=False):
     size = self.config.image_size
     rng = np.random.default_rng(self.step)
     for rows in np.array_split(np.arange(len(ids)), 3):
@@ -72,7 +72,7 @@ def make_task(data_dir, tmp_path, monkeypatch):
     vectors = word2vec.WordVectors(tuple(known), np.eye(len(known), dtype=np.float32))
 
     def run(step):
-      return Drawing(config, step, {}, vectors)
+      return Drawing(config, step, {}, vectors, "")
 
     return evaluate.make_task(run(0), "train"), run
 

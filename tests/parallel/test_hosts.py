@@ -201,8 +201,8 @@ def test_two_processes_are_one_run_that_outlives_signals_and_a_lost_process(
   # Both go on; one of them is gone all at once, while a checkpoint is being written: the other ends
   # and says so, without waiting until the one counts as lost.
   at = saved + 9 - saved % 9 + 1
-  (status, out, err), (lost, _, _) = Pair(data_dir, tmp_path, "SIGKILL", at=at).wait()
-  assert lost == -signal.SIGKILL
+  (status, out, err), (lost, _, why) = Pair(data_dir, tmp_path, "SIGKILL", at=at).wait()
+  assert lost == -signal.SIGKILL, why
   assert (status, out) == (1, []), err
   assert "has failed; started again, the run goes on from its last checkpoint" in _told(err)
   assert "heartbeat" not in err

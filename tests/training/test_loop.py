@@ -1,5 +1,6 @@
 """A run that is cut off and goes on is the run that never stopped; what does not fit is refused."""
 
+import dataclasses
 import json
 import os
 import shutil
@@ -15,7 +16,7 @@ from t2i_jax import config as config_lib
 from t2i_jax.data import corpus as corpus_lib
 from t2i_jax.nets import model
 from t2i_jax.rundir import lock, metrics, records
-from t2i_jax.training import checkpoints, loop, steps
+from t2i_jax.training import checkpoints, loop, resume, steps
 from t2i_jax.training import window as window_lib
 
 
@@ -183,3 +184,29 @@ def test_a_collapse_is_told_and_may_end_the_run(command, tmp_path):
   command(*words)
   assert "the run has collapsed" not in command.err
   assert command.json["step"] == 5 and "collapsed" not in command.json
+
+
+def test_word_vectors_of_a_try_that_failed_serve_the_same_captions_and_flags_alone(tmp_path):
+  config = config_lib.Config(workdir=str(tmp_path), steps=1)
+  texts = ["a red flower", "a bird"]
+  assert not resume.has_word_vectors(config, texts)
+  (tmp_path / "word_vectors.bin").write_bytes(b"")
+  assert not resume.has_word_vectors(config, texts)  # whose is not known
+  resume.record_word_vectors(config, texts)
+  assert resume.has_word_vectors(config, texts)
+  assert not resume.has_word_vectors(config, [*texts, "more"])
+  for change in ({"seed": 1}, {"word2vec": "skip_gram"}, {"embedding_dim": 8}):
+    assert not resume.has_word_vectors(dataclasses.replace(config, **change), texts)
+
+
+def test_captions_of_one_word_need_a_discriminator_that_sees_them(command, tmp_path):
+  for name in ("red", "blue"):
+    (tmp_path / "raw" / name).mkdir(parents=True)
+    for i in range(6):
+      Image.new("RGB", (16, 16), name).save(tmp_path / "raw" / name / f"{i}.png")
+  words = [
+    "--dataset=folder", f"--raw_dir={tmp_path}/raw", f"--workdir={tmp_path}/run", "--steps=1",
+    "--real_pairing=corresponding",
+  ]  # fmt: skip
+  command(*words)
+  assert command.status == 2 and "--euclid_target=none" in command.err

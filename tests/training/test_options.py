@@ -135,7 +135,7 @@ def test_both_layouts_are_the_same_step(statistics):
 def test_without_a_discriminator_the_euclidean_term_is_all():
   config, before, _, metrics, (batch,) = _step(adversarial="none")
   assert before.discriminator.params == {} and metrics.keys() == {
-    "g/loss", "g/euclid", "g/gradient_norm"
+    "g/loss", "g/euclid", "g/gradient_norm", steps.SKIPPED
   }  # fmt: skip
   images = np.asarray(_images(config, before, batch))
   own = CORPUS.images_u8[CORPUS.image] / 127.5 - 1
