@@ -61,8 +61,7 @@ def interpolate(
   """From the first to the second of each pair, the last words' images of `count` mixtures; at the
   ends are the two captions' own images."""
   mixed = [mix(a, b, share) for a, b in pairs for share in np.linspace(0, 1, count)]
-  used = run.config.recurrence, run.config.bn_statistics, run.config.sampling_statistics
-  if used == ("none", "joint", "running"):  # No image depends on what is read of other words.
+  if run.draws_words_alone:
     mixed = [Read(one.vectors[-1:], one.noise) for one in mixed]
   length = np.array([len(one.vectors) for one in mixed], np.int32)
   # After a row of zeros for empty slots. Its size is that of a program, whatever the captions.

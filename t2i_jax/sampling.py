@@ -53,6 +53,12 @@ class TrainedRun:
   vectors: word2vec.WordVectors
   checkpoint: str
 
+  @property
+  def draws_words_alone(self) -> bool:
+    """Whether a word's image depends on nothing but its own vector and noise."""
+    used = self.config.recurrence, self.config.bn_statistics, self.config.sampling_statistics
+    return used == ("none", "joint", "running")
+
   def draw(
     self,
     ids: np.ndarray,
@@ -102,7 +108,7 @@ class TrainedRun:
     """Captions as `draw` with `is_read` takes them, of one word each, whose image is that of the
     caption's last word; thirteen times quicker than drawing all words of flowers' captions.
 
-    Only for text=reader, where a word's image depends on its state alone."""
+    Only for text=reader and a run that `draws_words_alone`."""
     reader = self.variables["reader"]
     return reading.whole_captions(self.config, table, ids, length, reader)
 

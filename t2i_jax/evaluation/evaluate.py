@@ -246,7 +246,7 @@ def _draw_final(run, corpus, rows) -> Iterator[UInt8[np.ndarray, "n h w 3"]]:
     return
   block: list[np.ndarray] = []
   captions, is_read = (corpus.ids[rows], corpus.length[rows], corpus.table), False
-  if run.config.text == "reader":
+  if run.config.text == "reader" and run.draws_words_alone:
     captions, is_read = run.last_words(*captions), True
   for part, images in _with_bar(run.draw_batches(*captions, is_read=is_read), len(rows)):
     block.append(_final(images, captions[1][part]))
