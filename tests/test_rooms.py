@@ -19,7 +19,7 @@ FLOORS = [
   {"judges"},
   {"nets", "data"},
   {"text"},
-  {"metrics", "pictures"},
+  {"metrics", "pictures", "templates"},
   {"rundir"},
   {"config"},
   {"parallel"},

@@ -11,9 +11,7 @@ import urllib.parse
 from collections.abc import Mapping
 from typing import Any
 
-import jinja2
-
-from t2i_jax import errors
+from t2i_jax import errors, templates
 from t2i_jax.demo import drawing as drawing_lib
 from t2i_jax.demo import limits
 from t2i_jax.demo import words as words_lib
@@ -57,15 +55,8 @@ class Pages:
 
   def __init__(self, drawing: drawing_lib.Drawing):
     self._drawing = drawing
-    environment = jinja2.Environment(
-      loader=jinja2.FileSystemLoader(os.path.dirname(__file__)),
-      autoescape=True,
-      undefined=jinja2.StrictUndefined,
-      trim_blocks=True,
-      lstrip_blocks=True,
-    )
-    environment.filters |= {"embed": _embed, "address": _address}
-    self._template = environment.get_template("page.html.jinja")
+    filters = {"embed": _embed, "address": _address}
+    self._template = templates.load(os.path.dirname(__file__), "page.html.jinja", filters)
 
   def html(self, query: Mapping[str, str]) -> bytes:
     """The page; the example's if no caption is given."""

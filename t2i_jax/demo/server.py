@@ -108,7 +108,6 @@ def serve(
 
   Raises InputError for an address that cannot be listened on, and for a run without checkpoint."""
   guard, step = None, 0
-  logging.getLogger("absl").setLevel(logging.ERROR)  # Orbax warns whenever checkpoints are listed.
   with _signals(signal.default_int_handler), _listen(host, port) as listening:
     worker = limits.Worker()
     try:

@@ -18,12 +18,11 @@ import os
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-import jinja2
 import numpy as np
 from PIL import Image
 
 import t2i_jax
-from t2i_jax import errors, pictures
+from t2i_jax import errors, pictures, templates
 from t2i_jax.page import ablation, contents, plots, words
 from t2i_jax.page import runs as runs_lib
 from t2i_jax.rundir import files
@@ -109,17 +108,10 @@ def _compare(
 
 def _fit_page(runs: Sequence[runs_lib.Run], splits, comparison: Mapping[str, Any]) -> bytes:
   """The page with as many and as fine pictures as fit into MAX_BYTES."""
-  environment = jinja2.Environment(
-    loader=jinja2.FileSystemLoader(os.path.dirname(__file__)),
-    autoescape=True,
-    undefined=jinja2.StrictUndefined,
-    trim_blocks=True,
-    lstrip_blocks=True,
-  )
-  environment.filters |= {
+  filters = {
     "number": contents.number, "signed": contents.signed, "digest": _digest, "swatch": plots.swatch
   }  # fmt: skip
-  template = environment.get_template("report.html.jinja")
+  template = templates.load(os.path.dirname(__file__), "report.html.jinja", filters)
   scored = _scored_pictures(runs)
   values = {
     "runs": runs,

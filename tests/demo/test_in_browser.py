@@ -128,18 +128,6 @@ def test_the_page_is_never_wider_than_the_window(browser, home, width, show, js)
   assert browser.evaluate("innerWidth") == width  # A phone would zoom out of a page that is wider.
 
 
-def _contrast(a, b):
-  """Of two colours "rgb(r, g, b)". https://www.w3.org/TR/WCAG22/#dfn-contrast-ratio"""
-
-  def luminance(colour):
-    parts = [int(part) / 255 for part in re.findall(r"\d+", colour)[:3]]
-    linear = [p / 12.92 if p <= 0.04045 else ((p + 0.055) / 1.055) ** 2.4 for p in parts]
-    return 0.2126 * linear[0] + 0.7152 * linear[1] + 0.0722 * linear[2]
-
-  high, low = sorted((luminance(a), luminance(b)), reverse=True)
-  return (high + 0.05) / (low + 0.05)
-
-
 @pytest.mark.parametrize("dark", [False, True])
 def test_text_and_controls_stand_out_from_the_paper(browser, home, dark):
   browser.open(f"{home}/?caption=a+red+zebra", dark=dark)
@@ -148,11 +136,11 @@ def test_text_and_controls_stand_out_from_the_paper(browser, home, dark):
     return browser.evaluate(f'getComputedStyle(document.querySelector("{element}")).{name}')
 
   paper = style("body", "backgroundColor")
-  assert (_contrast(paper, "rgb(0, 0, 0)") < 2) == dark
+  assert (browser_lib.contrast(paper, "rgb(0, 0, 0)") < 2) == dark
   texts = ["h1", ".quiet", "label", "#said", "a", "[name=another]", "figcaption", ".left-out span"]
   for element in texts:
-    assert _contrast(style(element, "color"), paper) >= 4.5, element
-  assert _contrast(style("#caption", "borderTopColor"), paper) >= 3
+    assert browser_lib.contrast(style(element, "color"), paper) >= 4.5, element
+  assert browser_lib.contrast(style("#caption", "borderTopColor"), paper) >= 3
 
 
 def test_only_this_server_is_asked_and_captions_do_not_come_alive(browser, home):
@@ -173,4 +161,6 @@ def test_a_server_that_is_gone_is_said(browser, drawing):
     browser.open(f"http://127.0.0.1:{port}/?caption=red")
   browser.evaluate('document.getElementById("caption").focus()')
   _type(browser, " petals")
-  _wait_for(browser, 'document.getElementById("said").textContent.includes("does not answer")')
+  said = 'document.getElementById("said").textContent'
+  _wait_for(browser, f'{said}.includes("does not answer")')
+  assert "does not answer" in browser.evaluate(said)

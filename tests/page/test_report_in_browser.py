@@ -139,23 +139,11 @@ def test_without_scripts_the_last_strip_shows_and_no_dead_control(browser, page)
   )
 
 
-def _contrast(a, b):
-  """Of two colours "rgb(r, g, b)". https://www.w3.org/TR/WCAG22/#dfn-contrast-ratio"""
-
-  def luminance(colour):
-    parts = [int(part) / 255 for part in re.findall(r"\d+", colour)[:3]]
-    linear = [p / 12.92 if p <= 0.04045 else ((p + 0.055) / 1.055) ** 2.4 for p in parts]
-    return 0.2126 * linear[0] + 0.7152 * linear[1] + 0.0722 * linear[2]
-
-  high, low = sorted((luminance(a), luminance(b)), reverse=True)
-  return (high + 0.05) / (low + 0.05)
-
-
 @pytest.mark.parametrize("dark", [False, True])
 def test_text_and_lines_stand_out_from_the_paper(browser, page, dark):
   browser.open(page, dark=dark)
   paper = browser.evaluate("getComputedStyle(document.body).backgroundColor")
-  assert (_contrast(paper, "rgb(0, 0, 0)") < 2) == dark
+  assert (browser_lib.contrast(paper, "rgb(0, 0, 0)") < 2) == dark
 
   def colour(variable):
     return browser.evaluate(
@@ -164,9 +152,9 @@ def test_text_and_lines_stand_out_from_the_paper(browser, page, dark):
     )
 
   for variable in ("--ink", "--ink-2", "--link", "--warn"):
-    assert _contrast(colour(variable), paper) >= 4.5, variable
+    assert browser_lib.contrast(colour(variable), paper) >= 4.5, variable
   for run in range(6):
-    assert _contrast(colour(f"--run-{run}"), paper) >= 3, run
+    assert browser_lib.contrast(colour(f"--run-{run}"), paper) >= 3, run
   # And the plots use them.
   stroke = browser.evaluate(
     """getComputedStyle([...document.querySelectorAll(".plots path")]
