@@ -7,6 +7,7 @@ from __future__ import annotations
 import dataclasses
 import logging
 import math
+import os
 from typing import Any, NamedTuple
 
 from t2i_jax import errors
@@ -31,6 +32,9 @@ from t2i_jax.config.uses import (
 # Names that flags had before. A removed one is listed with the value with which it did nothing.
 RENAMED: dict[str, str] = {}
 REMOVED = {"sweep": "", "reference": "", "parameter_shards": "1"}
+
+# Files and folders that a run reads, in training and later.
+_INPUTS = ("raw_dir", "data_dir", "word_vectors", "subset", "feature_weights")
 
 _ROLES_KEPT = ("shape", "schedule", "use")  # in a checkpoint's record
 _OF_ONE_VECTOR = {  # what a caption that is one vector can be combined with
@@ -173,8 +177,21 @@ def differences(a: Config, b: Config) -> list[str]:
   return [
     f"--{name}: {getattr(a, name)} there, {getattr(b, name)} here"
     for name in names("shape")
-    if getattr(a, name) != getattr(b, name)
+    if not is_same(name, getattr(a, name), getattr(b, name))
   ]
+
+
+def with_absolute_inputs(config: Config) -> Config:
+  """The Config as a run keeps it, so that its folder can be used from any other."""
+  paths = {name: getattr(config, name) for name in _INPUTS}
+  return dataclasses.replace(config, **{n: os.path.abspath(p) for n, p in paths.items() if p})
+
+
+def is_same(name: str, a: Any, b: Any) -> bool:
+  """Whether a flag has one meaning in two records; older ones have paths that are not absolute."""
+  if name in _INPUTS and a and b:
+    return os.path.abspath(a) == os.path.abspath(b)
+  return a == b
 
 
 def to_record(config: Config) -> dict[str, dict[str, Any]]:

@@ -54,6 +54,12 @@ class Data(Group, role="shape", modes=_PREPARES):
   allow_missing: bool = knob(
     False, "leave out images that the lists of birds or flickr30k name but that are missing"
   )
+  verify: bool = knob(
+    False,
+    "compare the prepared copy with the raw files, image by image and caption by caption",
+    role="use",
+    modes=("prepare",),
+  )
   crop: bool = knob(False, "birds: crop to the bounding box with a margin, as StackGAN does")
 
 

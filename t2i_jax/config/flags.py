@@ -141,7 +141,7 @@ def merge(
   shape that this use may set."""
   fixed = set(config_lib.names("shape")) - set(also_free)
   for name in sorted(fixed & given):
-    if getattr(asked, name) != getattr(trained, name):
+    if not config_lib.is_same(name, getattr(asked, name), getattr(trained, name)):
       raise errors.InputError(
         f"--{name}={getattr(asked, name)}: the run in {asked.workdir} was made with "
         f"{getattr(trained, name)}; leave the flag out"

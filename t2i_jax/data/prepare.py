@@ -10,11 +10,13 @@ import functools
 import logging
 import os
 import pathlib
+from collections.abc import Callable
 from typing import Any
 
 from t2i_jax import errors
 from t2i_jax.data import builder as builder_lib
 from t2i_jax.data import downloads, listing, raw, sets
+from t2i_jax.data import verify as verify_lib
 
 log = logging.getLogger(__name__)
 
@@ -69,14 +71,34 @@ def prepare(name: str, **settings: Any) -> Prepared:
   return _describe(open_builder(name, Settings(**settings)))
 
 
+def verify(name: str, **settings: Any) -> int:
+  """Prepares the dataset, and compares the copy with its raw files: the number of its images.
+
+  Raises InputError as `prepare` does, and where they differ."""
+  asked = Settings(**settings)
+  builder, read = _open(name, asked)
+  if read is None:
+    raise errors.InputError(
+      "`verify`: compares the prepared copy with its raw files; give their `raw_dir`"
+    )
+  return verify_lib.check(builder, read(), asked.image_size, asked.progress)
+
+
 def open_builder(name: str, settings: Settings) -> builder_lib.Builder:
   """The TFDS builder of the dataset, which is prepared first where that is not done. Raises as
   `prepare` does."""
+  return _open(name, settings)[0]
+
+
+def _open(
+  name: str, settings: Settings
+) -> tuple[builder_lib.Builder, Callable[[], listing.Listing] | None]:
+  """The builder, and a function that reads the raw files; None: they are not known."""
   dataset = _checked(name, settings)
   data_dir = pathlib.Path(settings.data_dir).expanduser()
   options = {option: getattr(settings, option) for option in dataset.options}
   form = f"{settings.image_size}px_{dataset.variant(**options)}"
-  read = functools.partial(dataset.read, **options)
+  read: Callable[..., listing.Listing] | None = functools.partial(dataset.read, **options)
   if dataset.files is None:
     config_name = form
   elif settings.raw_dir or (dataset.is_published_whole and not _configs(data_dir, dataset, form)):
@@ -84,7 +106,7 @@ def open_builder(name: str, settings: Settings) -> builder_lib.Builder:
     config_name = form + raw.fingerprint(raw_dir, dataset.files(raw_dir, **elsewhere))
     read = functools.partial(read, raw_dir, **elsewhere)
   else:
-    config_name = _only_config(data_dir, dataset, form)
+    config_name, read = _only_config(data_dir, dataset, form), None
   make = functools.partial(
     builder_lib.Builder,
     dataset,
@@ -102,7 +124,7 @@ def open_builder(name: str, settings: Settings) -> builder_lib.Builder:
     builder = make()
   _check_missing(dataset, os.fspath(builder.data_path), _describe(builder), settings)
   _tell_skipped(builder)
-  return builder
+  return builder, read
 
 
 @functools.cache

@@ -1,4 +1,5 @@
-"""`--mode=prepare`: writes a dataset's prepared copy below --data_dir, unless it is there."""
+"""`--mode=prepare`: writes a dataset's prepared copy below --data_dir, unless it is there; with
+--verify compares it with the raw files."""
 
 from __future__ import annotations
 
@@ -11,7 +12,9 @@ def run(config: config_lib.Config, given: frozenset[str]) -> dict[str, Any]:
   """Returns numbers of images and captions, of those left out, and the folder."""
   from t2i_jax.data import corpus, prepare
 
-  prepared = prepare.prepare(config.dataset, **corpus.dataset_settings(config))
+  settings = corpus.dataset_settings(config)
+  prepared = prepare.prepare(config.dataset, **settings)
+  verified = {"verified": prepare.verify(config.dataset, **settings)} if config.verify else {}
   return {
     "dataset": prepared.dataset,
     "images": prepared.images,
@@ -21,4 +24,5 @@ def run(config: config_lib.Config, given: frozenset[str]) -> dict[str, Any]:
     "missing_images": prepared.missing_images,
     "missing_captions": prepared.missing_captions,
     "folder": prepared.folder,
+    **verified,
   }

@@ -11,4 +11,4 @@ def run(config: config_lib.Config, given: frozenset[str]) -> dict[str, Any]:
   """Trains to --steps or --epochs."""
   from t2i_jax.training import loop
 
-  return loop.train(config)
+  return loop.train(config_lib.with_absolute_inputs(config))

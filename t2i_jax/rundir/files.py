@@ -11,6 +11,7 @@ import json
 import os
 import secrets
 import stat
+import time
 from collections.abc import Iterator
 from typing import IO, Any, BinaryIO
 
@@ -36,6 +37,7 @@ DAMAGED = "damaged"  # folder: checkpoints that could not be read
 PAGE = "report.html"
 
 PART = ".part"  # ending of a file that is still being written
+_STALE_SECONDS = 3600
 
 
 @contextlib.contextmanager
@@ -59,6 +61,16 @@ def atomic_path(path: str | os.PathLike) -> Iterator[str]:
     with contextlib.suppress(OSError):
       os.remove(part)
     raise
+
+
+def remove_parts(folder: str | os.PathLike) -> None:
+  """Removes what killed writers left in this folder and those in it: parts of files that nobody has
+  written to for an hour."""
+  for inner in (folder, *(entry.path for entry in os.scandir(folder) if entry.is_dir())):
+    for entry in os.scandir(inner):
+      with contextlib.suppress(FileNotFoundError):
+        if entry.name.endswith(PART) and time.time() - entry.stat().st_mtime > _STALE_SECONDS:
+          os.remove(entry.path)
 
 
 @contextlib.contextmanager

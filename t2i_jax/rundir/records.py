@@ -14,8 +14,11 @@ Metrics = dict[str, float]
 
 
 def write_flags(config: config_lib.Config) -> None:
-  """Writes run.flags into the workdir: `--flagfile=<workdir>/run.flags` repeats the run."""
+  """Writes run.flags into the workdir: `--flagfile=<workdir>/run.flags` repeats the run, from any
+  folder."""
   workdir = bucket.remote(config.workdir)
+  if workdir == config.workdir:
+    workdir = os.path.abspath(workdir)
   words = flags.as_flags(dataclasses.replace(config, workdir=workdir))
   command = f"# python -m t2i_jax.main --flagfile={workdir}/{files.FLAGS}"
   with files.atomic_write(os.path.join(config.workdir, files.FLAGS)) as file:

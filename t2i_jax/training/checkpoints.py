@@ -61,6 +61,7 @@ def open_manager(
       ),
       read_only=read_only,
       create=not read_only,
+      cleanup_tmp_directories=not read_only,  # Those that a killed process left; one alone trains.
     ),
     item_names=(*model.NETWORKS, _AVERAGE, "loop", "config", _SUMS),
   )

@@ -63,6 +63,8 @@ def train(config: config_lib.Config) -> dict[str, Any]:
   Raises Preempted when the run was told to end and is saved, Failed when it cannot go on."""
   own = lock.hold(config.workdir) if hosts.is_first() else contextlib.nullcontext()
   with own, hosts.Notice() as notice:
+    if hosts.is_first():
+      files.remove_parts(config.workdir)
     return _train(config, notice)
 
 

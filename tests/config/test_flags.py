@@ -154,3 +154,20 @@ def test_flag_files_as_people_write_them(tmp_path, monkeypatch):
   path.write_bytes(b"--mode=params\n# caf\xe9\n")
   with pytest.raises(errors.InputError, match="--flagfile: a flag file is not UTF-8"):
     flags.parse(["t2i_jax", f"--flagfile={path}"])
+
+
+def test_what_a_run_reads_is_found_from_any_folder(tmp_path, monkeypatch):
+  (tmp_path / "a").mkdir()
+  (tmp_path / "b").mkdir()
+  monkeypatch.chdir(tmp_path / "a")
+  read = ("--raw_dir=../raw", "--word_vectors=vectors.bin", "--subset=l.txt:3")
+  config, _ = flags.parse(["main", "--steps=5", "--workdir=runs/a", *read])
+  kept = config_lib.with_absolute_inputs(config)
+  records.write_flags(kept)
+  assert config_lib.differences(config, kept) == []  # Older runs' records have such paths.
+  monkeypatch.chdir(tmp_path / "b")
+  again, _ = flags.parse(["main", "--flagfile=../a/runs/a/run.flags"])
+  assert again.workdir == f"{tmp_path}/a/runs/a" and again.data_dir == f"{tmp_path}/a/data"
+  assert again.raw_dir == f"{tmp_path}/raw" and again.subset == f"{tmp_path}/a/l.txt:3"
+  assert config_lib.differences(kept, again) == [] and again.feature_weights == ""
+  assert config_lib.differences(config, again) != []  # Here it would be another file.

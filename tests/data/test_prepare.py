@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from t2i_jax import errors
-from t2i_jax.data import images
+from t2i_jax.data import images, prepare
 from tests.fixtures import folders
 
 
@@ -84,3 +84,37 @@ def test_skipped_files_are_stored_beside_the_data(tmp_path):
   examples = folders.load(tmp_path, raw)
   assert "7.png" not in examples.names and "flower 7" not in examples.captions
   assert len(examples.captions) == 78
+
+
+def test_a_copy_is_compared_with_files_that_changed_and_kept_their_times(tmp_path):
+  raw = folders.make_folder(tmp_path / "raw", 40)
+  (raw / "7.png").write_bytes(b"")  # left out of the copy
+  settings = dict(data_dir=tmp_path / "prepared", raw_dir=raw, image_size=8, progress=False)
+  assert prepare.verify("folder", **settings) == 39
+  for name, content, what in (
+    ("3.txt", b"flower 9\nbloom 3\n", "3.png: has other captions"),
+    ("4.png", (raw / "4.png").read_bytes(), "4.png: has other pixels"),
+  ):
+    kept, before = (raw / name).read_bytes(), (raw / name).stat()
+    if name == "4.png":
+      for seed in range(100, 200):  # noise is compressed to about the same number of bytes
+        folders.draw(raw, name, seed)
+        content = (raw / name).read_bytes()
+        if len(content) == len(kept):
+          break
+    (raw / name).write_bytes(content)
+    assert len(content) == len(kept)
+    os.utime(raw / name, ns=(before.st_atime_ns, before.st_mtime_ns))
+    folder = folders.prepare(tmp_path, raw).folder  # The copy is taken for that of these files.
+    with pytest.raises(errors.InputError, match=rf"1 images differ .*\({what}\)") as raised:
+      prepare.verify("folder", **settings)
+    assert folder in str(raised.value)
+    (raw / name).write_bytes(kept)
+    os.utime(raw / name, ns=(before.st_atime_ns, before.st_mtime_ns))
+  with pytest.raises(errors.InputError, match="give their `raw_dir`"):
+    prepare.verify("folder", **{**settings, "raw_dir": None})
+
+
+def test_drawn_data_can_be_compared_too(command):
+  command("--mode=prepare", "--verify")
+  assert command.status == 0 and command.json["verified"] == command.json["images"] == 30

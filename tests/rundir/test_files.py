@@ -125,3 +125,15 @@ def test_a_broken_line_is_named_by_its_number(tmp_path):
   (tmp_path / "a.jsonl").write_text('{"step": 1}\n{"st\n{"step": 3}\n')
   with pytest.raises(errors.InputError, match=r"a\.jsonl, line 2: not JSON"):
     files.read_json_lines(tmp_path / "a.jsonl")
+
+
+def test_what_killed_writers_left_is_removed_and_what_is_being_written_stays(tmp_path):
+  names = ["a.json.1234.part", "a.json", "samples/b.png.99.part", "samples/b.png"]
+  (tmp_path / "samples").mkdir()
+  for name in names:
+    (tmp_path / name).write_text("")
+    os.utime(tmp_path / name, (1, 1))
+  (tmp_path / "new.json.56.part").write_text("")
+  files.remove_parts(tmp_path)
+  assert _names(tmp_path) == ["a.json", "new.json.56.part", "samples"]
+  assert _names(tmp_path / "samples") == ["b.png"]
