@@ -94,7 +94,7 @@ def _named(names: list[str], subset: str) -> Bool[np.ndarray, "n"]:
   lines = _lines(path, subset)
   if own_class is not None:
     listed = _of_class(lines, own_class, subset)
-  elif lines and next(csv.reader(lines[:1])) == _HEADER:
+  elif lines and lines[0].strip() == ",".join(_HEADER):
     raise errors.InputError(
       f"`subset={subset}`: a labels file; give a class of it too, `subset={subset}:3`"
     )
@@ -111,7 +111,7 @@ def _named(names: list[str], subset: str) -> Bool[np.ndarray, "n"]:
 def _lines(path: str, subset: str) -> list[str]:
   try:
     with open(path, encoding="utf-8-sig") as file:
-      return file.read().splitlines()
+      return list(file)
   except (OSError, UnicodeDecodeError) as error:
     raise errors.InputError(
       f"`subset={subset}`: cannot be read ({error}); give LABELS_FILE:CLASS, or a text file with "
@@ -120,7 +120,10 @@ def _lines(path: str, subset: str) -> list[str]:
 
 
 def _of_class(lines: list[str], own_class: int, subset: str) -> set[str]:
-  rows = list(csv.reader(lines))
+  try:
+    rows = list(csv.reader(lines, strict=True))
+  except csv.Error:
+    rows = []
   if not rows or rows[0] != _HEADER or not all(len(row) == 2 for row in rows):
     raise errors.InputError(
       f"`subset={subset}`: no labels file; it must begin with the line image,class"

@@ -138,7 +138,7 @@ def follow(
 def _has_ended(workdir: str | os.PathLike) -> bool:
   """Whether the newest checkpoint is the run's last."""
   config, newest = checkpoints.read_config(workdir)
-  captions = files.read_json(os.path.join(workdir, files.DATA))["captions"]
+  captions = records.read_data(workdir)["captions"]
   if newest >= loop.total_steps(config, captions):
     return True
   return config.stop_at_collapse and records.has_collapsed(workdir, newest)

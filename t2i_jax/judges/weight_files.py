@@ -16,6 +16,8 @@ import safetensors.numpy
 from t2i_jax import errors
 from t2i_jax.judges import torch_files
 
+# What damaged archives raise; NotImplementedError: a flag of another version of the format.
+_ZIP = (zipfile.BadZipFile, zlib.error, NotImplementedError, RuntimeError)
 _TORCH = (".pth", ".pt")
 KINDS = (".safetensors", ".npz", *_TORCH)
 HDF5 = ".h5"
@@ -45,7 +47,7 @@ def read(path: str | os.PathLike, said: str, kinds: Sequence[str] = KINDS) -> di
       return torch_files.read(path)
     with np.load(path, allow_pickle=False) as file:
       return dict(file)
-  except (OSError, ValueError, TypeError, EOFError, zipfile.BadZipFile, zlib.error) as error:
+  except (OSError, ValueError, TypeError, EOFError, *_ZIP) as error:
     raise errors.InputError(f"{said}: cannot be read ({error})") from None
   except safetensors.SafetensorError as error:
     raise errors.InputError(f"{said}: not a safetensors file ({error})") from None

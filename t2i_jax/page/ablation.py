@@ -206,9 +206,10 @@ def as_markdown(groups: Sequence[Experiment], splits: Sequence[Mapping[str, Any]
     flags = " ".join(f"--{flag}={value}" for flag, value in group.flags.items())
     lines.append(_row(name, _plain(flags), ", ".join(map(str, group.runs))))
   for split in splits:
-    lines += ["", f"Split {split['name']}: mean ± spread over seeds (difference to the first)", ""]
+    name = _plain(split["name"])
+    lines += ["", f"Split {name}: mean ± spread over seeds (difference to the first)", ""]
     if split["warning"]:
-      lines += [f"Not computed alike: {', '.join(split['warning'])}.", ""]
+      lines += [f"Not computed alike: {_plain(', '.join(split['warning']))}.", ""]
     lines += [_row("score", "better", *names), "|---" * (2 + len(names)) + "|"]
     for row in split["rows"]:
       lines.append(_row(_plain(row["name"]), row["better"], *map(_cell, row["cells"])))

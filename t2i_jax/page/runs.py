@@ -14,7 +14,7 @@ from typing import Any
 
 from t2i_jax import config as config_lib
 from t2i_jax import errors
-from t2i_jax.rundir import bucket, files, scores
+from t2i_jax.rundir import bucket, files, records, scores
 from t2i_jax.rundir import metrics as metrics_lib
 
 _MOST_SHEETS = 3
@@ -121,7 +121,7 @@ def _read(folder: str, workdir: str, name: str) -> Run:
       f"{command('--mode=train', '--steps=400', f'--workdir={workdir}')}"
     )
   metrics = metrics_lib.read(folder) if os.path.exists(at(files.METRICS)) else []
-  lines = scores.read(folder)
+  lines = [_with_own_pictures(line) for line in scores.read(folder)]
   samples = _list(at(files.SAMPLES))
   strips = [(int(match[1]), match[0]) for match in map(_STRIP.fullmatch, samples) if match]
   return Run(
@@ -132,11 +132,24 @@ def _read(folder: str, workdir: str, name: str) -> Run:
     step=max([0, *_saved_steps(folder), *(line["step"] for line in metrics[-1:])]),
     metrics=metrics,
     scores=lines,
-    data=files.read_json(at(files.DATA)) or {},
+    data=records.read_data(folder) or {},
     environment=files.read_json(at(files.ENVIRONMENT)) or {},
     strips=sorted((step, at(files.SAMPLES, strip)) for step, strip in strips),
     sheets=_sheets(folder, samples, lines),
   )
+
+
+def _with_own_pictures(line: dict[str, Any]) -> dict[str, Any]:
+  """A line of scores without pictures that are not in the run's folder."""
+  pictures = line.get("pictures")
+  if not isinstance(pictures, dict):
+    return {name: value for name, value in line.items() if name != "pictures"}
+  own = {
+    name: path
+    for name, path in pictures.items()
+    if not os.path.isabs(path) and os.path.normpath(path).split(os.sep)[0] != os.pardir
+  }
+  return {**line, "pictures": own}
 
 
 def _saved_steps(folder: str) -> list[int]:

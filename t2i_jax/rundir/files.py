@@ -12,7 +12,7 @@ import os
 import secrets
 import stat
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from typing import IO, Any, BinaryIO
 
 from t2i_jax import errors
@@ -88,14 +88,15 @@ def write_json(path: str | os.PathLike, record: Any, indent: int | None = None) 
     json.dump(record, file, indent=indent)
 
 
-def read_json(path: str | os.PathLike) -> Any:
-  """The record in the file, or None if there is no such file.
+def read_json(path: str | os.PathLike, needs: Mapping[str, type] = {}) -> dict[str, Any] | None:
+  """The record in the file, or None if there is no such file. needs: names that it must have, and
+  the types of their values.
 
-  Raises InputError for a file that is not JSON."""
+  Raises InputError for a file that is not JSON, or without these."""
   if not os.path.isfile(path):
     return None
   with open(path, encoding="utf8", errors="replace") as file:
-    return _parse(file.read(), os.fspath(path))
+    return _parse(file.read(), os.fspath(path), needs)
 
 
 def append_json_line(path: str | os.PathLike, record: Any) -> None:
@@ -118,20 +119,28 @@ def _remove_half_line(file: BinaryIO) -> None:
       file.truncate(file.read().rfind(b"\n") + 1)
 
 
-def read_json_lines(path: str | os.PathLike) -> list[Any]:
+def read_json_lines(
+  path: str | os.PathLike, needs: Mapping[str, type] = {}
+) -> list[dict[str, Any]]:
   """The records of a file of JSON lines, without a half-written last line; [] if there is no such
-  file.
+  file. needs: as for `read_json`, of each line.
 
-  Raises InputError for a line that is not JSON."""
+  Raises InputError for a line that is not JSON, or without these."""
   if not os.path.isfile(path):
     return []
   with open(path, encoding="utf8", errors="replace") as file:
     lines = file.read().split("\n")[:-1]
-  return [_parse(line, f"{path}, line {number}") for number, line in enumerate(lines, 1)]
+  return [_parse(line, f"{path}, line {number}", needs) for number, line in enumerate(lines, 1)]
 
 
-def _parse(text: str, where: str) -> Any:
+def _parse(text: str, where: str, needs: Mapping[str, type]) -> dict[str, Any]:
   try:
-    return json.loads(text)
-  except json.JSONDecodeError as error:
-    raise errors.InputError(f"{where}: not JSON ({error}); remove it to go on") from None
+    found = json.loads(text)
+    if not isinstance(found, dict):
+      raise ValueError("no record")
+    for name, kind in needs.items():
+      if not isinstance(found.get(name), kind):
+        raise ValueError(f"{name} is missing or of another type")
+  except (ValueError, RecursionError) as error:
+    raise errors.InputError(f"{where}: damaged ({error}); remove it to go on") from None
+  return found

@@ -27,7 +27,7 @@ class MetricWriter:
 
   def __init__(self, folder: str | os.PathLike, first_step: int):
     self._path = os.path.join(folder, files.METRICS)
-    kept = [line for line in files.read_json_lines(self._path) if line["step"] <= first_step]
+    kept = [line for line in _lines(self._path) if line["step"] <= first_step]
     with files.atomic_write(self._path) as file:
       file.writelines(json.dumps(line) + "\n" for line in kept)
     # Purges also at step 0: a run cut off before its first checkpoint has left events too.
@@ -80,4 +80,13 @@ def read(folder: str | os.PathLike) -> list[dict[str, Any]]:
   path = os.path.join(folder, files.METRICS)
   if not os.path.isfile(path):
     raise errors.InputError(f"{path}: there is no such file; give the `workdir` of a run")
-  return files.read_json_lines(path)
+  return _lines(path)
+
+
+def _lines(path: str | os.PathLike) -> list[dict[str, Any]]:
+  """The lines, each of which has a step and numbers. Raises InputError for another."""
+  lines = files.read_json_lines(path, {"step": int})
+  for number, line in enumerate(lines, 1):
+    if not all(value is None or isinstance(value, (int, float)) for value in line.values()):
+      raise errors.InputError(f"{path}, line {number}: damaged (not numbers); remove it to go on")
+  return lines

@@ -27,7 +27,7 @@ def write_flags(config: config_lib.Config) -> None:
 
 def read_data(workdir: str | os.PathLike) -> dict[str, Any] | None:
   """Counts and checksums of the data that the run is trained on; None: not written yet."""
-  return files.read_json(os.path.join(workdir, files.DATA))
+  return files.read_json(os.path.join(workdir, files.DATA), {"images": int, "captions": int})
 
 
 def write_data(workdir: str | os.PathLike, record: dict[str, Any]) -> None:
@@ -53,7 +53,7 @@ def write_window(
 
 def read_best(workdir: str | os.PathLike) -> dict[str, Any] | None:
   """{"step", "distance"} of the best checkpoint; None: the run holds no images out."""
-  return files.read_json(os.path.join(workdir, files.BEST))
+  return files.read_json(os.path.join(workdir, files.BEST), {"step": int, "distance": float})
 
 
 def write_best(workdir: str | os.PathLike, step: int, distance: float) -> None:

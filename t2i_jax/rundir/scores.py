@@ -12,7 +12,7 @@ def read(workdir: str | os.PathLike) -> list[dict[str, Any]]:
   """The lines, oldest first; [] for a run that has not been evaluated.
 
   Raises InputError for a line that is not JSON."""
-  return files.read_json_lines(os.path.join(workdir, files.SCORES))
+  return files.read_json_lines(os.path.join(workdir, files.SCORES), {"step": int, "split": str})
 
 
 def append(workdir: str | os.PathLike, line: dict[str, Any]) -> None:

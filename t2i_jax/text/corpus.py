@@ -37,6 +37,7 @@ _BROKEN = (OSError, EOFError, ValueError, lzma.LZMAError, zlib.error, ElementTre
 _DUMP, _PAGE, _PAGE_END, _DUMP_END = b"<mediawiki", b"<page>", b"</page>", b"</mediawiki>"
 _ARTICLES = ("0",)  # namespace of articles in a dump
 _AT_ONCE = 1 << 18  # read at once: characters of a line, bytes of a dump
+_LONGEST_PAGE = 64 << 20  # bytes; Wikipedia's own limit is 2 MB of text
 _AHEAD = 2  # pieces of a dump per worker that are being read or waiting
 _BAR_EVERY = 1000  # sentences between two updates of the progress bar
 
@@ -144,14 +145,15 @@ def _pieces(file: io.BufferedIOBase) -> Iterator[bytes]:
     buffer += chunk
     if not head:
       head, page, rest = buffer.partition(_PAGE)
-      if not page:
-        head = b""
-        continue
       buffer = page + rest
-    end = buffer.rfind(_PAGE_END) + len(_PAGE_END)
+      if not page:
+        head, buffer = b"", head
+    end = buffer.rfind(_PAGE_END) + len(_PAGE_END) if head else 0
     if end >= len(_PAGE_END):
       yield head + buffer[:end] + _DUMP_END
       buffer = buffer[end:]
+    if len(buffer) > _LONGEST_PAGE:
+      raise ValueError(f"a page, or what is before the first, has over {_LONGEST_PAGE >> 20} MB")
   if _PAGE in buffer:
     raise EOFError("it ends within a page")
 

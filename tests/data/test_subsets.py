@@ -95,6 +95,8 @@ def test_words_are_whole_and_any_caption_of_the_image_counts(tmp_path, examples)
     ("absent.txt", "", "cannot be read"),
     ("absent.csv:3", "", "cannot be read"),
     ("latin.txt", "", "cannot be read"),
+    ("long.csv:3", "", "no labels file"),
+    ("open.csv:3", "", "no labels file"),
     ("list.txt", "", "9 of the 24 images"),
     ("", "cat", "0 of the 24 images"),
     ("", "dog,,man", "`subset_words=dog,,man`"),
@@ -108,6 +110,8 @@ def test_what_chooses_too_little_or_cannot_be_read(
   subsets.write_labels("labels.csv", examples.names, np.arange(COUNT) % 2 * 10 + 3)
   (tmp_path / "list.txt").write_text("\n".join(examples.names[:9]))
   (tmp_path / "latin.txt").write_bytes("é".encode("latin1"))
+  (tmp_path / "long.csv").write_text(f"image,class\n{'a' * 200_000},3\n")
+  (tmp_path / "open.csv").write_text('image,class\n"a,3\n')
   with pytest.raises(errors.InputError) as caught:
     subsets.choose(examples, subset, words)
   assert named in str(caught.value)

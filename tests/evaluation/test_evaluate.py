@@ -120,7 +120,7 @@ def test_following_ends_where_nobody_trains(monkeypatch, tmp_path):
   monkeypatch.setattr(evaluate.time, "sleep", pauses.append)
   monkeypatch.setattr(evaluate, "_PAUSE_S", 10)
   monkeypatch.setattr(evaluate, "_ALONE_S", 30)
-  (tmp_path / "data.json").write_text('{"captions": 5}')
+  (tmp_path / "data.json").write_text('{"images": 2, "captions": 5}')
   task = types.SimpleNamespace(split_name="test", metrics="all")
   held = iter([True, True])
   monkeypatch.setattr(evaluate.lock, "is_held", lambda workdir: next(held, False))

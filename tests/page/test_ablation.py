@@ -4,6 +4,7 @@ when a difference is beyond the noise."""
 import json
 import logging
 import os
+import pathlib
 import re
 
 import numpy as np
@@ -159,14 +160,19 @@ def test_the_table_stands_in_the_page_and_beside_it(tmp_path, caplog):
   assert "a/seed0`: there is no checkpoint" in caplog.text and "No picture: --workdir" in text
 
 
-def test_names_of_experiments_are_text_in_the_page_and_in_markdown(tmp_path):
+def test_names_of_experiments_and_splits_are_text_in_the_page_and_in_markdown(tmp_path):
   name = "<i>x|y`_*"
-  report.write(_two(tmp_path, name), str(tmp_path / "r.html"))
+  paths = _two(tmp_path, name)
+  for path in paths:  # as another program may have written it
+    scores = pathlib.Path(path, "scores.jsonl")
+    scores.write_text(scores.read_text().replace('"test"', '"<i>split"'))
+  report.write(paths, str(tmp_path / "r.html"))
   page = run_folders.Page(tmp_path / "r.html")
   assert not page.all("i") and name in page.text
-  table = [line for line in (tmp_path / "r.md").read_text().split("\n") if line[:1] == "|"]
+  text = (tmp_path / "r.md").read_text()
+  table = [line for line in text.split("\n") if line[:1] == "|"]
   assert all(len(re.findall(r"(?<!\\)\|", line)) in (4, 5) for line in table)
-  assert all("<i" not in re.sub(r"\\.", "", line) for line in table)
+  assert "<i" not in re.sub(r"\\.", "", text)
 
 
 def test_one_run_alone_has_neither_table_nor_files_beside_the_page(tmp_path):

@@ -7,6 +7,7 @@ import itertools
 import re
 
 import pytest
+from PIL import Image
 
 from t2i_jax import errors
 from t2i_jax.page import report
@@ -59,7 +60,7 @@ def test_what_cannot_be_reported_is_an_input_error(tmp_path):
   with pytest.raises(errors.InputError, match="no run to report"):
     report.write([], str(tmp_path / "r.html"))
   (tmp_path / "run" / "scores.jsonl").write_text('{"step": 1, \n{"cut off')
-  with pytest.raises(errors.InputError, match=r"scores\.jsonl, line 1: not JSON"):
+  with pytest.raises(errors.InputError, match=r"scores\.jsonl, line 1: damaged"):
     report.write([run], str(tmp_path / "r.html"))
   assert not list(tmp_path.glob("r.html*"))
 
@@ -142,3 +143,16 @@ def test_a_picture_that_cannot_be_read_is_told(tmp_path):
   page = run_folders.Page(tmp_path / "r.html")
   assert "near.png is not there or cannot be read" in page.text
   assert [image["data-step"] for image in page.all("img")] == ["10"]
+
+
+def test_no_picture_of_another_folder_is_shown(tmp_path):
+  Image.new("RGB", (30, 60)).save(tmp_path / "secret.png")
+  for k, path in enumerate(
+    ["near.png", "../secret.png", str(tmp_path / "secret.png"), "./near.png"]
+  ):
+    line = run_folders.score_line(pictures={"neighbours": path})
+    run = run_folders.make_run(tmp_path / str(k), scores=[line])
+    report.write([run], str(tmp_path / f"{k}.html"))
+    page = run_folders.Page(tmp_path / f"{k}.html")
+    shown = [image for image in page.all("img") if image["src"].startswith("data:image/webp")]
+    assert len(shown) == ("secret" not in path), path

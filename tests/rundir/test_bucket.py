@@ -100,20 +100,25 @@ def test_one_trains_while_another_scores(store):
     writer.write(2, {"d/loss": 0.5})
     with bucket.opened(CONFIG) as scorer:
       assert scorer.workdir != trainer.workdir
-      scores.append(scorer.workdir, {"step": 1})
+      scores.append(scorer.workdir, {"step": 1, "split": "test"})
       bucket.push(scorer.workdir)
-      scores.append(scorer.workdir, {"step": 2})
+      scores.append(scorer.workdir, {"step": 2, "split": "test"})
       writer.write(3, {"d/loss": 0.5})
       bucket.push(trainer.workdir)
       writer.write(4, {"d/loss": 0.5})
       # What the trainer has pushed meanwhile can be had, and own changes stay.
       bucket.pull(scorer.workdir)
       assert [line["step"] for line in metrics.read(scorer.workdir)] == [1, 2, 3]
-      assert scores.read(scorer.workdir) == [{"step": 1}, {"step": 2}]
+      assert scores.read(scorer.workdir) == [
+        {"step": 1, "split": "test"},
+        {"step": 2, "split": "test"},
+      ]
     writer.write(5, {"d/loss": 0.5})
   steps = [json.loads(line)["step"] for line in _in_bucket("metrics.jsonl").splitlines()]
   assert steps == [1, 2, 3, 4, 5]
-  assert _in_bucket("scores.jsonl") == '{"step": 1}\n{"step": 2}\n'
+  assert (
+    _in_bucket("scores.jsonl") == '{"step": 1, "split": "test"}\n{"step": 2, "split": "test"}\n'
+  )
 
 
 def test_names_that_differ_in_punctuation_do_not_share_a_copy(store, temporary):

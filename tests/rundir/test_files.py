@@ -78,20 +78,20 @@ _WRITE_OFTEN = """
 import sys
 from t2i_jax.rundir import files
 for length in range(1, 60):
-  files.write_json(sys.argv[1], sys.argv[2] * 1000 * length)
+  files.write_json(sys.argv[1], {"a": sys.argv[2] * 1000 * length})
 """
 
 
 def test_a_reader_beside_two_processes_never_sees_half_a_file(tmp_path):
   path = tmp_path / "a.json"
-  files.write_json(path, "a")
+  files.write_json(path, {"a": "a"})
   root = pathlib.Path(files.__file__).parents[2]
   writers = [
     subprocess.Popen([sys.executable, "-c", _WRITE_OFTEN, str(path), letter], cwd=root)
     for letter in "ab"
   ]
   while any(writer.poll() is None for writer in writers):
-    assert len(set(files.read_json(path))) == 1  # Half a file is no JSON.
+    assert len(set(files.read_json(path)["a"])) == 1  # Half a file is no JSON.
   assert [writer.returncode for writer in writers] == [0, 0]
   assert _names(tmp_path) == ["a.json"]
 
@@ -103,8 +103,12 @@ def test_json_comes_back_and_what_is_not_json_is_named(tmp_path):
   assert (tmp_path / "a.json").read_text().startswith('{\n  "a"')
   assert files.read_json(tmp_path / "none.json") is None
   (tmp_path / "a.json").write_text('{"a": ')
-  with pytest.raises(errors.InputError, match=r"a\.json: not JSON"):
+  with pytest.raises(errors.InputError, match=r"a\.json: damaged"):
     files.read_json(tmp_path / "a.json")
+  for text in ("[1, 2]", "null", "[" * 100_000, "", '{"b": 1}', '{"a": "1"}'):
+    (tmp_path / "a.json").write_text(text)
+    with pytest.raises(errors.InputError, match=r"a\.json: damaged"):
+      files.read_json(tmp_path / "a.json", {"a": int})
 
 
 def test_a_half_written_last_line_is_neither_read_nor_continued(tmp_path):
@@ -123,7 +127,7 @@ def test_a_half_written_last_line_is_neither_read_nor_continued(tmp_path):
 
 def test_a_broken_line_is_named_by_its_number(tmp_path):
   (tmp_path / "a.jsonl").write_text('{"step": 1}\n{"st\n{"step": 3}\n')
-  with pytest.raises(errors.InputError, match=r"a\.jsonl, line 2: not JSON"):
+  with pytest.raises(errors.InputError, match=r"a\.jsonl, line 2: damaged"):
     files.read_json_lines(tmp_path / "a.jsonl")
 
 

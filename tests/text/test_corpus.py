@@ -2,6 +2,7 @@
 
 import bz2
 import gzip
+import io
 import json
 import lzma
 import subprocess
@@ -127,6 +128,24 @@ def test_a_dump_is_read_as_gensims_wikicorpus_reads_it(dump, monkeypatch, at_onc
   path, theirs = dump
   assert 4 <= len(theirs) <= 6  # some articles count and others do not
   assert _read(path) == theirs
+
+
+@pytest.mark.parametrize("endless", ["in a page", "before the first page"])
+def test_a_dump_whose_page_has_no_end_is_refused_before_all_of_it_is_in_memory(
+  tmp_path, monkeypatch, endless
+):
+  monkeypatch.setattr(corpus_lib, "_AT_ONCE", 1000)
+  monkeypatch.setattr(corpus_lib, "_LONGEST_PAGE", 5000)
+  begin = _dump()[: -len("</mediawiki>\n")] if endless == "in a page" else b"<mediawiki>"
+  more = b"<page>" if endless == "in a page" else b""
+
+  class Endless(io.BytesIO):
+    def read(self, size=-1):
+      return super().read(size) or b"a" * size
+
+  with pytest.raises(ValueError, match="has over 0 MB"):
+    for piece in corpus_lib._pieces(Endless(begin + more)):
+      assert len(piece) < 20_000
 
 
 def test_several_processes_read_in_order_and_few_pieces_wait(tmp_path, monkeypatch):

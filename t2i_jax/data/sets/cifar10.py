@@ -88,7 +88,10 @@ _Record = tuple[str, str, int, functools.partial]  # Split, name, label, image o
 
 def _binary_records(folder: pathlib.Path) -> tuple[list[str], Iterator[_Record]]:
   """The class names, and each image with the name that TFDS gives it."""
-  classes = [line.strip() for line in (folder / _META).read_text("utf-8").splitlines()]
+  try:
+    classes = [line.strip() for line in (folder / _META).read_text("utf-8").splitlines()]
+  except UnicodeDecodeError as error:
+    raise errors.InputError(f"{folder / _META}: not UTF-8 ({error}); fetch it again") from None
 
   def records():
     for split, names in _BATCHES.items():
