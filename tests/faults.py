@@ -82,10 +82,10 @@ class Run:
     lines = path.read_text().split("\n")[:-1] if path.exists() else []
     return json.loads(lines[-1])["step"] if lines else 0
 
-  def newest(self) -> pathlib.Path | None:
-    """The folder of the newest checkpoint."""
+  def saved(self) -> list[pathlib.Path]:
+    """The folders of the checkpoints, the newest last."""
     found = [p for p in self.workdir.glob("checkpoints/*") if p.name.isdigit()]
-    return max(found, key=lambda p: int(p.name), default=None)
+    return sorted(found, key=lambda p: int(p.name))
 
 
 def _told(run: Run, kind: str, rng: np.random.Generator, at: int) -> str:
@@ -113,11 +113,22 @@ def _limited(run: Run, rng: np.random.Generator, limit: int, amount: int, said_i
   return said.strip().split("\n")[-1][:200]
 
 
-def _damage(run: Run, rng: np.random.Generator, how: str) -> str:
+def _reach(run: Run, at: int) -> None:
+  """Trains to this step at least, and until there are two checkpoints, and has it end then."""
+  process, began = run.start(), time.monotonic()
+  while process.poll() is None and time.monotonic() - began < _MOST_SECONDS:
+    if run.step() >= at and len(run.saved()) > 1:
+      process.terminate()
+      break
+    time.sleep(0.05)
+  _, said = process.communicate(timeout=_MOST_SECONDS)
+  _check(process.returncode in (0, 75), process.returncode, said)
+
+
+def _damage(run: Run, rng: np.random.Generator, at: int, how: str) -> str:
   """A file of the newest checkpoint."""
-  newest = run.newest()
-  if newest is None or len([p for p in newest.parent.iterdir() if p.name.isdigit()]) < 2:
-    return "no older checkpoint yet: left alone"
+  _reach(run, at)
+  newest = run.saved()[-1]
   files = sorted(p for p in newest.rglob("*") if p.is_file())
   file = files[rng.integers(len(files))]
   data = bytearray(file.read_bytes())
@@ -129,12 +140,11 @@ def _damage(run: Run, rng: np.random.Generator, how: str) -> str:
   return str(file.relative_to(run.workdir))
 
 
-def _record(run: Run, rng: np.random.Generator) -> str:
+def _record(run: Run, rng: np.random.Generator, at: int) -> str:
   """One of the run's own records, cut to nothing: what the program says is what a person does."""
-  names = ["data.json", "environment.json", "lock"]
+  _reach(run, at)
+  names = ["data.json", "environment.json", "window.json", "lock"]
   path = run.workdir / names[rng.integers(len(names))]
-  if not path.exists():
-    return "none yet: left alone"
   path.write_text("")
   process = run.start()
   time.sleep(rng.uniform(5, 15))
@@ -181,13 +191,13 @@ KINDS: dict[str, Callable[[Run, np.random.Generator, int], str]] = {
     for kind in _SIGNALS
   },
   **{
-    how: lambda run, rng, at, how=how: _damage(run, rng, how)
+    how: lambda run, rng, at, how=how: _damage(run, rng, at, how)
     for how in ("flip", "cut", "remove")
   },
   "no room": lambda run, rng, at: _limited(
     run, rng, resource.RLIMIT_FSIZE, int(rng.integers(100, 20_000)), "File too large"
   ),
-  "record": lambda run, rng, at: _record(run, rng),
+  "record": lambda run, rng, at: _record(run, rng, at),
   "twice": lambda run, rng, at: _twice(run, rng),
   "deaf": lambda run, rng, at: _deaf(run, rng),
 }  # fmt: skip
@@ -223,8 +233,8 @@ def differences(whole: Run, broken: Run) -> list[str]:
     alike = (whole.workdir / path).read_bytes() == (broken.workdir / path).read_bytes()
     if (path.suffix == ".png" or path.name == "metrics.jsonl") and not alike:
       found.append(f"{path} is another")
-  steps = [sorted(p.name for p in run.workdir.glob("checkpoints/*")) for run in (whole, broken)]
-  return found + ([] if steps[0] == steps[1] else [f"checkpoints {steps[0]}, {steps[1]}"])
+  left = [p.name for p in broken.workdir.glob("checkpoints/*") if not p.name.isdigit()]
+  return found + [f"checkpoints/{name} is left" for name in left]
 
 
 def main(argv: list[str] | None = None) -> int:
