@@ -1,5 +1,5 @@
-"""What holds for every input of a kind: words, tables, flags, packing. By hypothesis, which looks for
-the smallest input for which it does not."""
+"""What holds for every input of a kind: words, tables, flags, packing. By hypothesis, which looks
+for the smallest input for which it does not."""
 
 import csv
 import io

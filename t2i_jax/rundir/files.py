@@ -31,6 +31,7 @@ SUBSET = "subset.txt"  # names of the images of a `subset`
 WINDOWS = "window.json"  # per checkpoint, the metrics that no line contains yet
 COLLAPSED = "collapsed.json"  # the step at which `stop_at_collapse` ended the run
 BEST = "best.json"  # the step of the best checkpoint, by --hold_out, and its distance
+RETURNS = "returns.json"  # how often the run went back to a checkpoint, and to which
 LOCK = "lock"  # held by the process that trains
 WORD_VECTORS_RECORD = "word_vectors.json"  # the captions and flags that they were made of
 DAMAGED = "damaged"  # folder: checkpoints that could not be read

@@ -61,6 +61,19 @@ def write_best(workdir: str | os.PathLike, step: int, distance: float) -> None:
   files.write_json(os.path.join(workdir, files.BEST), {"step": step, "distance": distance})
 
 
+def read_returns(workdir: str | os.PathLike) -> dict[str, int]:
+  """How often the run went back to its last checkpoint (`count`), to which `step` at last, and how
+  often since it got further by that (`in_vain`)."""
+  none = {"count": 0, "step": -1, "in_vain": 0}
+  path = os.path.join(workdir, files.RETURNS)
+  return files.read_json(path, dict.fromkeys(none, int)) or none
+
+
+def write_returns(workdir: str | os.PathLike, record: dict[str, int]) -> None:
+  """For `read_returns`."""
+  files.write_json(os.path.join(workdir, files.RETURNS), record)
+
+
 def write_collapse(workdir: str | os.PathLike, step: int) -> None:
   """Records that --stop_at_collapse ended the run at this step."""
   files.write_json(os.path.join(workdir, files.COLLAPSED), {"step": step})

@@ -74,15 +74,18 @@ def feed(
   first: int,
   total: int,
   frozen: batches.Frozen = batches.Frozen(),  # noqa: B008 (immutable)
+  ahead: int = 0,
 ) -> Feed:
-  """What each step from `first` to before `total` is given; `rng` is the state's."""
+  """What each step from `first` to before `total` is given; `rng` is the state's; ahead: see
+  `Chooser`."""
   held = choose_placement(config, corpus, devices)
   log.info(
     "%d device%s; %d images, %.0f MB, are %s", devices.count, "s" * (devices.count > 1),
     len(corpus.images_u8), _bytes(corpus) / 1e6,
     {"replicated": "on each", "sharded": "sharded", "streamed": "streamed from disk"}[held],
   )  # fmt: skip
-  chooser = Chooser(config, corpus, devices.count, jax.device_get(jax.random.key_data(rng)))
+  key_data = jax.device_get(jax.random.key_data(rng))
+  chooser = Chooser(config, corpus, devices.count, key_data, ahead)
   if held == "streamed":
     return _streamed(corpus, devices, chooser, first, total, frozen)
   return _resident(corpus, devices, chooser, first, total, held, frozen)
@@ -105,18 +108,20 @@ def caption_order(
 class Chooser:
   """Chooses the examples of any step: a function of configuration, captions, random key and step.
 
-  `key_data` is that of the state's key; `devices` their number."""
+  `key_data` is that of the state's key; `devices` their number; `ahead`: steps by which the
+  captions are those of a later step, for a run that must not meet the same ones again."""
 
   config: config_lib.Config
   corpus: corpus_lib.Corpus
   devices: int
   key_data: np.ndarray
+  ahead: int = 0
 
   def __call__(self, step: int) -> tuple[batches.Chosen, int | None]:
     """Rows of the corpus, all of shape [k ...] with the devices' shares one after the other; and
     the bucket."""
     config, corpus = self.config, self.corpus
-    captions = self._order(step)
+    captions = self._order(step + self.ahead)
     length = corpus.length[captions]
     bucket = reading.training_bucket(config, reading.by_device(length, self.devices))
     if config.real_pairing != "random" or config.adversarial == "none":

@@ -94,10 +94,17 @@ def _train(config: config_lib.Config, notice: hosts.Notice) -> dict[str, Any]:
     if hosts.is_first():
       records.write_flags(config)
       environment.write(config.workdir, first)
+    context = config, corpus, held_out, frozen, devices, optimizers, total, manager, notice
     with hosts.failing_together():
-      state, last, speed = _run(
-        config, corpus, held_out, frozen, devices, optimizers, state, total, manager, notice
-      )
+      while True:
+        try:
+          state, last, speed = _run(state, *context)
+          break
+        except window_lib.NotFinite as error:
+          manager.wait_until_finished()
+          state = state_lib.make_state(config, optimizers, devices)
+          state = checkpoints.restore(manager, state) or state
+          resume.count_return(config, int(state.step), error)
     step = int(state.step)
     checkpoints.save(manager, step, state, config)
   return {
@@ -164,7 +171,7 @@ def _load(
 
 
 def _run(
-  config, corpus, held_out, frozen, devices, optimizers, state, total, manager, notice
+  state, config, corpus, held_out, frozen, devices, optimizers, total, manager, notice
 ) -> tuple[state_lib.TrainState, dict[str, float], float | None]:
   """Trains to `total`, or with --stop_at_collapse until the run collapses. Returns the state, the
   last metrics, and captions a second without the first step's compilation. Raises Preempted."""
@@ -172,7 +179,8 @@ def _run(
   networks = model.build(config, devices.axes)
   train_step = steps.make_train_step(config, networks, optimizers, devices)
   looks = resume.read_looks(config.workdir, first)
-  feed = feed_lib.feed(config, corpus, devices, state.rng, first, total, frozen)
+  ahead = resume.steps_ahead(config)
+  feed = feed_lib.feed(config, corpus, devices, state.rng, first, total, frozen, ahead)
   notice.is_working = True
   began = None
   make_writer = metrics_lib.MetricWriter if hosts.is_first() else metrics_lib.NoWriter

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import os
 import zlib
 from collections.abc import Sequence
@@ -12,8 +13,12 @@ from t2i_jax import errors
 from t2i_jax.data import corpus as corpus_lib
 from t2i_jax.parallel import hosts
 from t2i_jax.rundir import bucket, files, metrics, records
-from t2i_jax.training import checkpoints, collapse
+from t2i_jax.training import checkpoints, collapse, window
 
+log = logging.getLogger(__name__)
+
+_MOST_RETURNS = 3  # in vain
+_AHEAD = 1009  # steps for each return
 _OF_WORD_VECTORS = ("word_vectors", "word2vec", "embedding_dim", "seed")
 
 
@@ -81,6 +86,29 @@ def record_word_vectors(config: config_lib.Config, texts: Sequence[str]) -> None
 def _origin(config: config_lib.Config, texts: Sequence[str]) -> dict[str, Any]:
   flags = {name: getattr(config, name) for name in _OF_WORD_VECTORS}
   return {"captions": zlib.crc32("\n".join(texts).encode()), **flags}
+
+
+def count_return(config: config_lib.Config, step: int, why: window.NotFinite) -> None:
+  """Records that the run goes back to the checkpoint of this step (0: to its beginning). Raises
+  Failed after several returns that did not bring it further."""
+  before = records.read_returns(config.workdir)
+  is_further = why.applied and step > before["step"]
+  in_vain = 1 if is_further else before["in_vain"] + 1
+  if in_vain > _MOST_RETURNS:
+    raise errors.Failed(
+      f"{why}, nor after {_MOST_RETURNS} returns to a checkpoint; the run goes on from step "
+      f"{step}, perhaps with a smaller `generator_learning_rate` and `discriminator_learning_rate`"
+    )
+  hosts.wait_for_all("returns")  # All have read it.
+  if hosts.is_first():
+    record = {"count": before["count"] + 1, "step": step, "in_vain": in_vain}
+    records.write_returns(config.workdir, record)
+  log.warning("%s; back to step %d, with other captions", why, step)
+
+
+def steps_ahead(config: config_lib.Config) -> int:
+  """By how many steps the order of captions is ahead, after returns: other captions come."""
+  return _AHEAD * records.read_returns(config.workdir)["count"]
 
 
 def is_stopped(config: config_lib.Config, step: int) -> bool:

@@ -19,6 +19,14 @@ _MOST_SKIPPED = 5  # in a row
 log = logging.getLogger(__name__)
 
 
+class NotFinite(errors.Failed):
+  """Several steps in a row were not applied; `applied`: but some before them."""
+
+  def __init__(self, message: str, applied: bool):
+    super().__init__(message)
+    self.applied = applied
+
+
 class Window:
   """Metrics since the last line of metrics.jsonl, whose means are the next line.
 
@@ -37,6 +45,7 @@ class Window:
     self.shown: dict[str, float] = {}  # last line, for the progress bar
     self._pending = None
     self._skipped = 0  # steps in a row
+    self._applied = False  # any step
 
   def put(self, step: int, values: Mapping[str, jax.Array]) -> None:
     """Takes in the step before; these metrics are fetched later."""
@@ -53,7 +62,7 @@ class Window:
     if values.pop(steps.SKIPPED):
       self._count_skipped(step, values)
     else:
-      self._skipped = 0
+      self._skipped, self._applied = 0, True
       self.values.append(values)
     names = self.values[0] if self.values else ()
     self.means = {name: float(np.mean([v[name] for v in self.values])) for name in names}
@@ -65,14 +74,13 @@ class Window:
       self.shown.update(line)
 
   def _count_skipped(self, step: int, values: Mapping[str, float]) -> None:
-    """Tells of a step that was not applied. Raises Failed after several in a row."""
+    """Tells of a step that was not applied. Raises NotFinite after several in a row."""
     self._skipped += 1
     bad = ", ".join(name for name, value in values.items() if not math.isfinite(value))
     bad = bad or "parameters after it"
     log.warning("step %d: %s not finite; it is not applied", step, bad)
     if self._skipped >= min(_MOST_SKIPPED, self._total):
-      raise errors.Failed(
-        f"step {step}: {bad} not finite; none of {self._skipped} steps in a row was applied; the "
-        "run goes on from its last checkpoint, perhaps with a smaller `generator_learning_rate` "
-        "and `discriminator_learning_rate`"
+      raise NotFinite(
+        f"step {step}: {bad} not finite; none of {self._skipped} steps in a row was applied",
+        self._applied,
       )

@@ -109,10 +109,43 @@ def test_numbers_that_are_not_finite_stop_the_run_with_a_finite_checkpoint(comma
   assert command.status == 1 and command.lines == []
   (line,) = [line for line in command.err.splitlines() if line.startswith("t2i_jax: ")]
   assert "none of 5 steps in a row was applied" in line and "--generator_learning_rate" in line
-  assert all(np.isfinite(leaf).all() for leaf in _leaves(tmp_path, 4).values())
+  assert "nor after 3 returns" in line and command.err.count("with other captions") == 3
+  (last, *_) = sorted(map(int, os.listdir(tmp_path / "checkpoints")), reverse=True)
+  assert all(np.isfinite(leaf).all() for leaf in _leaves(tmp_path, last).values())
   # A smaller rate goes on from there.
-  command(*run[:2], "--steps=5", "--generator_learning_rate=1e-4")
-  assert command.status == 0 and "going on from step 4 " in command.err
+  command(*run[:2], f"--steps={last + 1}", "--generator_learning_rate=1e-4")
+  assert command.status == 0 and f"going on from step {last} " in command.err
+
+
+@pytest.mark.slow
+def test_a_run_that_meets_bad_steps_goes_back_and_takes_other_captions(
+  command, tmp_path, monkeypatch
+):
+  """Steps 6 to 10 are not applied, the first time."""
+  make, given = steps.make_train_step, []
+
+  def make_bad(*arguments):
+    step = make(*arguments)
+
+    def bad(state, resident, chosen, bucket):
+      given.append((int(state.step), np.asarray(chosen.captions).tolist()))
+      new, values = step(state, resident, chosen, bucket)
+      is_bad = len(given) in range(6, 11)
+      return new, {**values, steps.SKIPPED: np.float32(is_bad)}
+
+    return bad
+
+  monkeypatch.setattr(steps, "make_train_step", make_bad)
+  run = ("--mode=train", f"--workdir={tmp_path}", "--steps=12", "--checkpoint_every=4")
+  command(*run)
+  assert command.status == 0 and "back to step 8, with other captions" in command.err
+  assert [line["step"] for line in metrics.read(tmp_path)] == [1, 2, 3, 4, 5, 9, 10, 11, 12]
+  before, after = dict(given[:11]), dict(given[11:])  # The step after them had begun.
+  assert list(after) == [8, 9, 10, 11] and all(before[s] != after[s] for s in (8, 9))
+  assert records.read_returns(tmp_path) == {"count": 1, "step": 8, "in_vain": 1}
+  # It goes on with the captions that it had come to.
+  command(*run[:2], "--steps=13", "--checkpoint_every=4")
+  assert given[-1][0] == 12 and given[-1][1] not in before.values()
 
 
 def test_one_step_that_is_not_finite_is_left_out_of_the_means(tmp_path):
