@@ -15,8 +15,9 @@ import logging
 import os
 import sys
 from collections.abc import Sequence
-from typing import Any
+from typing import Any, NoReturn
 
+import t2i_jax.python_version  # noqa: F401 (first: it ends the program under a wrong Python)
 from t2i_jax import config as config_lib
 from t2i_jax import errors, modes
 from t2i_jax.config import flags
@@ -54,7 +55,11 @@ def _cache_folder() -> str:
 
 
 def main(argv: Sequence[str]) -> int:
-  """Runs the mode that argv (program name first) asks for; returns the exit status."""
+  """Runs the mode that argv (program name first) asks for; returns the exit status. Without flags
+  it says what to try, and the status is 2, so that a script whose flags got lost does not go on."""
+  if len(argv) < 2:
+    print(modes.FIRST_STEPS, end="", file=sys.stderr)
+    return 2
   try:
     parsed = flags.parse(argv)
   except errors.InputError as error:
@@ -145,7 +150,12 @@ def _tell(what: Any, status: int) -> int:
   return status
 
 
-if __name__ == "__main__":
+def start() -> NoReturn:
+  """The command `t2i_jax`, which is also `python -m t2i_jax.main`."""
   memory.restart_with_large_pages()
   prepare_jax()
   sys.exit(main(sys.argv))
+
+
+if __name__ == "__main__":
+  start()

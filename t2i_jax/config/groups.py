@@ -10,7 +10,7 @@ import types
 import typing
 from typing import Any, Literal
 
-from t2i_jax import errors
+from t2i_jax import errors, near
 
 Mode = Literal[
   "prepare",
@@ -108,6 +108,7 @@ def _check_value(field: dataclasses.Field, kind: Any, value: Any) -> None:
     if value not in typing.get_args(kind):
       raise errors.InputError(
         f"--{field.name}={value}: choose one of {', '.join(typing.get_args(kind))}"
+        f"{near.word(value, typing.get_args(kind))}"
       )
   elif low is not None and not (low <= value and math.isfinite(value)):
     raise errors.InputError(f"--{field.name}={value}: must be at least {low}")

@@ -13,7 +13,7 @@ import numpy as np
 import safetensors
 import safetensors.numpy
 
-from t2i_jax import errors
+from t2i_jax import errors, near
 from t2i_jax.judges import torch_files
 
 _TORCH = (".pth", ".pt")
@@ -46,7 +46,7 @@ def read(path: str | os.PathLike, said: str, kinds: Sequence[str] = KINDS) -> di
     with np.load(path, allow_pickle=False) as file:
       return dict(file)
   except (OSError, ValueError, TypeError, EOFError, zipfile.BadZipFile, zlib.error) as error:
-    raise errors.InputError(f"{said}: cannot be read ({error})") from None
+    raise errors.InputError(f"{said}: cannot be read ({error}){near.path(path)}") from None
   except safetensors.SafetensorError as error:
     raise errors.InputError(f"{said}: not a safetensors file ({error})") from None
 
