@@ -21,7 +21,10 @@ def word(given: str, known: Iterable[str], prefix: str = "") -> str:
 def path(given: str | os.PathLike) -> str:
   """The same for a path that is not there: each part of it that is missing is exchanged for the
   nearest name in that folder. Empty if a part has none, or the path is there."""
-  parts = os.path.normpath(os.path.expanduser(given)).split(os.sep)
+  given = os.path.expanduser(given)
+  if not given or os.path.lexists(given):
+    return ""
+  parts = os.path.normpath(given).split(os.sep)
   found = os.sep if parts[0] == "" else ""
   for part in filter(None, parts):
     if not os.path.lexists(os.path.join(found, part)):
@@ -30,7 +33,7 @@ def path(given: str | os.PathLike) -> str:
         return ""
       part = close[0]
     found = os.path.join(found, part)
-  return "" if os.path.lexists(given) else f"; did you mean {found}?"
+  return f"; did you mean {found}?"
 
 
 def beside(given: str, marks: Iterable[str]) -> str:

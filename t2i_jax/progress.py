@@ -55,8 +55,11 @@ class _Lines(tqdm.tqdm):
   def display(self, msg: str | None = None, pos: int | None = None) -> None:
     self._say(bar_format=_ON_THE_WAY)
 
+  def set_postfix(self, *told: Any, refresh: bool = True, **how: Any) -> None:
+    super().set_postfix(*told, refresh=False, **how)  # It is shown with the next line.
+
   def close(self) -> None:
-    if not self.disable:
+    if not self.disable and self.n > self.initial:
       self._say(bar_format=_AT_THE_END, rate=None)  # None: the mean over all
     super().close()
 

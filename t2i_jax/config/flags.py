@@ -73,10 +73,10 @@ def parse(argv: Sequence[str]) -> tuple[config_lib.Config, frozenset[str]] | Hel
     raise _no_flag_file(error.__context__) from None
   except UnicodeDecodeError as error:
     raise errors.InputError(f"--flagfile: a flag file is not UTF-8 ({error})") from None
-  except absl_flags.Error as error:
+  except (absl_flags.Error, ValueError) as error:  # ValueError: --noNAME=VALUE
     raise errors.InputError(" ".join(str(error).split())) from None
   if any(values[name].value for name in _HELP):
-    groups.Group(mode=values.mode)  # Raises InputError for a mode that there is not.
+    groups.check_choice("mode", values.mode, typing.get_args(groups.Mode))
     return Help(values.mode if values["mode"].present else None, values.helpfull)
   for old, idle in config_lib.REMOVED.items():
     if values[old].value != idle:

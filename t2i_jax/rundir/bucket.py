@@ -100,9 +100,10 @@ def remote(workdir: str | os.PathLike) -> str:
 
 
 def runs_beside(workdir: str | os.PathLike) -> str:
-  """'; did you mean ...?' with up to three runs beside a folder that is none; empty for a bucket."""
-  is_copy = _find(workdir) is not None
-  return "" if is_copy else near.beside(workdir, (files.CHECKPOINTS, files.FLAGS))
+  """'; did you mean ...?' with up to three runs beside a folder without one; empty for a bucket."""
+  if _find(workdir):
+    return ""
+  return near.beside(workdir, (files.CHECKPOINTS, files.FLAGS)) or near.path(workdir)
 
 
 def checkpoints(workdir: str | os.PathLike) -> epath.Path:

@@ -54,7 +54,8 @@ class Progress:
     if self._is_shown and self._steps:
       told = {"steps": of_steps, **self._seconds}
       parts = [f"{part} {seconds:.1f}" for part, seconds in told.items() if seconds >= 0.05]
-      log.info("seconds, of %d packed sizes: %s", len(self._compiled), ", ".join(parts))
+      sizes = len(self._compiled)
+      log.info("seconds: %s; %d packed size%s", ", ".join(parts), sizes, "s" * (sizes > 1))
 
   def step(self, number: int, shown: Mapping[str, float]) -> None:
     """Says that step `number` is done, and the newest metrics."""
