@@ -19,7 +19,7 @@ from typing import Any, NoReturn
 
 import t2i_jax.python_version  # noqa: F401 (first: it ends the program under a wrong Python)
 from t2i_jax import config as config_lib
-from t2i_jax import errors, modes
+from t2i_jax import errors, interrupts, modes
 from t2i_jax.config import flags
 from t2i_jax.parallel import memory
 from t2i_jax.rundir import bucket
@@ -100,6 +100,7 @@ def _as_one_of_many(config: config_lib.Config, given: frozenset[str]) -> int:
   """The mode in one of several processes, of which the first speaks."""
   from t2i_jax.parallel import hosts
 
+  _keep_standard_output()
   try:
     hosts.start(config.coordinator_address, config.process_count, config.process_index)
   except errors.InputError as error:
@@ -130,6 +131,14 @@ def _of_the_system(error: BaseException) -> tuple[str, int] | None:
   return None
 
 
+def _keep_standard_output() -> None:
+  """Sends to standard error what libraries in C++ print, such as Gloo, by which CPUs talk to each
+  other; Python's standard output stays."""
+  sys.stdout.flush()
+  sys.stdout = os.fdopen(os.dup(1), "w", encoding=sys.stdout.encoding)
+  os.dup2(2, 1)
+
+
 class _WithFlags(logging.Formatter):
   """Settings in backquotes as flags."""
 
@@ -153,6 +162,7 @@ def _tell(what: Any, status: int) -> int:
 def start() -> NoReturn:
   """The command `t2i_jax`, which is also `python -m t2i_jax.main`."""
   memory.restart_with_large_pages()
+  interrupts.end_at_second()
   prepare_jax()
   sys.exit(main(sys.argv))
 

@@ -120,13 +120,14 @@ def test_the_installed_command_is_the_module(monkeypatch):
   command = importlib.metadata.EntryPoint(name, value, "console_scripts").load()
   done = []
   monkeypatch.setattr(main.memory, "restart_with_large_pages", lambda: done.append("restart"))
+  monkeypatch.setattr(main.interrupts, "end_at_second", lambda: done.append("interrupts"))
   monkeypatch.setattr(main, "prepare_jax", lambda: done.append("prepare"))
   monkeypatch.setattr(main, "main", lambda argv: done.append(argv) or 7)
   monkeypatch.setattr(sys, "argv", ["/bin/t2i_jax", "--help"])
   with pytest.raises(SystemExit) as ended:
     command()
   assert name == "t2i_jax" and ended.value.code == 7
-  assert done == ["restart", "prepare", ["/bin/t2i_jax", "--help"]]
+  assert done == ["restart", "interrupts", "prepare", ["/bin/t2i_jax", "--help"]]
 
 
 @pytest.mark.parametrize(("version", "is_wrong"), [

@@ -23,7 +23,7 @@ FLOORS = [
   {"rundir"},
   {"config"},
   {"parallel"},
-  {"errors", "near", "progress", "python_version"},
+  {"errors", "interrupts", "near", "progress", "python_version"},
 ]
 FLOOR = {room: floor for floor, rooms in enumerate(FLOORS) for room in rooms}
 

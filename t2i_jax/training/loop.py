@@ -196,7 +196,7 @@ def _run(
       told.step(step, window.shown)
       if is_shown:
         ratio = beside["g/diversity"]
-        if looks.add(ratio):
+        if looks.add(ratio) and hosts.is_first():
           log.warning("step %d: %s", step, collapse.describe(ratio, window.means))
         if looks.has_collapsed and config.stop_at_collapse and step < total:
           if hosts.is_first():
