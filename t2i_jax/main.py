@@ -162,9 +162,9 @@ def _tell(what: Any, status: int) -> int:
 def start() -> NoReturn:
   """The command `t2i_jax`, which is also `python -m t2i_jax.main`."""
   memory.restart_with_large_pages()
-  interrupts.end_at_second()
+  interrupts.listen()
   prepare_jax()
-  sys.exit(main(sys.argv))
+  interrupts.leave(main(sys.argv))
 
 
 if __name__ == "__main__":

@@ -10,7 +10,7 @@ BUSY = """
 import hashlib, signal
 from t2i_jax import interrupts
 interrupts._GRACE_S = 0.0
-interrupts.end_at_second()
+interrupts.listen()
 signal.signal(signal.SIGINT, lambda *_: None)
 FORK
 print("busy", flush=True)

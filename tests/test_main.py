@@ -120,7 +120,7 @@ def test_the_installed_command_is_the_module(monkeypatch):
   command = importlib.metadata.EntryPoint(name, value, "console_scripts").load()
   done = []
   monkeypatch.setattr(main.memory, "restart_with_large_pages", lambda: done.append("restart"))
-  monkeypatch.setattr(main.interrupts, "end_at_second", lambda: done.append("interrupts"))
+  monkeypatch.setattr(main.interrupts, "listen", lambda: done.append("interrupts"))
   monkeypatch.setattr(main, "prepare_jax", lambda: done.append("prepare"))
   monkeypatch.setattr(main, "main", lambda argv: done.append(argv) or 7)
   monkeypatch.setattr(sys, "argv", ["/bin/t2i_jax", "--help"])
