@@ -19,7 +19,7 @@ _heard: list[int] = []  # a SIGINT each
 
 
 def listen() -> None:
-  """From now on a second Ctrl-C ends this process after two seconds, with status 130."""
+  """From now on a second Ctrl-C ends this process after two seconds, with status 1."""
   reading, writing = os.pipe()
   os.set_blocking(writing, False)
   signal.set_wakeup_fd(writing, warn_on_full_buffer=False)
@@ -41,7 +41,7 @@ def _wait_for_second(reading: int) -> None:
       _heard.append(number)
   time.sleep(_GRACE_S)
   print("t2i_jax: ended; a run goes on from its last checkpoint", file=sys.stderr)
-  _flush_and_exit(130)
+  _flush_and_exit(1)
 
 
 def _flush_and_exit(status: int) -> NoReturn:

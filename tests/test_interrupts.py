@@ -40,5 +40,5 @@ def test_the_second_ctrl_c_ends_what_cannot_hear_the_first(busy):
     busy.wait(timeout=0.5)
   busy.send_signal(signal.SIGINT)
   _, err = busy.communicate(timeout=60)
-  assert busy.returncode == 130
+  assert busy.returncode == 1
   assert err.splitlines() == [b"t2i_jax: ended; a run goes on from its last checkpoint"]

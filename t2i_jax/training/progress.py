@@ -54,8 +54,7 @@ class Progress:
     if self._is_shown and self._steps:
       told = {"steps": of_steps, **self._seconds}
       parts = [f"{part} {seconds:.1f}" for part, seconds in told.items() if seconds >= 0.05]
-      sizes = len(self._compiled)
-      log.info("seconds: %s; %d packed size%s", ", ".join(parts), sizes, "s" * (sizes > 1))
+      log.info("seconds: %s; packed sizes compiled: %d", ", ".join(parts), len(self._compiled))
 
   def step(self, number: int, shown: Mapping[str, float]) -> None:
     """Says that step `number` is done, and the newest metrics."""

@@ -30,7 +30,7 @@ def test_each_packed_size_s_first_step_and_all_but_steps_are_left_out_of_the_rat
     save(7)
   assert told.captions_per_second == pytest.approx(4 * 6 / 8)
   assert caplog.messages[-1] == (
-    "seconds: steps 8.0, compiling 600.0, pictures 70.0, saving 7.0; 3 packed sizes"
+    "seconds: steps 8.0, compiling 600.0, pictures 70.0, saving 7.0; packed sizes compiled: 3"
   )
 
 
