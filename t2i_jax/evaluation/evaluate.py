@@ -228,7 +228,7 @@ def _draw(
 
 def _with_bar(drawn: Iterator[tuple[np.ndarray, np.ndarray]], count: int) -> Iterator:
   """The same, told as it goes on."""
-  with progress.bar("draw", count, "captions") as bar:
+  with progress.bar("draw", count, "captions", is_shown=hosts.is_first()) as bar:
     for part, images in drawn:
       yield part, images
       bar.update(len(part))

@@ -52,9 +52,9 @@ class Progress:
     if (steps := self._steps - len(self._compiled)) > 0:
       self.captions_per_second = round(steps * self._captions / of_steps, 2)
     if self._is_shown and self._steps:
-      told = {"steps": of_steps, **self._seconds}
-      parts = [f"{part} {seconds:.1f}" for part, seconds in told.items() if seconds >= 0.05]
-      log.info("seconds: %s; packed sizes compiled: %d", ", ".join(parts), len(self._compiled))
+      parts = [f", {part} {s:.1f}" for part, s in self._seconds.items() if s >= 0.05]
+      sizes = len(self._compiled)
+      log.info("seconds: steps %.1f%s; packed sizes compiled: %d", of_steps, "".join(parts), sizes)
 
   def step(self, number: int, shown: Mapping[str, float]) -> None:
     """Says that step `number` is done, and the newest metrics."""
