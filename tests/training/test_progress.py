@@ -1,16 +1,13 @@
 """A run's seconds by what they were spent on."""
 
-import logging
-
 import pytest
 
 from t2i_jax.training import progress
 
 
 def test_each_packed_size_s_first_step_and_all_but_steps_are_left_out_of_the_rate(
-  monkeypatch, caplog
+  monkeypatch, logged
 ):
-  caplog.set_level(logging.INFO)
   now = [50.0]
   monkeypatch.setattr(progress.time, "monotonic", lambda: now[0])
 
@@ -29,7 +26,7 @@ def test_each_packed_size_s_first_step_and_all_but_steps_are_left_out_of_the_rat
       assert show(10) == 10
     save(7)
   assert told.captions_per_second == pytest.approx(4 * 6 / 8)
-  assert caplog.messages[-1] == (
+  assert logged()[-1] == (
     "seconds: steps 8.0, compiling 600.0, pictures 70.0, saving 7.0; packed sizes compiled: 3"
   )
 
