@@ -5,16 +5,24 @@
 use_environment() {
   local extras="$1"
   local constraints="$PWD/launch/constraints.txt"
+  local works="PYTHON=python3.12 bash $0"
   if [ -n "${VIRTUAL_ENV:-}" ]; then
-    python="$VIRTUAL_ENV/bin/python"
+    python="$VIRTUAL_ENV/bin/python" works="deactivate; $works"
+  elif [ -x .venv/bin/python ]; then
+    python="$PWD/.venv/bin/python" works="rm -r .venv; $works"
   else
-    [ -x .venv/bin/python ] || "${PYTHON:-python3}" -m venv .venv
+    python="${PYTHON:-python3}"
+  fi
+  local version
+  version="$("$python" -c 'import sys; print("%d.%d" % sys.version_info[:2])' 2>/dev/null)" || version="not here"
+  case "$version" in
+    3.11 | 3.12 | 3.13) ;;
+    *) echo "t2i_jax needs Python 3.11 to 3.13, and $python is $version; try: $works" >&2; exit 2 ;;
+  esac
+  if [ -z "${VIRTUAL_ENV:-}" ]; then
+    [ -x .venv/bin/python ] || "$python" -m venv .venv
     python="$PWD/.venv/bin/python"
   fi
-  "$python" - <<'PY' || { echo "t2i_jax needs Python 3.11 to 3.13; name one: PYTHON=python3.12 bash $0" >&2; exit 2; }
-import sys
-sys.exit(not (3, 11) <= sys.version_info[:2] <= (3, 13))
-PY
   [ "${INSTALL:-yes}" != no ] || return 0
   "$python" -m pip install --quiet --disable-pip-version-check --constraint "$constraints" \
     --editable ".${extras:+[$extras]}" >&2

@@ -15,12 +15,14 @@ import logging
 import os
 import sys
 from collections.abc import Sequence
-from typing import Any
+from typing import Any, NoReturn
 
+import t2i_jax.process.python_version  # noqa: F401 (first: it ends the program under a wrong Python)
 from t2i_jax import config as config_lib
 from t2i_jax import errors, modes
 from t2i_jax.config import flags
 from t2i_jax.parallel import memory
+from t2i_jax.process import interrupts, standard_error
 from t2i_jax.rundir import bucket
 
 PREEMPTED = 75  # sysexits.h: EX_TEMPFAIL
@@ -54,7 +56,11 @@ def _cache_folder() -> str:
 
 
 def main(argv: Sequence[str]) -> int:
-  """Runs the mode that argv (program name first) asks for; returns the exit status."""
+  """Runs the mode that argv (program name first) asks for; returns the exit status. Without flags
+  it says what to try, and the status is 2, so that a script whose flags got lost does not go on."""
+  if len(argv) < 2:
+    print(modes.FIRST_STEPS, end="", file=sys.stderr)
+    return 2
   try:
     parsed = flags.parse(argv)
   except errors.InputError as error:
@@ -95,6 +101,7 @@ def _as_one_of_many(config: config_lib.Config, given: frozenset[str]) -> int:
   """The mode in one of several processes, of which the first speaks."""
   from t2i_jax.parallel import hosts
 
+  _keep_standard_output()
   try:
     hosts.start(config.coordinator_address, config.process_count, config.process_index)
   except errors.InputError as error:
@@ -125,6 +132,14 @@ def _of_the_system(error: BaseException) -> tuple[str, int] | None:
   return None
 
 
+def _keep_standard_output() -> None:
+  """Sends to standard error what libraries in C++ print, such as Gloo, by which CPUs talk to each
+  other; Python's standard output stays."""
+  sys.stdout.flush()
+  sys.stdout = os.fdopen(os.dup(1), "w", encoding=sys.stdout.encoding)
+  os.dup2(2, 1)
+
+
 class _WithFlags(logging.Formatter):
   """Settings in backquotes as flags."""
 
@@ -145,7 +160,14 @@ def _tell(what: Any, status: int) -> int:
   return status
 
 
-if __name__ == "__main__":
+def start() -> NoReturn:
+  """The command `t2i_jax`, which is also `python -m t2i_jax.main`."""
+  standard_error.outlive()
   memory.restart_with_large_pages()
+  interrupts.listen()
   prepare_jax()
-  sys.exit(main(sys.argv))
+  interrupts.leave(main(sys.argv))
+
+
+if __name__ == "__main__":
+  start()

@@ -27,6 +27,7 @@ import jaxtyping
 jaxtyping.install_import_hook("t2i_jax", "beartype.beartype")
 
 import json
+import logging
 
 import pytest
 
@@ -86,6 +87,17 @@ class Command:
     self.lines = out.splitlines()
     self.json = json.loads(self.lines[-1]) if self.lines else None
     return self
+
+
+@pytest.fixture
+def logged(caplog, monkeypatch):
+  """A function that gives the lines that the package has logged, whether or not `main` has changed
+  where they go."""
+  log = logging.getLogger("t2i_jax")
+  monkeypatch.setattr(log, "handlers", [caplog.handler])
+  monkeypatch.setattr(log, "propagate", False)
+  caplog.set_level(logging.INFO, "t2i_jax")
+  return lambda: caplog.messages
 
 
 @pytest.fixture(scope="session")

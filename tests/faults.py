@@ -90,7 +90,7 @@ class Run:
 
 def _told(run: Run, kind: str, rng: np.random.Generator, at: int) -> str:
   """A signal, when the run has reached a step or, every third time, soon after its start."""
-  process, began = run.start(), time.monotonic()
+  process, began, before = run.start(), time.monotonic(), run.step()
   wait = rng.uniform(0, 12) if rng.random() < 1 / 3 else None
   while process.poll() is None and time.monotonic() - began < _MOST_SECONDS:
     if time.monotonic() - began > wait if wait is not None else run.step() >= at:
@@ -100,7 +100,7 @@ def _told(run: Run, kind: str, rng: np.random.Generator, at: int) -> str:
   process.send_signal(_SIGNALS[kind])
   _, said = process.communicate(timeout=_MOST_SECONDS)
   # Told before it trains it has nothing to save, and may also have just ended.
-  early = {-_SIGNALS[kind], 1} if run.step() == 0 or wait is not None else set()
+  early = {-_SIGNALS[kind], 1} if run.step() == before else set()
   _check(process.returncode in {_ENDS[kind], 0, *early}, process.returncode, said)
   return f"status {process.returncode}"
 
@@ -115,6 +115,8 @@ def _limited(run: Run, rng: np.random.Generator, limit: int, amount: int, said_i
 
 def _reach(run: Run, at: int) -> None:
   """Trains to this step at least, and until there are two checkpoints, and has it end then."""
+  if run.step() >= at and len(run.saved()) > 1:
+    return
   process, began = run.start(), time.monotonic()
   while process.poll() is None and time.monotonic() - began < _MOST_SECONDS:
     if run.step() >= at and len(run.saved()) > 1:

@@ -1,12 +1,21 @@
 """The command line around the modes: one JSON line, one line for an error, settings as flags."""
 
+import configparser
 import errno
+import importlib.metadata
 import logging
 import os
+import pathlib
+import shlex
+import sys
 
 import pytest
 
 from t2i_jax import errors, main, modes
+from t2i_jax.config import flags
+from t2i_jax.process import python_version
+
+ROOT = pathlib.Path(__file__).parents[1]
 
 
 @pytest.fixture
@@ -91,3 +100,47 @@ def test_ctrl_c_has_a_status_of_its_own(capsys, params):
   params(run)
   assert main.main(["t2i_jax", "--mode=params"]) == 130
   assert "interrupted after step 3; the same command goes on" in capsys.readouterr().err
+
+
+def test_without_flags_it_says_what_to_try(capsys, monkeypatch):
+  assert main.main(["t2i_jax"]) == 2
+  out, err = capsys.readouterr()
+  assert out == "" and len(err.splitlines()) <= 10 and max(map(len, err.splitlines())) <= 100
+  monkeypatch.chdir(ROOT)
+  commands = [shlex.split(line, comments=True) for line in err.splitlines() if "python" in line]
+  assert len(commands) == 7
+  for command in commands:
+    assert command[:3] == ["python", "-m", "t2i_jax.main"]
+    flags.parse(command[2:])  # Raises InputError for what does not work.
+
+
+def test_the_installed_command_is_the_module(monkeypatch):
+  setup = configparser.ConfigParser()
+  setup.read(ROOT / "setup.cfg", encoding="utf8")
+  name, _, value = setup["options.entry_points"]["console_scripts"].strip().partition(" = ")
+  command = importlib.metadata.EntryPoint(name, value, "console_scripts").load()
+  done = []
+  monkeypatch.setattr(main.memory, "restart_with_large_pages", lambda: done.append("restart"))
+  monkeypatch.setattr(main.interrupts, "listen", lambda: done.append("interrupts"))
+  monkeypatch.setattr(main, "prepare_jax", lambda: done.append("prepare"))
+  monkeypatch.setattr(main, "main", lambda argv: done.append(argv) or 7)
+  monkeypatch.setattr(sys, "argv", ["/bin/t2i_jax", "--help"])
+  with pytest.raises(SystemExit) as ended:
+    command()
+  assert name == "t2i_jax" and ended.value.code == 7
+  assert done == ["restart", "interrupts", "prepare", ["/bin/t2i_jax", "--help"]]
+
+
+@pytest.mark.parametrize(("version", "is_wrong"), [
+  ((3, 10, 4), True), ((3, 11, 0), False), ((3, 13, 9), False), ((3, 14, 0), True)
+])  # fmt: skip
+def test_a_wrong_python_is_one_line(version, is_wrong, capsys, monkeypatch):
+  monkeypatch.setattr(sys, "version_info", version)
+  monkeypatch.setattr(sys, "version", ".".join(map(str, version)) + " (main)")
+  code = compile(pathlib.Path(python_version.__file__).read_text("utf8"), "python_version", "exec")
+  if not is_wrong:
+    return exec(code, {})
+  with pytest.raises(SystemExit) as ended:
+    exec(code, {})
+  (line,) = capsys.readouterr().err.splitlines()
+  assert ended.value.code == 2 and f"this is {version[0]}.{version[1]}." in line

@@ -23,7 +23,7 @@ FLOORS = [
   {"rundir"},
   {"config"},
   {"parallel"},
-  {"errors"},
+  {"errors", "near", "process", "progress"},
 ]
 FLOOR = {room: floor for floor, rooms in enumerate(FLOORS) for room in rooms}
 

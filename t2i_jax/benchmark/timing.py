@@ -12,9 +12,9 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 import numpy as np
-import tqdm
 
 from t2i_jax import config as config_lib
+from t2i_jax import progress
 from t2i_jax.data import corpus as corpus_lib
 from t2i_jax.nets import model
 from t2i_jax.training import feed, reading, steps
@@ -87,7 +87,8 @@ def time_steps(
   seconds = []
   trace = jax.profiler.trace(profile) if profile else contextlib.nullcontext()
   with trace:
-    for resident, chosen, bucket in tqdm.tqdm(jax.block_until_ready(fed), desc="bench"):
+    fed = jax.block_until_ready(fed)
+    for resident, chosen, bucket in progress.bar("bench", count, "steps", iterable=fed):
       began = time.perf_counter()
       state, metrics = compiled[bucket](state, resident, chosen)
       jax.block_until_ready((state, metrics))

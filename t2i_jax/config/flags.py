@@ -4,7 +4,6 @@
 from __future__ import annotations
 
 import dataclasses
-import difflib
 import os
 import re
 import textwrap
@@ -15,7 +14,7 @@ from typing import Any, Literal
 from absl import flags as absl_flags
 
 from t2i_jax import config as config_lib
-from t2i_jax import errors
+from t2i_jax import errors, near
 from t2i_jax.config import groups
 
 _HELP = "help", "helpfull"
@@ -36,17 +35,13 @@ def _define() -> absl_flags.FlagValues:
   values = absl_flags.FlagValues()
   for field, kind in config_lib.fields():
     arguments = (field.name, field.default, field.metadata["help"])
-    bounds = {"lower_bound": field.metadata["low"], "upper_bound": field.metadata["high"]}
-    if typing.get_origin(kind) is Literal:
-      name, default, help = arguments
-      absl_flags.DEFINE_enum(name, default, list(typing.get_args(kind)), help, flag_values=values)
-    elif kind is bool:
+    if kind is bool:
       absl_flags.DEFINE_boolean(*arguments, flag_values=values)
     elif kind is int:
-      absl_flags.DEFINE_integer(*arguments, flag_values=values, **bounds)
+      absl_flags.DEFINE_integer(*arguments, flag_values=values)
     elif kind is float:
-      absl_flags.DEFINE_float(*arguments, flag_values=values, **bounds)
-    elif kind is str:
+      absl_flags.DEFINE_float(*arguments, flag_values=values)
+    elif kind is str or typing.get_origin(kind) is Literal:
       absl_flags.DEFINE_string(*arguments, flag_values=values)
     else:
       absl_flags.DEFINE_multi_string(*arguments, flag_values=values)
@@ -70,14 +65,18 @@ def parse(argv: Sequence[str]) -> tuple[config_lib.Config, frozenset[str]] | Hel
     rest = values(list(argv))[1:]
   except absl_flags.UnrecognizedFlagError as error:
     names = [field.name for field, _ in config_lib.fields()]
-    near = difflib.get_close_matches(error.flagname, names, n=1)
-    near = f"; did you mean --{near[0]}?" if near else "; --helpfull lists them"
-    raise errors.InputError(f"--{error.flagname}: there is no such flag{near}") from None
+    meant = near.word(error.flagname, names, "--") or "; --helpfull lists them"
+    raise errors.InputError(f"--{error.flagname}: there is no such flag{meant}") from None
+  except absl_flags.IllegalFlagValueError as error:
+    raise _wrong_value(error) from None
+  except absl_flags.CantOpenFlagFileError as error:
+    raise _no_flag_file(error.__context__) from None
   except UnicodeDecodeError as error:
     raise errors.InputError(f"--flagfile: a flag file is not UTF-8 ({error})") from None
-  except absl_flags.Error as error:
+  except (absl_flags.Error, ValueError) as error:  # ValueError: --noNAME=VALUE
     raise errors.InputError(" ".join(str(error).split())) from None
   if any(values[name].value for name in _HELP):
+    groups.check_choice("mode", values.mode, typing.get_args(groups.Mode))
     return Help(values.mode if values["mode"].present else None, values.helpfull)
   for old, idle in config_lib.REMOVED.items():
     if values[old].value != idle:
@@ -85,9 +84,9 @@ def parse(argv: Sequence[str]) -> tuple[config_lib.Config, frozenset[str]] | Hel
         f"--{old}={values[old].value}: this flag is no longer there; leave it out"
       )
   if rest:
-    raise errors.InputError(
-      f'{rest[0]!r} is not a flag; a caption goes into quotes: --captions="{rest[0]} ..."'
-    )
+    caption = f'; a caption goes into quotes: --captions="{rest[0]} ..."'
+    meant = near.word(rest[0], typing.get_args(groups.Mode), "--mode=") or caption
+    raise errors.InputError(f"{rest[0]!r} is not a flag{meant}")
   read, given = {}, set()
   for field, kind in config_lib.fields():
     value = values[field.name].value
@@ -100,6 +99,21 @@ def parse(argv: Sequence[str]) -> tuple[config_lib.Config, frozenset[str]] | Hel
     if values[field.name].present:
       given.add(field.name)
   return config_lib.Config(**read), frozenset(given)
+
+
+def _wrong_value(error: absl_flags.IllegalFlagValueError) -> errors.InputError:
+  """absl's "flag --NAME=VALUE: reason", with what would work."""
+  flag = re.match(r"flag --(\w+)=(.*?): ", str(error), re.DOTALL)
+  kind = dict((field.name, kind) for field, kind in config_lib.fields()).get(flag and flag[1])
+  if kind is None:
+    return errors.InputError(" ".join(str(error).split()))
+  wanted = {bool: "true or false", int: "a whole number", float: "a number"}[kind]
+  return errors.InputError(f"--{flag[1]}={flag[2]}: must be {wanted}")
+
+
+def _no_flag_file(error: OSError) -> errors.InputError:
+  what = f"--flagfile={error.filename}: {error.strerror}"
+  return errors.InputError(f"{what}{near.path(error.filename)}")
 
 
 def _unquoted(value: str) -> str:

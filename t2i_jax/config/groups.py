@@ -8,9 +8,10 @@ import functools
 import math
 import types
 import typing
+from collections.abc import Sequence
 from typing import Any, Literal
 
-from t2i_jax import errors
+from t2i_jax import errors, near
 
 Mode = Literal[
   "prepare",
@@ -101,14 +102,19 @@ def fields(group: type[Group]) -> list[tuple[dataclasses.Field, Any]]:
   return [(field, kinds[field.name]) for field in found]
 
 
+def check_choice(name: str, value: str, choices: Sequence[str]) -> None:
+  """Raises InputError, which names the nearest choice, for a value of a flag that is none."""
+  if value not in choices:
+    raise errors.InputError(
+      f"--{name}={value}: choose one of {', '.join(choices)}{near.word(value, choices)}"
+    )
+
+
 def _check_value(field: dataclasses.Field, kind: Any, value: Any) -> None:
   """One flag by itself."""
   low, high = field.metadata["low"], field.metadata["high"]
   if typing.get_origin(kind) is Literal:
-    if value not in typing.get_args(kind):
-      raise errors.InputError(
-        f"--{field.name}={value}: choose one of {', '.join(typing.get_args(kind))}"
-      )
+    check_choice(field.name, value, typing.get_args(kind))
   elif low is not None and not (low <= value and math.isfinite(value)):
     raise errors.InputError(f"--{field.name}={value}: must be at least {low}")
   elif high is not None and not value <= high:

@@ -29,8 +29,9 @@ class Run(Group, role="use", modes=OF_A_RUN, anywhere=True):
 
   def check(self) -> None:
     if self.mode in OF_A_RUN and self.mode not in ("sample", "demo") and not self.workdir:
+      works = "--workdir=runs/first" + " --steps=400" * (self.mode == "train")
       raise errors.InputError(
-        f"--workdir: --mode={self.mode} needs a folder for the run, such as --workdir=runs/first"
+        f"--workdir: --mode={self.mode} needs the folder of a run, such as {works}"
       )
 
 

@@ -21,9 +21,8 @@ from collections.abc import Iterator, Sequence
 import absl.logging
 import numpy as np
 import tensorflow_datasets as tfds
-import tqdm
 
-from t2i_jax import errors
+from t2i_jax import errors, progress
 from t2i_jax.data import images, listing
 
 MAX_SKIPPED_SHARE = 0.05
@@ -179,9 +178,7 @@ class Builder(tfds.core.GeneratorBasedBuilder, skip_registration=True):
     self._captions = 0
     workers = os.cpu_count() or 1
     total = sum(len(sources) for sources in found.splits.values())
-    bar = tqdm.tqdm(
-      total=total, desc=self.name, unit=" images", file=sys.stderr, disable=not self._progress
-    )
+    bar = progress.bar(self.name, total, "images", is_shown=self._progress)
     pool = concurrent.futures.ThreadPoolExecutor(workers)
     try:
       with bar as self._bar:

@@ -17,6 +17,7 @@ import tensorflow_datasets as tfds
 from tensorflow_datasets.core.download import checksums, download_manager, resource
 
 from t2i_jax import errors
+from t2i_jax import progress as progress_lib
 from t2i_jax.data import builder, listing
 
 log = logging.getLogger(__name__)
@@ -50,7 +51,8 @@ def fetch(
   folder = downloads / "extracted" / published.builder
   if folder.is_dir():
     return folder
-  (tfds.enable_progress_bar if progress else tfds.disable_progress_bar)()
+  has_bar = progress and progress_lib.is_terminal()
+  (tfds.enable_progress_bar if has_bar else tfds.disable_progress_bar)()
   infos = addresses(published)
   files = {}
   with builder.quiet():

@@ -13,7 +13,7 @@ import pathlib
 from collections.abc import Callable
 from typing import Any
 
-from t2i_jax import errors
+from t2i_jax import errors, near
 from t2i_jax.data import builder as builder_lib
 from t2i_jax.data import downloads, listing, raw, sets
 from t2i_jax.data import verify as verify_lib
@@ -171,7 +171,9 @@ def _raw_folders(
     return fetch(), {}
   raw_dir = pathlib.Path(settings.raw_dir).expanduser()
   if not raw_dir.is_dir():
-    raise errors.InputError(f"`raw_dir={raw_dir}`: no such folder; expected {dataset.layout}")
+    raise errors.InputError(
+      f"`raw_dir={raw_dir}`: no such folder; expected {dataset.layout}{near.path(raw_dir)}"
+    )
   if dataset.lacks_images is None or not dataset.lacks_images(raw_dir):
     return raw_dir, {}
   return raw_dir, {"images_dir": fetch()}

@@ -17,7 +17,7 @@ import re
 import numpy as np
 from jaxtyping import Bool, Int
 
-from t2i_jax import errors
+from t2i_jax import errors, near
 from t2i_jax.data import datasets
 from t2i_jax.rundir import files
 from t2i_jax.text import captions
@@ -115,7 +115,7 @@ def _lines(path: str, subset: str) -> list[str]:
   except (OSError, UnicodeDecodeError) as error:
     raise errors.InputError(
       f"`subset={subset}`: cannot be read ({error}); give LABELS_FILE:CLASS, or a text file with "
-      "an image's name a line"
+      f"an image's name a line{near.path(path)}"
     ) from None
 
 

@@ -15,10 +15,9 @@ import os
 from typing import Any
 
 import numpy as np
-import tqdm
 from jaxtyping import Float, Int, UInt8
 
-from t2i_jax import errors, pictures
+from t2i_jax import errors, pictures, progress
 from t2i_jax.data import datasets, images, subsets
 from t2i_jax.judges import classifier, efficientnet, fitting, targets, untrained, vgg16
 from t2i_jax.metrics import mixture
@@ -152,7 +151,7 @@ def _table(
 
   def look() -> Table:
     blocks = []
-    with tqdm.tqdm(total=len(examples.names), desc="features", unit="image") as bar:
+    with progress.bar("features", len(examples.names), "images") as bar:
       for start in range(0, len(examples.names), _AT_ONCE):
         block = examples.images_u8[start : start + _AT_ONCE]
         blocks.append(np.concatenate([net.features(block) for net in networks], 1))

@@ -17,10 +17,9 @@ from collections.abc import Callable, Iterator
 from typing import Any, Literal
 
 import numpy as np
-import tqdm
 from jaxtyping import Int, UInt8
 
-from t2i_jax import errors, pictures, sampling
+from t2i_jax import errors, pictures, progress, sampling
 from t2i_jax.data import corpus as corpus_lib
 from t2i_jax.data import datasets, sets
 from t2i_jax.evaluation import attributes, scores, word_by_word
@@ -228,8 +227,8 @@ def _draw(
 
 
 def _with_bar(drawn: Iterator[tuple[np.ndarray, np.ndarray]], count: int) -> Iterator:
-  """The same, with a progress bar."""
-  with tqdm.tqdm(total=count, desc="draw", unit="captions", mininterval=1.0) as bar:
+  """The same, told as it goes on."""
+  with progress.bar("draw", count, "captions", is_shown=hosts.is_first()) as bar:
     for part, images in drawn:
       yield part, images
       bar.update(len(part))

@@ -15,11 +15,11 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import optax
-import tqdm
 from jax.experimental import multihost_utils
 from jaxtyping import Array, Float, Int, Shaped, UInt8
 
 from t2i_jax import errors
+from t2i_jax import progress as progress_lib
 from t2i_jax.data import datasets
 from t2i_jax.rundir import files
 
@@ -90,7 +90,7 @@ def adamw(
   state = (params, variables.get("batch_stats", {}), optimizer.init(params))
   data = jax.device_put(data)
   root = jax.random.key(seed)
-  with tqdm.tqdm(total=steps, desc=name, unit="step", disable=not progress) as bar:
+  with progress_lib.bar(name, steps, "steps", is_shown=progress) as bar:
     for i in range(steps):
       rows = jax.device_put(next(batches).astype(np.int32))
       state, loss = step(state, data, rows, jax.random.fold_in(root, i))

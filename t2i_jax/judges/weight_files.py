@@ -13,7 +13,7 @@ import numpy as np
 import safetensors
 import safetensors.numpy
 
-from t2i_jax import errors
+from t2i_jax import errors, near
 from t2i_jax.judges import torch_files
 
 # What damaged archives raise; NotImplementedError: a flag of another version of the format.
@@ -48,7 +48,7 @@ def read(path: str | os.PathLike, said: str, kinds: Sequence[str] = KINDS) -> di
     with np.load(path, allow_pickle=False) as file:
       return dict(file)
   except (OSError, ValueError, TypeError, EOFError, *_ZIP) as error:
-    raise errors.InputError(f"{said}: cannot be read ({error})") from None
+    raise errors.InputError(f"{said}: cannot be read ({error}){near.path(path)}") from None
   except safetensors.SafetensorError as error:
     raise errors.InputError(f"{said}: not a safetensors file ({error})") from None
 

@@ -37,6 +37,18 @@ MODES: dict[str, types.ModuleType] = {
   "demo": demo,
 }
 
+FIRST_STEPS = """\
+A caption becomes images, one for every word read so far. Each line is a command:
+  python -m t2i_jax.main --mode=sample --captions="this flower has long yellow petals"
+  python -m t2i_jax.main --mode=demo        # a page on which the picture grows while you type
+  python -m t2i_jax.main --flagfile=launch/flags/quickstart.flags --workdir=runs/first   # trains
+  python -m t2i_jax.main --mode=sample --workdir=runs/first --captions="a red flower"
+  python -m t2i_jax.main --mode=evaluate --workdir=runs/first --split=unseen   # scores
+  python -m t2i_jax.main --mode=report --workdir=runs/first   # losses, scores and pictures: a page
+  python -m t2i_jax.main --help             # all modes, and the flags of train
+The first two draw by a model of flowers that comes with the package.
+"""
+
 
 def about() -> dict[str, str]:
   """What each mode does: its docstring's first sentence, after the name."""

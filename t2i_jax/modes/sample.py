@@ -9,7 +9,7 @@ import os
 from typing import Any
 
 from t2i_jax import config as config_lib
-from t2i_jax import errors
+from t2i_jax import errors, near
 
 _MOST_MOVING = 16  # captions in one animation
 
@@ -60,6 +60,7 @@ def _read_captions(config: config_lib.Config) -> list[str]:
     except (OSError, UnicodeDecodeError) as error:
       raise errors.InputError(
         f"--captions_file={config.captions_file}: cannot be read as UTF-8 text ({error})"
+        f"{near.path(config.captions_file)}"
       ) from None
   if not found:
     raise errors.InputError(f"--captions_file={config.captions_file}: there is no caption in it")

@@ -2,13 +2,22 @@
 
 from __future__ import annotations
 
+import logging
 from typing import Any
 
 from t2i_jax import config as config_lib
 
+log = logging.getLogger(__name__)
+
 
 def run(config: config_lib.Config, given: frozenset[str]) -> dict[str, Any]:
-  """Trains to --steps or --epochs."""
+  """Trains to --steps or --epochs; logs the commands that show what was learnt."""
+  from t2i_jax.page import runs
+  from t2i_jax.rundir import bucket
   from t2i_jax.training import loop
 
-  return loop.train(config_lib.with_absolute_inputs(config))
+  found = loop.train(config_lib.with_absolute_inputs(config))
+  workdir = f"--workdir={bucket.remote(config.workdir)}"
+  for mode, words in (("sample", ["--captions=a red flower"]), ("demo", []), ("report", [])):
+    log.info("next: %s", runs.command(f"--mode={mode}", workdir, *words))
+  return found

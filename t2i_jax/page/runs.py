@@ -119,6 +119,7 @@ def _read(folder: str, workdir: str, name: str) -> Run:
     raise errors.InputError(
       f"`workdir={workdir}`: there is no run in it (no {files.FLAGS}); train first: "
       f"{command('--mode=train', '--steps=400', f'--workdir={workdir}')}"
+      f"{bucket.runs_beside(folder)}"
     )
   metrics = metrics_lib.read(folder) if os.path.exists(at(files.METRICS)) else []
   lines = [_with_own_pictures(line) for line in scores.read(folder)]

@@ -18,7 +18,7 @@ import tempfile
 from collections.abc import Iterator
 from typing import TYPE_CHECKING
 
-from t2i_jax import errors
+from t2i_jax import errors, near
 from t2i_jax.rundir import files
 
 if TYPE_CHECKING:
@@ -97,6 +97,13 @@ def remote(workdir: str | os.PathLike) -> str:
   """The address of the bucket that a local folder is a copy of; other folders unchanged."""
   copy = _find(workdir)
   return copy.address if copy else os.fspath(workdir)
+
+
+def runs_beside(workdir: str | os.PathLike) -> str:
+  """'; did you mean ...?' with up to three runs beside a folder without one; empty for a bucket."""
+  if _find(workdir):
+    return ""
+  return near.beside(workdir, (files.CHECKPOINTS, files.FLAGS)) or near.path(workdir)
 
 
 def checkpoints(workdir: str | os.PathLike) -> epath.Path:

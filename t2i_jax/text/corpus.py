@@ -23,10 +23,10 @@ import zlib
 from collections.abc import Iterable, Iterator
 from xml.etree import ElementTree
 
-import tqdm
 from gensim.corpora import wikicorpus
 
-from t2i_jax import errors
+from t2i_jax import errors, near
+from t2i_jax import progress as progress_lib
 from t2i_jax.text import captions
 
 LONGEST = 10_000  # words; gensim ignores the rest of a longer sentence
@@ -72,7 +72,7 @@ class Corpus:
       what = "the folder holds no files" if os.path.isdir(self.path) else "there is no such file"
       raise errors.InputError(
         f"`corpus={self.path}`: {what}; give a Wikipedia dump (.xml.bz2), a text file (plain, .xz, "
-        ".bz2 or .gz) or a folder of them"
+        f".bz2 or .gz) or a folder of them{near.path(self.path)}"
       )
 
   @functools.cached_property
@@ -86,10 +86,7 @@ class Corpus:
 
   def __iter__(self) -> Iterator[list[str]]:
     total, before = sum(size for _, size in self.files), 0
-    with tqdm.tqdm(
-      total=total, desc=self.label, unit="B", unit_scale=True, mininterval=1.0,
-      disable=not self.progress,
-    ) as bar:  # fmt: skip
+    with progress_lib.bar(self.label, total, "B", is_shown=self.progress, unit_scale=True) as bar:
       for path, size in self.files:
         try:
           with open(path, "rb") as packed:

@@ -18,7 +18,7 @@ import gensim.models
 import numpy as np
 from jaxtyping import Float32
 
-from t2i_jax import errors
+from t2i_jax import errors, near
 from t2i_jax.rundir import files
 from t2i_jax.text import captions, compact
 
@@ -107,7 +107,7 @@ def load(path: str | os.PathLike, *, only: Collection[str] | None = None) -> Wor
   line, or if values are not finite.
   """
   if not os.path.isfile(path):
-    raise errors.InputError(f"`word_vectors={path}`: there is no such file")
+    raise errors.InputError(f"`word_vectors={path}`: there is no such file{near.path(path)}")
   wanted = None if only is None else frozenset(only)
   try:
     read = compact.load if compact.is_compact(path) else _load_word2vec

@@ -214,6 +214,7 @@ def read_config(workdir: str | os.PathLike, step: int = 0) -> tuple[config_lib.C
     raise errors.InputError(
       f"`workdir={workdir}`: there is no checkpoint; train first: "
       f"python -m t2i_jax.main --mode=train --steps=400 --workdir={workdir}"
+      f"{bucket.runs_beside(workdir)}"
     )
   with open_manager(workdir, read_only=True) as manager:
     if step and step not in manager.all_steps():

@@ -17,6 +17,7 @@ CAPTIONS = 32  # captions compared, each of another image
 # Runs that distinguish captions had ratios of 0.1 to 0.85, with single ones below; runs with nearly
 # one image for all captions 0.02 to 0.09.
 _LEAST_RATIO = 0.1
+_LEAST_CONTRAST = 2.0  # standard deviation over an image's pixels, of 255
 _IN_A_ROW = 2  # A single low ratio may be a step that the next ones undo.
 
 
@@ -36,6 +37,19 @@ def diversity_ratio(
 def _distances(images_u8: UInt8[np.ndarray, "n h w 3"]) -> Float[np.ndarray, "p"]:
   """Between each two of n images: n (n - 1) / 2 values."""
   return scipy.spatial.distance.pdist(images_u8.reshape(len(images_u8), -1).astype(np.float64))
+
+
+def is_flat(images_u8: UInt8[np.ndarray, "n h w 3"]) -> bool:
+  """Whether each image is of one colour, or nearly."""
+  return float(images_u8.std((1, 2), dtype=np.float32).mean()) < _LEAST_CONTRAST
+
+
+def is_dead(metrics: Mapping[str, float]) -> str:
+  """Which network no longer learns by these means over several steps, and why; empty: none."""
+  for network, name in (("g", "generator"), ("d", "discriminator")):
+    if metrics.get(f"{network}/gradient_norm", 1.0) == 0:
+      return f"the {name}'s gradients are 0: it learns nothing any more"
+  return ""
 
 
 class Looks:

@@ -80,9 +80,11 @@ def feed(
   `Chooser`."""
   held = choose_placement(config, corpus, devices)
   log.info(
-    "%d device%s; %d images, %.0f MB, are %s", devices.count, "s" * (devices.count > 1),
-    len(corpus.images_u8), _bytes(corpus) / 1e6,
-    {"replicated": "on each", "sharded": "sharded", "streamed": "streamed from disk"}[held],
+    "%d images, %.0f MB, are %s", len(corpus.images_u8), _bytes(corpus) / 1e6,
+    {
+      "replicated": "on each device", "sharded": "sharded among the devices",
+      "streamed": "streamed from disk",
+    }[held],
   )  # fmt: skip
   key_data = jax.device_get(jax.random.key_data(rng))
   chooser = Chooser(config, corpus, devices.count, key_data, ahead)

@@ -19,10 +19,10 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 import numpy as np
-import tqdm
 from jaxtyping import Float, Int, UInt8
 
 from t2i_jax import config as config_lib
+from t2i_jax import progress
 from t2i_jax.data import corpus as corpus_lib
 from t2i_jax.data import subsets
 from t2i_jax.judges import efficientnet, encoder, fitting
@@ -191,7 +191,7 @@ def _look(
 
   eyes, count = jax.device_put(eyes), len(corpus.images_u8)
   found = []
-  with tqdm.tqdm(total=_VERSIONS * count, desc="look", unit="image") as bar:
+  with progress.bar("look", _VERSIONS * count, "images") as bar:
     for version in range(_VERSIONS):
       key = jax.random.fold_in(jax.random.key(config.seed), version)
       parts = []

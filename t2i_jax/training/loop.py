@@ -6,16 +6,15 @@ A run on the same workdir goes on from its last checkpoint exactly as if it had 
 from __future__ import annotations
 
 import contextlib
+import functools
 import logging
 import math
 import os
-import time
 from collections.abc import Callable
 from typing import Any
 
 import jax
 import numpy as np
-import tqdm
 
 from t2i_jax import config as config_lib
 from t2i_jax import errors, pictures
@@ -32,6 +31,7 @@ from t2i_jax.training import (
   capacity,
   checkpoints,
   collapse,
+  progress,
   reading,
   resume,
   statistics,
@@ -44,17 +44,6 @@ from t2i_jax.training import state as state_lib
 from t2i_jax.training import window as window_lib
 
 log = logging.getLogger(__name__)
-
-_SHOWN = {  # beside the progress bar
-  "d/loss": "d",
-  "g/loss": "g",
-  "g/euclid": "euclid",
-  "d/real_probability": "D(real)",
-  "d/fake_probability": "D(fake)",
-  "d/gradient_norm": "norm d",
-  "g/gradient_norm": "norm g",
-  "g/diversity": "diversity",
-}
 
 
 def train(config: config_lib.Config) -> dict[str, Any]:
@@ -73,7 +62,7 @@ def _train(config: config_lib.Config, notice: hosts.Notice) -> dict[str, Any]:
   optimizers = state_lib.make_optimizers(config)
   devices = state_lib.find_devices(config)
   eyes = frozen_lib.load_eyes(config)
-  corpus, held_out = _load(config, eyes.fingerprint() if eyes else "")
+  corpus, held_out = _load(config, devices, eyes.fingerprint() if eyes else "")
   frozen = frozen_lib.prepare(config, corpus, eyes)
   capacity.check(config, corpus, devices, frozen)
   total, known_as = total_steps(config, len(corpus.ids)), bucket.remote(config.workdir)
@@ -130,10 +119,10 @@ def _captions_a_step(config: config_lib.Config) -> int:
 
 
 def _load(
-  config: config_lib.Config, eyes: str
+  config: config_lib.Config, devices: mesh.Devices, eyes: str
 ) -> tuple[corpus_lib.Corpus, corpus_lib.Corpus | None]:
   """The training split and the images held out of it, with the run's word vectors, which are made
-  once and kept in the workdir.
+  once and kept in the workdir. Logs what was found.
 
   eyes: fingerprint of the pretrained network; empty: none.
   Raises InputError when a run would go on with other data, or another such network, than it began
@@ -145,6 +134,14 @@ def _load(
   side = augment.prepared_side(config)
   examples = corpus_lib.load_training_examples(config, side, in_memory_below=limit)
   examples, others = held_out_lib.split(config, examples)
+  chosen = corpus_lib.training_captions(config, examples)
+  log.info(
+    "%d device%s (%s); %s, split %s: %d images, %d captions%s; %d parameters",
+    devices.count, "s" * (devices.count > 1), jax.devices()[0].device_kind, config.dataset,
+    config.train_split, len(examples.names), len(chosen),
+    f", and {len(others.names)} images held out" if others else "",
+    state_lib.count_parameters(config)["total"],
+  )  # fmt: skip
   path = corpus_lib.word_vectors_path(config.workdir)
   if hosts.is_first() and not resume.has_word_vectors(config, examples.captions):
     log.info("making the word vectors")
@@ -155,7 +152,6 @@ def _load(
     hosts.wait_for_all("prepared")
   bucket.pull(config.workdir)
   vectors = word2vec.load(path)
-  chosen = corpus_lib.training_captions(config, examples)
   corpus = corpus_lib.make_corpus(config, examples, vectors, chosen)
   resume.check_data(config, corpus, eyes)
   if config.adversarial != "none" and not batches.scores_last(config) and corpus.length.max() < 2:
@@ -164,6 +160,8 @@ def _load(
       "term, so that the discriminator would see none; give `euclid_target=none`, or "
       "`adversarial=none` to train with the Euclidean term alone"
     )
+  if len(corpus.ids) > 1 and np.array_equal(*np.broadcast_arrays(corpus.ids, corpus.ids[0])):
+    log.warning("all captions are the same: images cannot follow them")
   if hosts.is_first() and (config.subset or config.subset_words):
     # As --subset reads it: the file that it came from may change.
     subsets.write_names(os.path.join(config.workdir, files.SUBSET), examples.names)
@@ -174,7 +172,7 @@ def _run(
   state, config, corpus, held_out, frozen, devices, optimizers, total, manager, notice
 ) -> tuple[state_lib.TrainState, dict[str, float], float | None]:
   """Trains to `total`, or with --stop_at_collapse until the run collapses. Returns the state, the
-  last metrics, and captions a second without the first step's compilation. Raises Preempted."""
+  last metrics, and captions a second of the steps alone. Raises Preempted."""
   first = int(state.step)
   networks = model.build(config, devices.axes)
   train_step = steps.make_train_step(config, networks, optimizers, devices)
@@ -182,31 +180,24 @@ def _run(
   ahead = resume.steps_ahead(config)
   feed = feed_lib.feed(config, corpus, devices, state.rng, first, total, frozen, ahead)
   notice.is_working = True
-  began = None
   make_writer = metrics_lib.MetricWriter if hosts.is_first() else metrics_lib.NoWriter
   with (
     make_writer(config.workdir, first) as writer,
-    tqdm.tqdm(
-      desc="train",
-      unit="captions",
-      initial=first * config.batch_size,
-      total=total * config.batch_size,
-      mininterval=1.0,
-      disable=not hosts.is_first(),
-    ) as bar,
+    progress.Progress(first, total, _captions_a_step(config), hosts.is_first()) as told,
   ):
     window = window_lib.Window(config, writer, first, total)
+    train_step = told.compiling_apart(train_step)
     show = _picture_writer(config, corpus, frozen, networks, devices, writer)
+    show = told.apart("pictures", show)
     refresh = statistics.make_refresh(config, corpus, frozen, networks, devices)
+    refresh = told.apart("statistics", refresh)
     look_for_best = held_out_lib.make_look(config, held_out, frozen, networks, devices)
+    look_for_best = told.apart("scoring", look_for_best)
+    save = told.apart("saving", functools.partial(_save, config, manager))
     for step, (resident, chosen, bucket_size) in enumerate(feed, first + 1):
       with jax.transfer_guard("disallow"):  # what moves to the device, moves on purpose
         state, values = train_step(state, resident, chosen, bucket_size)
       window.put(step, values)
-      if began is None:
-        jax.block_until_ready(values)
-        began = time.monotonic()
-      bar.update(config.batch_size)
       is_told = step < total and notice.has_come(step)
       is_shown = step % config.sample_every == 0 or step == total
       is_saved = step % config.checkpoint_every == 0 or step == total or is_told
@@ -214,26 +205,24 @@ def _run(
         state = refresh(state)
         beside = {"g/diversity": show(step, state)} if is_shown else {}
         window.flush(beside | (look_for_best(step, state) if is_saved else {}))
+      told.step(step, window.shown)
       if is_shown:
         ratio = beside["g/diversity"]
-        if looks.add(ratio):
+        dead = collapse.is_dead(window.means)
+        if looks.add(ratio) and hosts.is_first():
           log.warning("step %d: %s", step, collapse.describe(ratio, window.means))
-        if looks.has_collapsed and config.stop_at_collapse and step < total:
+        if dead and hosts.is_first():
+          log.warning("step %d: %s", step, dead)
+        if (looks.has_collapsed or dead) and config.stop_at_collapse and step < total:
           if hosts.is_first():
             records.write_collapse(config.workdir, step)
           break
       if is_saved:
-        _save(config, manager, step, state, window)
-      bar.set_postfix(
-        {name: f"{window.shown[key]:.3g}" for key, name in _SHOWN.items() if key in window.shown},
-        refresh=False,
-      )
+        save(step, state, window)
       if is_told:
         raise notice.preempted(f"after step {step}")
     window.flush()
-  seconds = time.monotonic() - began if began else 0.0
-  done = (int(state.step) - first - 1) * _captions_a_step(config)
-  return state, window.means, round(done / seconds, 2) if done > 0 else None
+  return state, window.means, told.captions_per_second
 
 
 def _save(
@@ -277,6 +266,8 @@ def _picture_writer(
       pictures.write_png(os.path.join(folder, f"step_{step:06d}.png"), sheet)
       writer.write_picture(step, "strips", sheet)
     last = images[np.arange(len(rows)), length - 1]
+    if collapse.is_flat(last[count:used]) and hosts.is_first():
+      log.warning("step %d: the last words' images are of one colour each", step)
     return collapse.diversity_ratio(last[count:used], real[count:used])
 
   return show

@@ -83,11 +83,7 @@ class Pair:
     finally:
       for process in self.processes:
         process.kill()
-    # Gloo, through which CPUs talk to each other, says on standard output that it does.
-    return [
-      (p.returncode, [x for x in out.splitlines() if not x.startswith("[Gloo]")], err)
-      for p, (out, err) in zip(self.processes, ends)
-    ]
+    return [(p.returncode, out.splitlines(), err) for p, (out, err) in zip(self.processes, ends)]
 
 
 def _told(err):
@@ -157,7 +153,7 @@ def test_a_signal_saves_the_step_and_the_run_goes_on_bit_for_bit(
 def test_a_signal_before_the_first_step_leaves_nothing_behind(
   command, tmp_path, monkeypatch, number, status
 ):
-  def strike(config, eyes):
+  def strike(*_):
     signal.raise_signal(number)
     raise AssertionError("the signal is to end the run here")
 

@@ -49,8 +49,12 @@ def test_ten_steps_equal_five_a_restart_and_five_bit_for_bit(command, trained, t
 
 
 @pytest.mark.slow
-def test_training_changes_every_network(trained, command, tmp_path):
+def test_training_changes_every_network_and_says_so_in_few_lines(trained, command, tmp_path):
   command("--mode=train", f"--workdir={tmp_path}", "--steps=1")
+  told = command.err.split("\n")
+  assert told[0].startswith("1 device (cpu); synthetic, split train: 24 images, ")
+  assert sum(line.startswith("train: 4 of 4 captions after ") for line in told) == 1
+  assert "\r" not in command.err and len(told) < 12
   one, ten = _leaves(tmp_path, 1), _leaves(trained, 10)
   params = [path for path in ten if path[0] != "loop" and "params" in path]
   assert {path[0] for path in params} == set(model.NETWORKS)

@@ -1,0 +1,50 @@
+"""Ctrl-C ends the program: at the second one whatever it is computing.
+
+Python hears of a signal only between two of its own instructions, so not while XLA compiles, which
+can take minutes; a thread that reads a pipe hears of it at once.
+"""
+
+from __future__ import annotations
+
+import os
+import signal
+import sys
+import threading
+import time
+from typing import NoReturn
+
+_GRACE_S = 2.0  # in which the program may end by itself after the second
+
+_heard: list[int] = []  # a SIGINT each
+
+
+def listen() -> None:
+  """From now on a second Ctrl-C ends this process after two seconds, with status 1."""
+  reading, writing = os.pipe()
+  os.set_blocking(writing, False)
+  signal.set_wakeup_fd(writing, warn_on_full_buffer=False)
+  # A process that is forked gets Ctrl-C too, and would count it once more.
+  os.register_at_fork(after_in_child=lambda: signal.set_wakeup_fd(-1))
+  threading.Thread(target=_wait_for_second, args=(reading,), daemon=True).start()
+
+
+def leave(status: int) -> NoReturn:
+  """Ends this process. After Ctrl-C at once: Python's own end would wait for what is compiled."""
+  if _heard:
+    _flush_and_exit(status)
+  sys.exit(status)
+
+
+def _wait_for_second(reading: int) -> None:
+  while len(_heard) < 2:
+    if (number := os.read(reading, 1)[0]) == signal.SIGINT:
+      _heard.append(number)
+  time.sleep(_GRACE_S)
+  print("t2i_jax: ended; a run goes on from its last checkpoint", file=sys.stderr)
+  _flush_and_exit(1)
+
+
+def _flush_and_exit(status: int) -> NoReturn:
+  sys.stdout.flush()
+  sys.stderr.flush()
+  os._exit(status)
