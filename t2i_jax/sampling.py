@@ -25,9 +25,9 @@ from t2i_jax.parallel import mesh
 from t2i_jax.rundir import bucket, files
 from t2i_jax.text import captions as captions_lib
 from t2i_jax.text import word2vec
-from t2i_jax.training import checkpoints, frozen, reading, steps
+from t2i_jax.training import checkpoints, drawing, frozen, reading
 
-_BATCH = 64  # captions that are drawn at once, and whose noises have one key
+BATCH = 64  # captions that are drawn at once, and whose noises have one key
 
 log = logging.getLogger(__name__)
 
@@ -64,7 +64,7 @@ class TrainedRun:
     ids: np.ndarray,
     length: np.ndarray,
     table: np.ndarray,
-    batch_size: int = _BATCH,
+    batch_size: int = BATCH,
     noise: np.ndarray | None = None,
     is_read: bool = False,
   ) -> np.ndarray:
@@ -81,7 +81,7 @@ class TrainedRun:
     ids: np.ndarray,
     length: np.ndarray,
     table: np.ndarray,
-    batch_size: int = _BATCH,
+    batch_size: int = BATCH,
     noise: np.ndarray | None = None,
     is_read: bool = False,
   ) -> Iterator[tuple[np.ndarray, np.ndarray]]:
@@ -123,15 +123,15 @@ class TrainedRun:
         "leave it out, or sample a run that was trained with `noise_dim=100`"
       )
     size, found = self.config.noise_dim, []
-    for first in range(0, captions, _BATCH):  # Whatever the batches that are drawn.
+    for first in range(0, captions, BATCH):  # Whatever the batches that are drawn.
       keys = [self._noise_key(first, v) for v in range(count)]
-      found.append(np.stack([reading.draw_noise(k, _BATCH, size) for k in keys], 1))
+      found.append(np.stack([reading.draw_noise(k, BATCH, size) for k in keys], 1))
     return np.concatenate(found)[:captions]
 
   def noise(self, number: int) -> Float[np.ndarray, "z"]:
     """The first caption's noise of this number, as in `noises`, without those before it."""
     key = self._noise_key(0, number)
-    return np.asarray(reading.draw_noise(key, _BATCH, self.config.noise_dim)[0])
+    return np.asarray(reading.draw_noise(key, BATCH, self.config.noise_dim)[0])
 
   def _noise_key(self, first: int, number: int) -> jax.Array:
     """The key of the noises of this number, of the captions from the first one on."""
@@ -164,10 +164,10 @@ class TrainedRun:
 
 @functools.lru_cache(maxsize=4)
 def _make_draw(config: config_lib.Config, is_read: bool) -> tuple[mesh.Devices, Callable]:
-  """The devices, and `steps.make_draw` for them; kept, so that another call need not compile."""
+  """The devices, and `drawing.make_draw` for them; kept, so that another call need not compile."""
   devices = mesh.find(config.devices)
   networks = model.build(config, devices.axes)
-  return devices, steps.make_draw(config, networks, devices, is_read)
+  return devices, drawing.make_draw(config, networks, devices, is_read)
 
 
 def last(images: np.ndarray, length: np.ndarray) -> np.ndarray:

@@ -1,0 +1,77 @@
+"""Draws a caption by the model in this folder: python draw.py "a red flower" out.png [NOISE]
+
+Writes out.png, an image for every word read so far side by side, and out_last.png, the last of
+them. NOISE is a whole number, 0 by default. Needs jax, flatbuffers, numpy and pillow.
+"""
+
+import json
+import pathlib
+import re
+import sys
+import unicodedata
+
+import jax
+import jax.export
+import numpy as np
+from PIL import Image
+
+folder = pathlib.Path(__file__).parent
+
+
+def clean(text):
+  """The words in lower case: letters and digits, joined inside by one hyphen or apostrophe."""
+  text = text.replace("\u0130", "i").lower().translate(str.maketrans("\u2010\u2011\u2019\u02bc", "--''"))
+  text = unicodedata.normalize("NFC", text)
+  marks = "".join(c for c in text if unicodedata.category(c)[0] == "M") + "\u200c\u200d"
+  inner = rf"(?:[^\W_]|[{re.escape(marks)}])"
+  return re.findall(rf"[^\W_]{inner}*(?:[-']{inner}+)*", text)
+
+
+def read_safetensors(path):
+  """{name: f32 array}: 8 bytes of length, a JSON header, then the arrays' bytes."""
+  data = path.read_bytes()
+  start = 8 + int.from_bytes(data[:8], "little")
+  header = json.loads(data[8:start])
+  found = {}
+  for name, about in header.items():
+    if name != "__metadata__":
+      first, end = (start + at for at in about["data_offsets"])
+      kind = {"F32": "<f4", "F16": "<f2"}[about["dtype"]]
+      found[name] = np.frombuffer(data[first:end], kind).reshape(about["shape"]).astype(np.float32)
+  return found
+
+
+def draw(caption, number=0):
+  """The images u8[t h w 3] of the words, under the noise of this number."""
+  settings = json.loads((folder / "draw.json").read_text("utf8"))
+  vocabulary = (folder / "vocabulary.txt").read_text("utf8").split("\n")[:-1]
+  parameters = read_safetensors(folder / "parameters.safetensors")
+  table, row = parameters.pop("words"), {word: i for i, word in enumerate(vocabulary)}
+  words = clean(caption)
+  unknown = [word for word in words if word not in row]
+  if unknown:
+    print("not known, out of", len(row), "words:", ", ".join(unknown), file=sys.stderr)
+  of_unknown = {"drop": [], "zero": [0 * table[0]], "mean": [table.mean(0)]}[settings["oov"]]
+  read = [v for word in words for v in ([table[row[word]]] if word in row else of_unknown)]
+  count = min(len(read), settings["max_words"])
+  if len(unknown) == len(words) or not count:
+    sys.exit("no word of the caption is known")
+  vectors = np.zeros((1, settings["max_words"], table.shape[1]), np.float32)
+  vectors[0, :count] = read[:count]
+  key = jax.random.fold_in(jax.random.key(settings["seed"]), 0)
+  key = jax.random.fold_in(key, number) if number else key
+  noise = jax.random.uniform(key, settings["noise"], minval=-1.0, maxval=1.0)[:1]
+  rows = np.zeros(min(m for m in settings["rows"] if m >= count - 1), np.int8)
+  platform = {"gpu": "cuda"}.get(jax.default_backend(), jax.default_backend())
+  program = jax.export.deserialize((folder / f"draw.{platform}.stablehlo").read_bytes())
+  images = jax.jit(program.call)(parameters, vectors, np.array([count], np.int32), noise, rows)
+  return np.asarray(images)[0, :count]
+
+
+if __name__ == "__main__":
+  if len(sys.argv) not in (3, 4):
+    sys.exit(__doc__)
+  images = draw(sys.argv[1], int(sys.argv[3]) if len(sys.argv) == 4 else 0)
+  path = pathlib.Path(sys.argv[2])
+  Image.fromarray(np.concatenate(images, axis=1)).save(path)
+  Image.fromarray(images[-1]).save(path.with_stem(path.stem + "_last"))
