@@ -1,4 +1,4 @@
-"""A trained run: restored, its captions looked up, its images drawn under one noise or several.
+"""A trained run: restored, its images drawn under one noise or several.
 
 Restores generator, GNN and recurrence only, and never draws without them.
 """
@@ -28,6 +28,7 @@ from t2i_jax.text import word2vec
 from t2i_jax.training import checkpoints, drawing, frozen, reading
 
 BATCH = 64  # captions that are drawn at once, and whose noises have one key
+MAX_NOISE = 999_999_999  # the highest number of a noise that is asked for by its number
 
 log = logging.getLogger(__name__)
 
@@ -58,6 +59,19 @@ class TrainedRun:
     """Whether a word's image depends on nothing but its own vector and noise."""
     used = self.config.recurrence, self.config.bn_statistics, self.config.sampling_statistics
     return used == ("none", "joint", "running")
+
+  def on_devices(self) -> TrainedRun:
+    """The same run, whose variables need not be moved to the devices for each drawing."""
+    put = mesh.find(self.config.devices).put
+    return dataclasses.replace(self, variables=put(self.variables))
+
+  def draw_alone(
+    self, ids: Sequence[int], table: np.ndarray, noise: int = 0
+  ) -> UInt8[np.ndarray, "t h w 3"]:
+    """One caption's images, an image a word, under the noise of this number: the bytes of
+    `mode=sample` for this caption alone. ids: rows of `table`, one at least."""
+    images = self.draw(*alone(ids, table, self.config.max_words), noise=self.noise(noise)[None])
+    return images[0, : len(ids)].copy()  # A view would keep the empty slots in memory.
 
   def draw(
     self,
@@ -170,6 +184,20 @@ def _make_draw(config: config_lib.Config, is_read: bool) -> tuple[mesh.Devices, 
   return devices, drawing.make_draw(config, networks, devices, is_read)
 
 
+def alone(
+  ids: Sequence[int], table: np.ndarray, max_words: int
+) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+  """Ids i32[1 t], length i32[1] and table of one caption, from rows of a table; the new table has
+  its words alone, so that a large vocabulary is not moved for each."""
+  first = captions_lib.FIRST_WORD_ID
+  own = np.zeros((first + max_words, table.shape[1]), np.float32)
+  own[:first] = table[:first]
+  own[first : first + len(ids)] = table[list(ids)]
+  row = np.full((1, max_words), captions_lib.PADDING_ID, np.int32)
+  row[0, : len(ids)] = first + np.arange(len(ids))
+  return row, np.array([len(ids)], np.int32), own
+
+
 def last(images: np.ndarray, length: np.ndarray) -> np.ndarray:
   """[n t h w 3] -> the images of the captions' last words [n h w 3]."""
   return images[np.arange(len(images)), length - 1]
@@ -208,49 +236,3 @@ def _open_model(config: config_lib.Config, given: frozenset[str], step: int) -> 
   asked_of = dataclasses.replace(config, workdir=folder)
   merged = flags.merge(found.config, asked_of, given, also_free=("seed",))
   return TrainedRun(merged, found.step, found.variables, found.vectors, folder)
-
-
-def with_words(run: TrainedRun, words: set[str]) -> word2vec.WordVectors:
-  """The run's vectors, and those of further words that the file of `word_vectors` has."""
-  more = words - set(run.vectors.words)
-  if not more or not os.path.isfile(run.config.word_vectors):
-    return run.vectors
-  found = word2vec.load(run.config.word_vectors, only=more)
-  return word2vec.WordVectors(
-    run.vectors.words + found.words, np.concatenate([run.vectors.vectors, found.vectors])
-  )
-
-
-def look_up(
-  sentences: Sequence[Sequence[str]], texts: Sequence[str], run: TrainedRun, vectors
-) -> captions_lib.CaptionTable:
-  """The captions' ids, cut off after `max_words` words; logs unknown words.
-
-  Raises InputError for a caption without a known word."""
-  vocabulary = vectors.vocabulary()
-  for words, text in zip(sentences, texts):
-    unknown = [word for word in words if word not in vocabulary]
-    if len(unknown) == len(words):
-      raise errors.InputError(
-        f"`captions={text!r}`: no word of it is known to the run in {run.config.workdir}; it knows "
-        f"{len(vocabulary)} words, such as {', '.join(list(vocabulary)[:12])}"
-      )
-    if unknown:
-      log.warning("%r: not in the vocabulary: %s", text, ", ".join(unknown))
-  found = captions_lib.encode(
-    sentences,
-    np.arange(len(sentences), dtype=np.int32),
-    vocabulary,
-    max_words=run.config.max_words,
-    oov=run.config.oov,
-    long_captions="truncate",
-  )
-  if len(found.ids) < len(sentences):
-    text = texts[found.dropped_no_known_word[0]]
-    raise errors.InputError(
-      f"`captions={text!r}`: of its first {run.config.max_words} words none is known to the run in "
-      f"{run.config.workdir}, which reads no further; give a shorter one"
-    )
-  if found.truncated:
-    log.warning("%d captions cut off after %d words", found.truncated, run.config.max_words)
-  return found

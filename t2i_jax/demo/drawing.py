@@ -24,13 +24,11 @@ from PIL import Image
 from t2i_jax import config as config_lib
 from t2i_jax import mixing, model_folder, pictures, sampling
 from t2i_jax.demo import words as words_lib
-from t2i_jax.parallel import mesh
 from t2i_jax.text import captions as captions_lib
 from t2i_jax.text import word2vec
 from t2i_jax.training import checkpoints, reading
 
 CACHE_BYTES = 64 << 20
-MAX_NOISE = 999_999_999
 _LOOK_SECONDS = 10
 
 log = logging.getLogger(__name__)
@@ -91,9 +89,7 @@ class Drawing:
 
   def _open(self, step: int) -> None:
     self._run = None  # One model in memory.
-    run = sampling.open_run(self._config, self._given, step)
-    devices = mesh.find(run.config.devices)
-    self._run = dataclasses.replace(run, variables=devices.put(run.variables))
+    self._run = run = sampling.open_run(self._config, self._given, step).on_devices()
     self._table = word2vec.table(run.vectors, run.config.oov)
 
   def find_steps(self) -> None:
@@ -164,23 +160,12 @@ class Drawing:
 
   def _draw(self, ids: tuple[int, ...], noise: int, step: int = 0) -> UInt8[np.ndarray, "t h w 3"]:
     self._need(step or self.step)
-    images = self._run.draw(*self._arrays(ids), noise=self._run.noise(noise)[None])
-    return images[0, : len(ids)].copy()  # A view would keep the empty slots in memory.
+    return self._run.draw_alone(ids, self._table, noise)
 
   def _read_anew(self, ids: tuple[int, ...], step: int) -> np.ndarray:
     """What the networks are given of the words, by the checkpoint of this step."""
-    return self._run.read(*self._arrays(ids))[0].vectors
-
-  def _arrays(self, ids: tuple[int, ...]) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """Ids, length and table of one caption; the table has its words alone, so that a large
-    vocabulary is not moved for each."""
-    first, most = captions_lib.FIRST_WORD_ID, self.config.max_words
-    table = np.zeros((first + most, self._table.shape[1]), np.float32)
-    table[:first] = self._table[:first]
-    table[first : first + len(ids)] = self._table[list(ids)]
-    row = np.full((1, most), captions_lib.PADDING_ID, np.int32)
-    row[0, : len(ids)] = first + np.arange(len(ids))
-    return row, np.array([len(ids)], np.int32), table
+    arrays = sampling.alone(ids, self._table, self.config.max_words)
+    return self._run.read(*arrays)[0].vectors
 
 
 def strip(words: Sequence[str], drawn: Pictures) -> bytes:

@@ -50,6 +50,8 @@ def run(config: config_lib.Config, given: frozenset[str]) -> dict[str, Any]:
 
 def _card(model) -> str:
   """A page about the model: what it was trained on, its scores, and how to draw by it."""
+  import jax
+
   from t2i_jax.metrics import registry
   from t2i_jax.rundir import scores
 
@@ -66,8 +68,9 @@ def _card(model) -> str:
     "--output=caption.png",
     "```",
     "",
-    "`draw.py` draws the same pixels without t2i_jax, by the programs beside it (`draw.*.stablehlo`: "
-    "CPU, CUDA, TPU). JAX 0.10 to 0.12 were tried:",
+    "`draw.py` draws the same pixels without t2i_jax, by the programs beside it: "
+    "`draw.cpu.stablehlo`, `draw.cuda.stablehlo`, `draw.tpu.stablehlo`. They were written by JAX "
+    f"{jax.__version__}; another version from 0.10 to 0.12 may round a value in 100,000 otherwise.",
     "",
     "```bash",
     "pip install jax flatbuffers numpy pillow  # on an accelerator: jax[cuda12] or jax[tpu]",

@@ -20,7 +20,9 @@ folder = pathlib.Path(__file__).parent
 
 def clean(text):
   """The words in lower case: letters and digits, joined inside by one hyphen or apostrophe."""
-  text = text.replace("\u0130", "i").lower().translate(str.maketrans("\u2010\u2011\u2019\u02bc", "--''"))
+  text = (
+    text.replace("\u0130", "i").lower().translate(str.maketrans("\u2010\u2011\u2019\u02bc", "--''"))
+  )
   text = unicodedata.normalize("NFC", text)
   marks = "".join(c for c in text if unicodedata.category(c)[0] == "M") + "\u200c\u200d"
   inner = rf"(?:[^\W_]|[{re.escape(marks)}])"
