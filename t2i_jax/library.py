@@ -73,9 +73,8 @@ class Run:
       )
     drawn = []
     for text in _texts(captions):
-      found = texts.read(self.trained, [text])
-      ids = found.ids[0, : found.length[0]]
-      drawn.append((self.trained.draw_alone(ids, found.table, noise), found.words[0]))
+      ids, length, table, (words,) = texts.read(self.trained, [text])
+      drawn.append((self.trained.draw_alone(ids, length, table, noise), words))
     return drawn
 
 

@@ -69,7 +69,7 @@ def write(
   folder = os.path.abspath(folder)
   if (os.path.isdir(folder) and os.listdir(folder)) or os.path.isfile(folder):
     raise errors.InputError(f"`output={folder}`: is there already; give a new folder")
-  arrays = flax.traverse_util.flatten_dict(model.variables, sep="/")
+  arrays = named(model.variables)
   arrays[_WORDS] = model.vectors.vectors
   arrays = {name: _as(dtype, name, np.asarray(array)) for name, array in arrays.items()}
   record = config_lib.to_record(model.config)
@@ -131,8 +131,13 @@ def read(folder: str | os.PathLike) -> Model:
   return Model(config, step, by_network(arrays), word2vec.WordVectors(words, vectors))
 
 
+def named(variables: Mapping[str, Any]) -> dict[str, Any]:
+  """The arrays of variables by their names in the file, such as generator/params/project/kernel."""
+  return flax.traverse_util.flatten_dict(variables, sep="/")
+
+
 def by_network(arrays: Mapping[str, Any]) -> dict[str, Any]:
-  """Variables as {network: {collection: {layer: ...}}}, of arrays by the names in the file."""
+  """Variables as {network: {collection: {layer: ...}}}: the inverse of `named`."""
   found = flax.traverse_util.unflatten_dict(dict(arrays), sep="/")
   absent = {name: {"params": {}, "batch_stats": {}} for name in networks.DRAWING}
   return {name: {**absent.get(name, {}), **found.get(name, {})} for name in absent | found}

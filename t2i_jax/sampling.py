@@ -9,7 +9,7 @@ import dataclasses
 import functools
 import logging
 import os
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator
 
 import jax
 import jax.numpy as jnp
@@ -23,7 +23,6 @@ from t2i_jax.data import corpus
 from t2i_jax.nets import model
 from t2i_jax.parallel import mesh
 from t2i_jax.rundir import bucket, files
-from t2i_jax.text import captions as captions_lib
 from t2i_jax.text import word2vec
 from t2i_jax.training import checkpoints, drawing, frozen, reading
 
@@ -66,12 +65,12 @@ class TrainedRun:
     return dataclasses.replace(self, variables=put(self.variables))
 
   def draw_alone(
-    self, ids: Sequence[int], table: np.ndarray, noise: int = 0
+    self, ids: np.ndarray, length: np.ndarray, table: np.ndarray, noise: int = 0
   ) -> UInt8[np.ndarray, "t h w 3"]:
-    """One caption's images, an image a word, under the noise of this number: the bytes of
-    `mode=sample` for this caption alone. ids: rows of `table`, one at least."""
-    images = self.draw(*alone(ids, table, self.config.max_words), noise=self.noise(noise)[None])
-    return images[0, : len(ids)].copy()  # A view would keep the empty slots in memory.
+    """The images of one caption's words, ids i32[1 t], under the noise of this number: with number
+    0 the bytes of `mode=sample` for this caption alone."""
+    images = self.draw(ids, length, table, noise=self.noise(noise)[None])
+    return images[0, : length[0]].copy()  # A view would keep the empty slots in memory.
 
   def draw(
     self,
@@ -182,20 +181,6 @@ def _make_draw(config: config_lib.Config, is_read: bool) -> tuple[mesh.Devices, 
   devices = mesh.find(config.devices)
   networks = model.build(config, devices.axes)
   return devices, drawing.make_draw(config, networks, devices, is_read)
-
-
-def alone(
-  ids: Sequence[int], table: np.ndarray, max_words: int
-) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-  """Ids i32[1 t], length i32[1] and table of one caption, from rows of a table; the new table has
-  its words alone, so that a large vocabulary is not moved for each."""
-  first = captions_lib.FIRST_WORD_ID
-  own = np.zeros((first + max_words, table.shape[1]), np.float32)
-  own[:first] = table[:first]
-  own[first : first + len(ids)] = table[list(ids)]
-  row = np.full((1, max_words), captions_lib.PADDING_ID, np.int32)
-  row[0, : len(ids)] = first + np.arange(len(ids))
-  return row, np.array([len(ids)], np.int32), own
 
 
 def last(images: np.ndarray, length: np.ndarray) -> np.ndarray:

@@ -160,12 +160,22 @@ class Drawing:
 
   def _draw(self, ids: tuple[int, ...], noise: int, step: int = 0) -> UInt8[np.ndarray, "t h w 3"]:
     self._need(step or self.step)
-    return self._run.draw_alone(ids, self._table, noise)
+    return self._run.draw_alone(*self._arrays(ids), noise)
 
   def _read_anew(self, ids: tuple[int, ...], step: int) -> np.ndarray:
     """What the networks are given of the words, by the checkpoint of this step."""
-    arrays = sampling.alone(ids, self._table, self.config.max_words)
-    return self._run.read(*arrays)[0].vectors
+    return self._run.read(*self._arrays(ids))[0].vectors
+
+  def _arrays(self, ids: tuple[int, ...]) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """Ids, length and table of one caption; the table has its words alone, so that a large
+    vocabulary is not moved for each."""
+    first, most = captions_lib.FIRST_WORD_ID, self.config.max_words
+    table = np.zeros((first + most, self._table.shape[1]), np.float32)
+    table[:first] = self._table[:first]
+    table[first : first + len(ids)] = self._table[list(ids)]
+    row = np.full((1, most), captions_lib.PADDING_ID, np.int32)
+    row[0, : len(ids)] = first + np.arange(len(ids))
+    return row, np.array([len(ids)], np.int32), table
 
 
 def strip(words: Sequence[str], drawn: Pictures) -> bytes:

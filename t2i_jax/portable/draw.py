@@ -48,25 +48,28 @@ def draw(caption, number=0):
   settings = json.loads((folder / "draw.json").read_text("utf8"))
   vocabulary = (folder / "vocabulary.txt").read_text("utf8").split("\n")[:-1]
   parameters = read_safetensors(folder / "parameters.safetensors")
-  table, row = parameters.pop("words"), {word: i for i, word in enumerate(vocabulary)}
+  vectors = parameters.pop("words")
+  of_unknown = vectors.mean(0) if settings["oov"] == "mean" else 0 * vectors[0]
+  table = np.stack([0 * vectors[0], of_unknown, *vectors])  # of padding, of unknown words, of words
+  row = {word: i for i, word in enumerate(vocabulary, 2)}
   words = clean(caption)
   unknown = [word for word in words if word not in row]
   if unknown:
-    print("not known, out of", len(row), "words:", ", ".join(unknown), file=sys.stderr)
-  of_unknown = {"drop": [], "zero": [0 * table[0]], "mean": [table.mean(0)]}[settings["oov"]]
-  read = [v for word in words for v in ([table[row[word]]] if word in row else of_unknown)]
-  count = min(len(read), settings["max_words"])
-  if len(unknown) == len(words) or not count:
+    print(f"not among the {len(row)} words that are known: {', '.join(unknown)}", file=sys.stderr)
+  if len(unknown) == len(words):
     sys.exit("no word of the caption is known")
-  vectors = np.zeros((1, settings["max_words"], table.shape[1]), np.float32)
-  vectors[0, :count] = read[:count]
+  read = [row.get(word, 1) for word in words if word in row or settings["oov"] != "drop"]
+  read = read[: settings["max_words"]]
+  count = len(read)
+  ids = np.array([read + [0] * (settings["max_words"] - count)], np.int32)
   key = jax.random.fold_in(jax.random.key(settings["seed"]), 0)
   key = jax.random.fold_in(key, number) if number else key
   noise = jax.random.uniform(key, settings["noise"], minval=-1.0, maxval=1.0)[:1]
   rows = np.zeros(min(m for m in settings["rows"] if m >= count - 1), np.int8)
   platform = {"gpu": "cuda"}.get(jax.default_backend(), jax.default_backend())
   program = jax.export.deserialize((folder / f"draw.{platform}.stablehlo").read_bytes())
-  images = jax.jit(program.call)(parameters, vectors, np.array([count], np.int32), noise, rows)
+  length = np.array([count], np.int32)
+  images = jax.jit(program.call)(parameters, table, ids, length, noise, rows)
   return np.asarray(images)[0, :count]
 
 

@@ -12,7 +12,6 @@ import pathlib
 from collections.abc import Iterator
 from typing import Any
 
-import flax.traverse_util
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -49,44 +48,42 @@ def settings_of(config: config_lib.Config) -> dict[str, Any]:
     "oov": config.oov,
     "seed": config.seed,
     "noise": [sampling.BATCH, config.noise_dim],
-    "rows": sorted(max(1, config.max_words - 1 if m is None else m) for m in rows),
+    "rows": sorted(config.max_words - 1 if m is None else m for m in rows),
   }
 
 
 def serialise(run: sampling.TrainedRun, platform: str) -> bytes:
-  """The program (parameters, vectors f32[b t e], length i32[b], noise f32[b z], rows i8[m]) ->
-  images u8[b t h w 3], black in slots after the last word; t is `max_words`.
+  """The program (parameters, table f32[v e], ids i32[b t], length i32[b], noise f32[b z],
+  rows i8[m]) -> images u8[b t h w 3], black in slots after the last word; t is `max_words`.
 
-  `parameters`: those of the safetensors file, by their names there, as f32. `vectors`: those of the
-  captions' words, then zeros. `rows` has the size to which the words before the captions' last are
-  padded, all captions' together; its values are not read. b and m are any from 1 on."""
-  with _without_file_names():
-    return exported(run, platform).serialize()
+  `parameters`: those of the safetensors file but `words`, by their names there, as f32. `table`:
+  vectors of words, of which `ids` are rows. m, the size of `rows`, is that to which the words
+  before the captions' last are padded, those of all captions together; its values are not read. v,
+  b and m are any from 1 on."""
+  return bytes(exported(run, platform).serialize())
 
 
 def exported(run: sampling.TrainedRun, platform: str) -> export.Exported:
   """As `serialise`, before it is bytes."""
   config, shape = run.config, jax.ShapeDtypeStruct
   networks = model.build(config)
-  is_packed = config.mask_padding and config.max_words > 1
 
-  def draw(parameters, vectors, length, noise, rows):
-    b, t, e = vectors.shape
-    bucket = rows.shape[0] if is_packed else reading.bucket(config, np.ones((1, 1), np.int32))
-    ids = jnp.arange(b * t).reshape(b, t)
+  def draw(parameters, table, ids, length, noise, rows):
+    bucket = rows.shape[0] if config.mask_padding else None  # as reading.bucket
     variables = model_folder.by_network(parameters)
-    table = vectors.reshape(b * t, e)
     return drawing.images_u8(config, networks, bucket, variables, table, ids, length, noise)
 
-  b, m = export.symbolic_shape("b, m")
-  parameters = flax.traverse_util.flatten_dict(run.variables, sep="/")
-  return export.export(jax.jit(draw), platforms=[platform])(
-    {name: shape(x.shape, jnp.float32) for name, x in parameters.items()},
-    shape((b, config.max_words, run.vectors.vectors.shape[1]), jnp.float32),
-    shape((b,), jnp.int32),
-    shape((b, config.noise_dim), jnp.float32),
-    shape((m,), jnp.int8),
-  )
+  named = model_folder.named(run.variables)
+  v, b, m = export.symbolic_shape("v, b, m")
+  with _without_file_names():
+    return export.export(jax.jit(draw), platforms=[platform])(
+      {name: shape(x.shape, jnp.float32) for name, x in named.items()},
+      shape((v, run.vectors.vectors.shape[1]), jnp.float32),
+      shape((b, config.max_words), jnp.int32),
+      shape((b,), jnp.int32),
+      shape((b, config.noise_dim), jnp.float32),
+      shape((m,), jnp.int8),
+    )
 
 
 @contextlib.contextmanager

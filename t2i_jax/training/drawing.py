@@ -20,7 +20,7 @@ from t2i_jax.training import reading
 def images_u8(
   config: config_lib.Config,
   networks: model.Networks,
-  bucket: int | None,
+  bucket: packing.Size | None,
   variables: dict[str, Any],
   table: Float[Array, "v e"],
   ids: Int[Array, "b t"],
