@@ -70,7 +70,7 @@ def _card(model) -> str:
     "",
     "`draw.py` draws the same pixels without t2i_jax, by the programs beside it: "
     "`draw.cpu.stablehlo`, `draw.cuda.stablehlo`, `draw.tpu.stablehlo`. They were written by JAX "
-    f"{jax.__version__}; another version from 0.10 to 0.12 may round a value in 100,000 otherwise.",
+    f"{jax.__version__}; with another from 0.10 to 0.12 one value in 100,000 may differ by 1.",
     "",
     "```bash",
     "pip install jax flatbuffers numpy pillow  # on an accelerator: jax[cuda12] or jax[tpu]",

@@ -1,9 +1,10 @@
-"""Draws a caption by the model in this folder: python draw.py "a red flower" out.png [NOISE]
+"""Draws a caption by the model in this folder: python draw.py "a red flower" out.png
 
 Writes out.png, an image for every word read so far side by side, and out_last.png, the last of
-them. NOISE is a whole number, 0 by default. Needs jax, flatbuffers, numpy and pillow.
+them. Needs jax, flatbuffers, numpy and pillow.
 """
 
+import argparse
 import json
 import pathlib
 import re
@@ -15,14 +16,13 @@ import jax.export
 import numpy as np
 from PIL import Image
 
-folder = pathlib.Path(__file__).parent
+FOLDER = pathlib.Path(__file__).parent
 
 
 def clean(text):
   """The words in lower case: letters and digits, joined inside by one hyphen or apostrophe."""
-  text = (
-    text.replace("\u0130", "i").lower().translate(str.maketrans("\u2010\u2011\u2019\u02bc", "--''"))
-  )
+  text = text.replace("\u0130", "i").lower()
+  text = text.translate(str.maketrans("\u2010\u2011\u2019\u02bc", "--''"))
   text = unicodedata.normalize("NFC", text)
   marks = "".join(c for c in text if unicodedata.category(c)[0] == "M") + "\u200c\u200d"
   inner = rf"(?:[^\W_]|[{re.escape(marks)}])"
@@ -44,10 +44,12 @@ def read_safetensors(path):
 
 
 def draw(caption, number=0):
-  """The images u8[t h w 3] of the words, under the noise of this number."""
-  settings = json.loads((folder / "draw.json").read_text("utf8"))
-  vocabulary = (folder / "vocabulary.txt").read_text("utf8").split("\n")[:-1]
-  parameters = read_safetensors(folder / "parameters.safetensors")
+  """The images u8[t h w 3] of the words, under the noise of this number.
+
+  Raises ValueError for a caption without a known word, and for a noise that is not there."""
+  settings = json.loads((FOLDER / "draw.json").read_text("utf8"))
+  vocabulary = (FOLDER / "vocabulary.txt").read_text("utf8").split("\n")[:-1]
+  parameters = read_safetensors(FOLDER / "parameters.safetensors")
   vectors = parameters.pop("words")
   of_unknown = vectors.mean(0) if settings["oov"] == "mean" else 0 * vectors[0]
   table = np.stack([0 * vectors[0], of_unknown, *vectors])  # of padding, of unknown words, of words
@@ -57,26 +59,45 @@ def draw(caption, number=0):
   if unknown:
     print(f"not among the {len(row)} words that are known: {', '.join(unknown)}", file=sys.stderr)
   if len(unknown) == len(words):
-    sys.exit("no word of the caption is known")
+    raise ValueError("no word of the caption is known")
   read = [row.get(word, 1) for word in words if word in row or settings["oov"] != "drop"]
   read = read[: settings["max_words"]]
   count = len(read)
   ids = np.array([read + [0] * (settings["max_words"] - count)], np.int32)
+  if not 0 <= number <= (999_999_999 if settings["noise"][1] else 0):
+    raise ValueError("the noise is a number from 0 to 999999999; 0 for a model without noise")
   key = jax.random.fold_in(jax.random.key(settings["seed"]), 0)
   key = jax.random.fold_in(key, number) if number else key
   noise = jax.random.uniform(key, settings["noise"], minval=-1.0, maxval=1.0)[:1]
   rows = np.zeros(min(m for m in settings["rows"] if m >= count - 1), np.int8)
   platform = {"gpu": "cuda"}.get(jax.default_backend(), jax.default_backend())
-  program = jax.export.deserialize((folder / f"draw.{platform}.stablehlo").read_bytes())
+  path = FOLDER / f"draw.{platform}.stablehlo"
+  if not path.exists():
+    raise ValueError(f"there is no program for {platform}; with JAX_PLATFORMS=cpu the CPU draws")
+  program = jax.export.deserialize(path.read_bytes())
   length = np.array([count], np.int32)
   images = jax.jit(program.call)(parameters, table, ids, length, noise, rows)
   return np.asarray(images)[0, :count]
 
 
+def main():
+  parser = argparse.ArgumentParser(description="Draws a caption, an image for every word.")
+  parser.add_argument("caption")
+  parser.add_argument(
+    "output", type=pathlib.Path, help="a .png file; the last image goes beside it"
+  )
+  parser.add_argument(
+    "noise", type=int, nargs="?", default=0, help="number of the noise; default 0"
+  )
+  asked = parser.parse_args()
+  try:
+    images = draw(asked.caption, asked.noise)
+  except ValueError as error:
+    parser.error(str(error))
+  last = asked.output.with_stem(f"{asked.output.stem}_last")
+  for path, image in ((asked.output, np.concatenate(images, axis=1)), (last, images[-1])):
+    Image.fromarray(image).save(path)
+
+
 if __name__ == "__main__":
-  if len(sys.argv) not in (3, 4):
-    sys.exit(__doc__)
-  images = draw(sys.argv[1], int(sys.argv[3]) if len(sys.argv) == 4 else 0)
-  path = pathlib.Path(sys.argv[2])
-  Image.fromarray(np.concatenate(images, axis=1)).save(path)
-  Image.fromarray(images[-1]).save(path.with_stem(path.stem + "_last"))
+  main()

@@ -98,9 +98,17 @@ def test_draw_py_draws_the_bytes_of_its_run_without_this_package(folder):
     np.testing.assert_array_equal(last, expected[-1])
 
 
-def test_draw_py_tells_that_nothing_is_known(folder):
-  told = _draw(folder, "zebra quagga", "nothing.png")
-  assert told.returncode != 0 and "zebra, quagga" in told.stderr
+@pytest.mark.parametrize(
+  ("words", "says"),
+  [
+    (["zebra quagga", "nothing.png"], "no word of the caption is known"),
+    (["red", "nothing.png", "-1"], "from 0 to 999999999"),
+    (["red", "nothing.png", "three"], "invalid int value"),
+  ],
+)
+def test_draw_py_tells_what_is_wrong(folder, words, says):
+  told = _draw(folder, *words)
+  assert told.returncode == 2 and says in told.stderr
   assert "Traceback" not in told.stderr and not (folder.parent / "nothing.png").exists()
 
 
