@@ -9,7 +9,8 @@ import nbclient
 import nbformat
 import pytest
 
-TOUR = pathlib.Path(__file__).parents[1] / "docs/tour.ipynb"
+ROOT = pathlib.Path(__file__).parents[1]
+TOUR = ROOT / "docs/tour.ipynb"
 TOY = (
   "--steps=4 --log_every=2 --synthetic_images=30 --image_size=16 --base_channels=4 --batch_size=4 "
   "--embedding_dim=8"
@@ -40,6 +41,7 @@ def _shown(notebook):
 @pytest.mark.slow
 def test_every_cell_runs_and_shows_what_is_stored(tour, tmp_path, monkeypatch):
   monkeypatch.setenv("TOUR_FLAGS", TOY)
+  monkeypatch.setenv("PYTHONPATH", str(ROOT))
   monkeypatch.setenv("TMPDIR", str(tmp_path))
   stored = _shown(tour)
   place = {"metadata": {"path": str(tmp_path)}}
