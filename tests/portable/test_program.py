@@ -126,9 +126,9 @@ def test_a_program_draws_any_number_of_captions(folder):
     config_lib.Config(mode="demo", workdir=str(folder)), frozenset({"workdir"})
   )
   config, table = run.config, word2vec.table(run.vectors, run.config.oov)
-  ids = np.zeros((3, config.max_words), np.int32)
-  ids[0, :4], ids[1, :1], ids[2, :2] = [3, 2, 5, 4], [2], [4, 3]
-  length = np.array([4, 1, 2], np.int32)
+  length = np.array([config.max_words, 2, config.max_words - 1], np.int32)
+  ids = np.random.default_rng(1).integers(2, 7, (3, config.max_words), np.int32)
+  ids[np.arange(config.max_words) >= length[:, None]] = 0
   noise = run.noises(3)[:, 0]
   bucket = reading.bucket(config, length[None])
   called = export.deserialize((folder / "draw.cpu.stablehlo").read_bytes()).call
