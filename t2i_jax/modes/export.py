@@ -68,12 +68,13 @@ def _card(model) -> str:
     "--output=caption.png",
     "```",
     "",
-    "`draw.py` draws the same pixels without t2i_jax, by the programs beside it: "
-    "`draw.cpu.stablehlo`, `draw.cuda.stablehlo`, `draw.tpu.stablehlo`. They were written by JAX "
-    f"{jax.__version__}; with another from 0.10 to 0.12 one value in 100,000 may differ by 1.",
+    "`draw.py` draws without t2i_jax, by the programs beside it: `draw.cpu.stablehlo`, "
+    "`draw.cuda.stablehlo`, `draw.tpu.stablehlo`. JAX "
+    f"{jax.__version__} wrote them. With it a CPU draws the same pixels; with another, of 0.10 to "
+    "0.12, one value in 100,000 may differ by 1.",
     "",
     "```bash",
-    "pip install jax flatbuffers numpy pillow  # on an accelerator: jax[cuda12] or jax[tpu]",
+    "pip install 'jax>=0.10,<0.13' flatbuffers numpy pillow  # an accelerator: jax[cuda12], jax[tpu]",
     'python draw.py "a caption" caption.png',
     "```",
   ]
