@@ -74,7 +74,7 @@ def _card(model) -> str:
     "0.12, one value in 100,000 may differ by 1.",
     "",
     "```bash",
-    "pip install 'jax>=0.10,<0.13' flatbuffers numpy pillow  # an accelerator: jax[cuda12], jax[tpu]",
+    "pip install 'jax>=0.10,<0.13' flatbuffers numpy pillow  # or jax[cuda12], jax[tpu]",
     'python draw.py "a caption" caption.png',
     "```",
   ]
