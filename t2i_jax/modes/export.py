@@ -70,11 +70,11 @@ def _card(model) -> str:
     "",
     "`draw.py` draws without t2i_jax, by the programs beside it: `draw.cpu.stablehlo`, "
     "`draw.cuda.stablehlo`, `draw.tpu.stablehlo`. JAX "
-    f"{jax.__version__} wrote them. With it a CPU draws the same pixels; with another, of 0.10 to "
-    "0.12, one value in 100,000 may differ by 1.",
+    f"{jax.__version__} wrote them; an older one cannot read them. With it a CPU draws the same "
+    "pixels; with a newer one, up to 0.12, one value in 100,000 may differ by 1.",
     "",
     "```bash",
-    "pip install 'jax>=0.10,<0.13' flatbuffers numpy pillow  # or jax[cuda12], jax[tpu]",
+    f"pip install 'jax>={jax.__version__},<0.13' flatbuffers numpy pillow",
     'python draw.py "a caption" caption.png',
     "```",
   ]

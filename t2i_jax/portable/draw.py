@@ -46,8 +46,12 @@ def read_safetensors(path):
 def draw(caption, number=0):
   """The images u8[t h w 3] of the words, under the noise of this number.
 
-  Raises ValueError for a caption without a known word, and for a noise that is not there."""
+  Raises ValueError for a caption without a known word, a noise that is not there, and programs that
+  this JAX cannot read."""
   settings = json.loads((FOLDER / "draw.json").read_text("utf8"))
+  if list(jax.__version_info__[:2]) < settings["jax"]:
+    needed = ".".join(map(str, settings["jax"]))
+    raise ValueError(f"this is JAX {jax.__version__}; the programs need {needed} or a newer one")
   vocabulary = (FOLDER / "vocabulary.txt").read_text("utf8").split("\n")[:-1]
   parameters = read_safetensors(FOLDER / "parameters.safetensors")
   vectors = parameters.pop("words")

@@ -44,6 +44,7 @@ def settings_of(config: config_lib.Config) -> dict[str, Any]:
   lengths = range(1, config.max_words + 1)
   rows = {reading.bucket(config, np.array([[length]])) for length in lengths}
   return {
+    "jax": list(jax.__version_info__[:2]),
     "max_words": config.max_words,
     "oov": config.oov,
     "seed": config.seed,

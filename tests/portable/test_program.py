@@ -2,8 +2,10 @@
 forms."""
 
 import dataclasses
+import json
 import os
 import runpy
+import shutil
 import subprocess
 import sys
 
@@ -113,6 +115,15 @@ def test_draw_py_tells_what_is_wrong(folder, words, says):
   told = _draw(folder, *words)
   assert told.returncode == 2 and says in told.stderr
   assert "Traceback" not in told.stderr and not (folder.parent / "nothing.png").exists()
+
+
+def test_draw_py_tells_that_its_jax_is_too_old(folder, tmp_path):
+  copy = tmp_path / "model"
+  shutil.copytree(folder, copy)
+  settings = json.loads((copy / program.SETTINGS).read_text("utf8"))
+  (copy / program.SETTINGS).write_text(json.dumps({**settings, "jax": [9, 1]}), "utf8")
+  told = _draw(copy, "red", "out.png")
+  assert told.returncode == 2 and "need 9.1" in told.stderr and "Traceback" not in told.stderr
 
 
 def test_draw_py_reads_letters_beyond_ascii_as_the_package_does(folder):
