@@ -1,8 +1,8 @@
 """A trained model as a folder: what drawing needs and no more, in files that other programs read.
 
 `parameters.safetensors` (parameters and batch statistics by their names, and `words`, a vector for
-each word), `vocabulary.txt` (the words, a line each), `config.json` and `README.md`. One comes with
-the package.
+each word), `vocabulary.txt` (the words, a line each), `config.json` and `README.md`; `mode=export`
+adds programs that draw without this package (`portable`). One comes with the package.
 """
 
 from __future__ import annotations
@@ -12,6 +12,8 @@ import json
 import os
 import shutil
 import tempfile
+import types
+from collections.abc import Mapping
 from typing import Any, Literal
 
 import flax.traverse_util
@@ -57,16 +59,17 @@ def write(
   model: Model,
   card: str,
   dtype: Literal["float32", "float16"] = "float32",
+  more: Mapping[str, bytes] = types.MappingProxyType({}),
 ) -> None:
   """Writes the model's folder, whole or not at all. dtype: of matrices and kernels; vectors, such
-  as biases and batch statistics, stay float32.
+  as biases and batch statistics, stay float32. more: further files, by their names.
 
   Raises InputError if there is such a folder already and it is not empty, and for values that
   float16 does not have."""
   folder = os.path.abspath(folder)
   if (os.path.isdir(folder) and os.listdir(folder)) or os.path.isfile(folder):
     raise errors.InputError(f"`output={folder}`: is there already; give a new folder")
-  arrays = flax.traverse_util.flatten_dict(model.variables, sep="/")
+  arrays = named(model.variables)
   arrays[_WORDS] = model.vectors.vectors
   arrays = {name: _as(dtype, name, np.asarray(array)) for name, array in arrays.items()}
   record = config_lib.to_record(model.config)
@@ -76,8 +79,9 @@ def write(
   os.makedirs(os.path.dirname(folder), exist_ok=True)
   part = tempfile.mkdtemp(prefix=os.path.basename(folder) + ".", dir=os.path.dirname(folder))
   try:
-    with open(os.path.join(part, PARAMETERS), "wb") as file:
-      file.write(safetensors.numpy.save(arrays))
+    for name, content in {PARAMETERS: safetensors.numpy.save(arrays), **more}.items():
+      with open(os.path.join(part, name), "wb") as file:
+        file.write(content)
     texts = {
       VOCABULARY: "".join(f"{word}\n" for word in model.vectors.words),
       CONFIG: json.dumps({"step": model.step, "dtype": dtype, "flags": record}, indent=1) + "\n",
@@ -124,7 +128,16 @@ def read(folder: str | os.PathLike) -> Model:
     raise errors.InputError(
       f"`workdir={folder}`: not a model that `mode=export` wrote ({error}); export it again"
     ) from None
-  found = flax.traverse_util.unflatten_dict(arrays, sep="/")
+  return Model(config, step, by_network(arrays), word2vec.WordVectors(words, vectors))
+
+
+def named(variables: Mapping[str, Any]) -> dict[str, Any]:
+  """The arrays of variables by their names in the file, such as generator/params/project/kernel."""
+  return flax.traverse_util.flatten_dict(variables, sep="/")
+
+
+def by_network(arrays: Mapping[str, Any]) -> dict[str, Any]:
+  """Variables as {network: {collection: {layer: ...}}}: the inverse of `named`."""
+  found = flax.traverse_util.unflatten_dict(dict(arrays), sep="/")
   absent = {name: {"params": {}, "batch_stats": {}} for name in networks.DRAWING}
-  variables = {name: {**absent.get(name, {}), **found.get(name, {})} for name in absent | found}
-  return Model(config, step, variables, word2vec.WordVectors(words, vectors))
+  return {name: {**absent.get(name, {}), **found.get(name, {})} for name in absent | found}

@@ -1,4 +1,4 @@
-"""A trained run: restored, its captions looked up, its images drawn under one noise or several.
+"""A trained run: restored, its images drawn under one noise or several.
 
 Restores generator, GNN and recurrence only, and never draws without them.
 """
@@ -9,7 +9,7 @@ import dataclasses
 import functools
 import logging
 import os
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator
 
 import jax
 import jax.numpy as jnp
@@ -23,11 +23,11 @@ from t2i_jax.data import corpus
 from t2i_jax.nets import model
 from t2i_jax.parallel import mesh
 from t2i_jax.rundir import bucket, files
-from t2i_jax.text import captions as captions_lib
 from t2i_jax.text import word2vec
-from t2i_jax.training import checkpoints, frozen, reading, steps
+from t2i_jax.training import checkpoints, drawing, frozen, reading
 
-_BATCH = 64  # captions that are drawn at once, and whose noises have one key
+BATCH = 64  # captions that are drawn at once, and whose noises have one key
+MAX_NOISE = 999_999_999  # the highest number of a noise that is asked for by its number
 
 log = logging.getLogger(__name__)
 
@@ -59,12 +59,25 @@ class TrainedRun:
     used = self.config.recurrence, self.config.bn_statistics, self.config.sampling_statistics
     return used == ("none", "joint", "running")
 
+  def on_devices(self) -> TrainedRun:
+    """The same run, whose variables need not be moved to the devices for each drawing."""
+    put = mesh.find(self.config.devices).put
+    return dataclasses.replace(self, variables=put(self.variables))
+
+  def draw_alone(
+    self, ids: np.ndarray, length: np.ndarray, table: np.ndarray, noise: int = 0
+  ) -> UInt8[np.ndarray, "t h w 3"]:
+    """The images of one caption's words, ids i32[1 t], under the noise of this number: with number
+    0 the bytes of `mode=sample` for this caption alone."""
+    images = self.draw(ids, length, table, noise=self.noise(noise)[None])
+    return images[0, : length[0]].copy()  # A view would keep the empty slots in memory.
+
   def draw(
     self,
     ids: np.ndarray,
     length: np.ndarray,
     table: np.ndarray,
-    batch_size: int = _BATCH,
+    batch_size: int = BATCH,
     noise: np.ndarray | None = None,
     is_read: bool = False,
   ) -> np.ndarray:
@@ -81,7 +94,7 @@ class TrainedRun:
     ids: np.ndarray,
     length: np.ndarray,
     table: np.ndarray,
-    batch_size: int = _BATCH,
+    batch_size: int = BATCH,
     noise: np.ndarray | None = None,
     is_read: bool = False,
   ) -> Iterator[tuple[np.ndarray, np.ndarray]]:
@@ -123,15 +136,15 @@ class TrainedRun:
         "leave it out, or sample a run that was trained with `noise_dim=100`"
       )
     size, found = self.config.noise_dim, []
-    for first in range(0, captions, _BATCH):  # Whatever the batches that are drawn.
+    for first in range(0, captions, BATCH):  # Whatever the batches that are drawn.
       keys = [self._noise_key(first, v) for v in range(count)]
-      found.append(np.stack([reading.draw_noise(k, _BATCH, size) for k in keys], 1))
+      found.append(np.stack([reading.draw_noise(k, BATCH, size) for k in keys], 1))
     return np.concatenate(found)[:captions]
 
   def noise(self, number: int) -> Float[np.ndarray, "z"]:
     """The first caption's noise of this number, as in `noises`, without those before it."""
     key = self._noise_key(0, number)
-    return np.asarray(reading.draw_noise(key, _BATCH, self.config.noise_dim)[0])
+    return np.asarray(reading.draw_noise(key, BATCH, self.config.noise_dim)[0])
 
   def _noise_key(self, first: int, number: int) -> jax.Array:
     """The key of the noises of this number, of the captions from the first one on."""
@@ -164,10 +177,10 @@ class TrainedRun:
 
 @functools.lru_cache(maxsize=4)
 def _make_draw(config: config_lib.Config, is_read: bool) -> tuple[mesh.Devices, Callable]:
-  """The devices, and `steps.make_draw` for them; kept, so that another call need not compile."""
+  """The devices, and `drawing.make_draw` for them; kept, so that another call need not compile."""
   devices = mesh.find(config.devices)
   networks = model.build(config, devices.axes)
-  return devices, steps.make_draw(config, networks, devices, is_read)
+  return devices, drawing.make_draw(config, networks, devices, is_read)
 
 
 def last(images: np.ndarray, length: np.ndarray) -> np.ndarray:
@@ -208,49 +221,3 @@ def _open_model(config: config_lib.Config, given: frozenset[str], step: int) -> 
   asked_of = dataclasses.replace(config, workdir=folder)
   merged = flags.merge(found.config, asked_of, given, also_free=("seed",))
   return TrainedRun(merged, found.step, found.variables, found.vectors, folder)
-
-
-def with_words(run: TrainedRun, words: set[str]) -> word2vec.WordVectors:
-  """The run's vectors, and those of further words that the file of `word_vectors` has."""
-  more = words - set(run.vectors.words)
-  if not more or not os.path.isfile(run.config.word_vectors):
-    return run.vectors
-  found = word2vec.load(run.config.word_vectors, only=more)
-  return word2vec.WordVectors(
-    run.vectors.words + found.words, np.concatenate([run.vectors.vectors, found.vectors])
-  )
-
-
-def look_up(
-  sentences: Sequence[Sequence[str]], texts: Sequence[str], run: TrainedRun, vectors
-) -> captions_lib.CaptionTable:
-  """The captions' ids, cut off after `max_words` words; logs unknown words.
-
-  Raises InputError for a caption without a known word."""
-  vocabulary = vectors.vocabulary()
-  for words, text in zip(sentences, texts):
-    unknown = [word for word in words if word not in vocabulary]
-    if len(unknown) == len(words):
-      raise errors.InputError(
-        f"`captions={text!r}`: no word of it is known to the run in {run.config.workdir}; it knows "
-        f"{len(vocabulary)} words, such as {', '.join(list(vocabulary)[:12])}"
-      )
-    if unknown:
-      log.warning("%r: not in the vocabulary: %s", text, ", ".join(unknown))
-  found = captions_lib.encode(
-    sentences,
-    np.arange(len(sentences), dtype=np.int32),
-    vocabulary,
-    max_words=run.config.max_words,
-    oov=run.config.oov,
-    long_captions="truncate",
-  )
-  if len(found.ids) < len(sentences):
-    text = texts[found.dropped_no_known_word[0]]
-    raise errors.InputError(
-      f"`captions={text!r}`: of its first {run.config.max_words} words none is known to the run in "
-      f"{run.config.workdir}, which reads no further; give a shorter one"
-    )
-  if found.truncated:
-    log.warning("%d captions cut off after %d words", found.truncated, run.config.max_words)
-  return found

@@ -45,7 +45,7 @@ def slowly(f):
 for name in ("rename", "replace", "fsync"):
   setattr(os, name, slowly(getattr(os, name)))
 """
-_RUN = "import sys; from t2i_jax import main; main.prepare_jax(); sys.exit(main.main(sys.argv))"
+_RUN = "from t2i_jax import main; main.start()"
 _ENDS = {"kill": -signal.SIGKILL, "term": 75, "hang up": 75, "interrupt": 130}
 _SIGNALS = {
   "kill": signal.SIGKILL, "term": signal.SIGTERM, "hang up": signal.SIGHUP,

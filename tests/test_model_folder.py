@@ -67,6 +67,9 @@ def test_the_mode_writes_what_sample_reads(command, trained, tmp_path):
   words = (folder / "vocabulary.txt").read_text("utf8").splitlines()
   assert words == list(_open(trained).vectors.words[:7])
   assert str(trained) not in (folder / "config.json").read_text("utf8")
+  card = (folder / "README.md").read_text("utf8")
+  for name in ("draw.py", *(f"draw.{platform}.stablehlo" for platform in ("cpu", "cuda", "tpu"))):
+    assert (folder / name).stat().st_size > 1000 and f"`{name}`" in card
   command(
     "--mode=sample", f"--workdir={folder}", f"--output={tmp_path}/out.png",
     f"--captions={words[3]} {words[5]}", tiny=False,

@@ -12,8 +12,8 @@ PACKAGE = pathlib.Path(t2i_jax.__file__).parent
 FLOORS = [
   {"main"},
   {"modes"},
-  {"benchmark", "demo", "evaluation", "page"},
-  {"mixing"},
+  {"benchmark", "demo", "evaluation", "library", "page", "portable"},
+  {"mixing", "texts"},
   {"sampling"},
   {"training", "model_folder"},
   {"judges"},

@@ -12,6 +12,7 @@ from PIL import Image
 
 from t2i_jax import config as config_lib
 from t2i_jax import errors, mixing, pictures, sampling
+from t2i_jax import texts as texts_lib
 from t2i_jax.modes import sample
 from t2i_jax.text import word2vec
 from t2i_jax.training import checkpoints
@@ -341,4 +342,4 @@ def test_a_caption_whose_first_words_are_all_unknown_is_named(trained):
   config = dataclasses.replace(run.config, oov="zero", max_words=2)
   run = dataclasses.replace(run, config=config)
   with pytest.raises(errors.InputError, match=r"zebra quagga red.*of its first 2 words none"):
-    sampling.look_up([["zebra", "quagga", "red"]], ["zebra quagga red"], run, run.vectors)
+    texts_lib.look_up([["zebra", "quagga", "red"]], ["zebra quagga red"], run, run.vectors)

@@ -16,7 +16,7 @@ from t2i_jax.benchmark import costs, timing
 from t2i_jax.data import corpus as corpus_lib
 from t2i_jax.nets import model, packing
 from t2i_jax.nets.recurrences import convlstm
-from t2i_jax.training import batches, reading, steps
+from t2i_jax.training import batches, drawing, reading, steps
 from t2i_jax.training import state as state_lib
 
 
@@ -162,7 +162,7 @@ def time_parts(
 
   nets = {name: getattr(state, name) for name in model.NETWORKS}
   add("optimizer", timing.fastest(adam, nets), of_optimizers(config))
-  draw = steps.make_draw(config, model.build(config))
+  draw = drawing.make_draw(config, model.build(config))
   a_word, _ = _of_one_image(config)
   for name, rows in (("draw_caption", 1), ("draw_batch", b)):
     length = corpus.length[:rows]

@@ -24,13 +24,11 @@ from PIL import Image
 from t2i_jax import config as config_lib
 from t2i_jax import mixing, model_folder, pictures, sampling
 from t2i_jax.demo import words as words_lib
-from t2i_jax.parallel import mesh
 from t2i_jax.text import captions as captions_lib
 from t2i_jax.text import word2vec
 from t2i_jax.training import checkpoints, reading
 
 CACHE_BYTES = 64 << 20
-MAX_NOISE = 999_999_999
 _LOOK_SECONDS = 10
 
 log = logging.getLogger(__name__)
@@ -91,9 +89,7 @@ class Drawing:
 
   def _open(self, step: int) -> None:
     self._run = None  # One model in memory.
-    run = sampling.open_run(self._config, self._given, step)
-    devices = mesh.find(run.config.devices)
-    self._run = dataclasses.replace(run, variables=devices.put(run.variables))
+    self._run = run = sampling.open_run(self._config, self._given, step).on_devices()
     self._table = word2vec.table(run.vectors, run.config.oov)
 
   def find_steps(self) -> None:
@@ -164,8 +160,7 @@ class Drawing:
 
   def _draw(self, ids: tuple[int, ...], noise: int, step: int = 0) -> UInt8[np.ndarray, "t h w 3"]:
     self._need(step or self.step)
-    images = self._run.draw(*self._arrays(ids), noise=self._run.noise(noise)[None])
-    return images[0, : len(ids)].copy()  # A view would keep the empty slots in memory.
+    return self._run.draw_alone(*self._arrays(ids), noise)
 
   def _read_anew(self, ids: tuple[int, ...], step: int) -> np.ndarray:
     """What the networks are given of the words, by the checkpoint of this step."""

@@ -11,7 +11,7 @@ import urllib.parse
 from collections.abc import Mapping
 from typing import Any
 
-from t2i_jax import errors, templates
+from t2i_jax import errors, sampling, templates
 from t2i_jax.demo import drawing as drawing_lib
 from t2i_jax.demo import limits
 from t2i_jax.demo import words as words_lib
@@ -64,7 +64,7 @@ class Pages:
     typed = query.get("caption", "")
     asked = self._asked({**query, "caption": typed if typed.strip() else self._drawing.example})
     if "another" in query and self._drawing.config.noise_dim:
-      asked = dataclasses.replace(asked, noise=(asked.noise + 1) % (drawing_lib.MAX_NOISE + 1))
+      asked = dataclasses.replace(asked, noise=(asked.noise + 1) % (sampling.MAX_NOISE + 1))
     show = query.get("show", "")
     caption, pictures = asked.caption, self._draw(asked)
     files = iter(pictures.files if pictures else ())
@@ -91,7 +91,7 @@ class Pages:
       way=way,
       show=show,
       to_unknown=self._drawing.vocabulary.unknown(asked.to),
-      most_noise=drawing_lib.MAX_NOISE,
+      most_noise=sampling.MAX_NOISE,
       most_characters=words_lib.MAX_CHARACTERS,
     ).encode()  # fmt: skip
 
@@ -144,7 +144,7 @@ class Pages:
   def _others(self, asked: Asked) -> list[tuple[int, bytes]]:
     """The block of noises that has this one, each with its last picture."""
     first = asked.noise - asked.noise % NOISES
-    noises = range(first, min(first + NOISES, drawing_lib.MAX_NOISE + 1))
+    noises = range(first, min(first + NOISES, sampling.MAX_NOISE + 1))
     files = self._try(lambda: self._drawing.noises(asked.caption, noises, asked.step))
     return list(zip(noises, files))
 
@@ -162,7 +162,7 @@ def _marked(caption: words_lib.Caption):
 def _number(query: Mapping[str, str], name: str) -> int:
   text = query.get(name, "") or "0"
   if not _NUMBER.fullmatch(text):
-    raise limits.Refused(400, f"{name} is a whole number from 0 to {drawing_lib.MAX_NOISE}.")
+    raise limits.Refused(400, f"{name} is a whole number from 0 to {sampling.MAX_NOISE}.")
   return int(text)
 
 

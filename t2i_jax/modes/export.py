@@ -1,6 +1,7 @@
 """`--mode=export`: writes what drawing needs of a run's checkpoint into a folder of its own:
 parameters as safetensors, the words with their vectors, the flags, and a page that describes the
-model. `--mode=sample --workdir=` that folder draws by it.
+model. `--mode=sample --workdir=` that folder draws by it, and so does `draw.py` in it, which needs
+JAX and no t2i_jax.
 """
 
 from __future__ import annotations
@@ -20,6 +21,7 @@ def run(config: config_lib.Config, given: frozenset[str]) -> dict[str, Any]:
   import jax
 
   from t2i_jax import model_folder, sampling
+  from t2i_jax.portable import program
 
   trained = sampling.open_run(config, given)
   config = trained.config
@@ -34,7 +36,8 @@ def run(config: config_lib.Config, given: frozenset[str]) -> dict[str, Any]:
     kept = slice(config.export_words)
     vectors = dataclasses.replace(vectors, words=vectors.words[kept], vectors=vectors.vectors[kept])
   model = model_folder.Model(config, trained.step, trained.variables, vectors)
-  model_folder.write(folder, model, _card(model), config.export_dtype)
+  card, programs = _card(model), program.files(trained)
+  model_folder.write(folder, model, card, config.export_dtype, programs)
   return {
     "checkpoint": trained.checkpoint,
     "step": trained.step,
@@ -47,6 +50,8 @@ def run(config: config_lib.Config, given: frozenset[str]) -> dict[str, Any]:
 
 def _card(model) -> str:
   """A page about the model: what it was trained on, its scores, and how to draw by it."""
+  import jax
+
   from t2i_jax.metrics import registry
   from t2i_jax.rundir import scores
 
@@ -61,6 +66,16 @@ def _card(model) -> str:
     "```bash",
     'python -m t2i_jax.main --mode=sample --workdir=FOLDER --captions="a caption" '
     "--output=caption.png",
+    "```",
+    "",
+    "`draw.py` draws without t2i_jax, by the programs beside it: `draw.cpu.stablehlo`, "
+    "`draw.cuda.stablehlo`, `draw.tpu.stablehlo`. JAX "
+    f"{jax.__version__} wrote them; an older one cannot read them. With it a CPU draws the same "
+    "pixels; with a newer one, up to 0.12, one value in 100,000 may differ by 1.",
+    "",
+    "```bash",
+    f"pip install 'jax>={jax.__version__},<0.13' flatbuffers numpy pillow",
+    'python draw.py "a caption" caption.png',
     "```",
   ]
   line = next((s for s in scores.read(config.workdir)[::-1] if s["step"] == model.step), None)

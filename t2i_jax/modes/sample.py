@@ -20,10 +20,9 @@ def run(config: config_lib.Config, given: frozenset[str]) -> dict[str, Any]:
   """Draws --captions and --captions_file into --output: strips, each last word's image, a GIF of
   the words arriving, and what --variations and --interpolate add."""
   from t2i_jax import sampling
+  from t2i_jax import texts as texts_lib
   from t2i_jax.parallel import hosts
   from t2i_jax.rundir import files
-  from t2i_jax.text import captions as captions_lib
-  from t2i_jax.text import word2vec
 
   trained = sampling.open_run(config, given)
   folder = os.path.join(config.workdir, files.SAMPLES) if config.workdir else ""
@@ -35,13 +34,7 @@ def run(config: config_lib.Config, given: frozenset[str]) -> dict[str, Any]:
       "--interpolate goes from one caption, or noise, to the next and there is only one; give "
       "--captions twice, or --variations=4"
     )
-  sentences = [captions_lib.clean(text) for text in texts]
-  vectors = sampling.with_words(trained, {word for words in sentences for word in words})
-  found = sampling.look_up(sentences, texts, trained, vectors)
-  table = word2vec.table(vectors, config.oov)
-  name = {i: word for word, i in vectors.vocabulary().items()}
-  words = [[name.get(int(i), "?") for i in row[:n]] for row, n in zip(found.ids, found.length)]
-  captions = found.ids, found.length, table
+  *captions, words = texts_lib.read(trained, texts)
   further = _draw_further(trained, captions, [" ".join(caption) for caption in words])
   images = trained.draw(*captions)
   paths = _write(output, images, words, further) if hosts.is_first() else []

@@ -9,12 +9,14 @@ the bucket: a padded size, compiled once.
 
 from __future__ import annotations
 
-from typing import Literal
+from typing import Any, Literal
 
 import flax.struct
 import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Float, Int
+
+Size = Any  # int, or a symbolic dimension where a program is exported
 
 _BUCKETS = 16  # number of different m; bounds recompilation
 
@@ -28,7 +30,7 @@ class Packing:
   place: Int[Array, "t b"]  # in n
   caption: Int[Array, "n"]
   weight: Float[Array, "n"]  # 1 for a word, 0 for a row that pads
-  bucket: int = flax.struct.field(pytree_node=False)  # m: rows before the captions' last words
+  bucket: Size = flax.struct.field(pytree_node=False)  # m: rows before the captions' last words
 
   @property
   def position(self) -> Int[Array, "n"]:
@@ -47,7 +49,7 @@ def pack(
   length: Int[Array, "b"],
   slots: int,
   mask_padding: bool,
-  bucket: int | None = None,
+  bucket: Size | None = None,
   layout: Literal["length_batch", "batch_length"] = "length_batch",
 ) -> Packing:
   """The packing of captions of these lengths, with `bucket` rows before the last words (None: as

@@ -13,6 +13,7 @@ from PIL import Image
 
 from t2i_jax import config as config_lib
 from t2i_jax import errors, pictures, sampling
+from t2i_jax import texts as texts_lib
 from t2i_jax.data import corpus as corpus_lib
 from t2i_jax.data import datasets
 from t2i_jax.page import ablation
@@ -107,6 +108,6 @@ def _choose(
 def _draw(run: sampling.TrainedRun, texts: Sequence[str]) -> np.ndarray:
   """u8[n h w 3]: the last word's image of each caption."""
   sentences = [captions.clean(text) for text in texts]
-  found = sampling.look_up(sentences, texts, run, run.vectors)
+  found = texts_lib.look_up(sentences, texts, run, run.vectors)
   images = run.draw(found.ids, found.length, word2vec.table(run.vectors, run.config.oov))
   return images[np.arange(len(images)), found.length - 1]

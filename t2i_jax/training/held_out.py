@@ -16,7 +16,7 @@ from t2i_jax.metrics import distances
 from t2i_jax.nets import model
 from t2i_jax.parallel import hosts, mesh
 from t2i_jax.rundir import records
-from t2i_jax.training import augment, batches, reading, steps
+from t2i_jax.training import augment, batches, drawing, reading
 from t2i_jax.training import state as state_lib
 
 _LEAST_IMAGES = 20
@@ -93,7 +93,7 @@ def make_score(
     devices.put((ids[part], length[part], np.asarray(noise)[part]), mesh.SHARDED) for part in parts
   ]
   table, reader = devices.put((table, frozen.reader))
-  draw = steps.make_draw(config, networks, devices, is_read)
+  draw = drawing.make_draw(config, networks, devices, is_read)
 
   def score(state: state_lib.TrainState) -> float:
     variables = {**state.drawing(), "reader": reader}

@@ -31,6 +31,7 @@ from t2i_jax.training import (
   capacity,
   checkpoints,
   collapse,
+  drawing,
   progress,
   reading,
   resume,
@@ -251,7 +252,7 @@ def _picture_writer(
   rows = np.resize(rows, used + -used % devices.count)  # Devices share them evenly.
   real, length = corpus.images_u8[corpus.image[rows]], corpus.length[rows]
   real = augment.centre(real, config.image_size)
-  draw = steps.make_draw(config, networks, devices)
+  draw = drawing.make_draw(config, networks, devices)
   noise = reading.draw_noise(jax.random.key(config.seed), len(rows), config.noise_dim)
   table, reader = devices.put((corpus.table, frozen.reader))
   given = devices.put((corpus.ids[rows], length, np.asarray(noise)), mesh.SHARDED)

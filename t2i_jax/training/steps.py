@@ -1,4 +1,4 @@
-"""One training step as a jitted function, and drawing.
+"""One training step as a jitted function.
 
 The updates of the two sides are methods of `Updates`; `orders` says in which order they come.
 """
@@ -14,10 +14,10 @@ import flax.struct
 import jax
 import jax.numpy as jnp
 import optax
-from jaxtyping import Array, Float, UInt8
+from jaxtyping import Array, Float
 
 from t2i_jax import config as config_lib
-from t2i_jax.nets import model, packing
+from t2i_jax.nets import model
 from t2i_jax.parallel import collectives, mesh
 from t2i_jax.training import augment, batches, losses, reading
 from t2i_jax.training import state as state_lib
@@ -259,42 +259,3 @@ def make_train_step(
     return run(state, resident, chosen)
 
   return jax.jit(step, donate_argnums=0, static_argnums=3)
-
-
-def make_draw(
-  config: config_lib.Config,
-  networks: model.Networks,
-  devices: mesh.Devices = mesh.ALONE,
-  is_read: bool = False,
-) -> Callable[..., UInt8[Array, "b t h w 3"]]:
-  """The jitted (variables, table, ids i32[b t], length i32[b], noise f32[b z], bucket) -> images as
-  bytes; black in slots after the last word.
-
-  `variables` are those of the networks and, for --text=reader, of the reader. `bucket` is static,
-  of `reading.bucket`. The captions are sharded over the devices, and each gets all images. Batch
-  norm uses running statistics, or by --sampling_statistics those of these captions, as Radford's
-  code does. is_read: the rows of `table` are what is read of captions already."""
-
-  def compute(bucket, variables, table, ids, length, noise):
-    packed = packing.pack(length, ids.shape[1], config.mask_padding, bucket, config.bn_layout)
-    places = packed.caption, packed.position
-    if is_read:
-      vectors = reading.look_up(table[ids.T], *places)
-    else:
-      vectors = reading.read(config, table, ids, *places, variables.get("reader"))
-    words = reading.words_of(packed, vectors, noise)
-    train = config.sampling_statistics == "batch"
-    images, _ = model.draw(networks, variables, words, packed, train=train)
-    images = jnp.swapaxes(packing.spread(packed, images + 1.0), 0, 1)
-    return collectives.all_of(jnp.round(images * 127.5).astype(jnp.uint8), devices.axes)
-
-  def draw(variables, table, ids, length, noise, bucket=None):
-    replicated, sharded = mesh.REPLICATED, mesh.SHARDED
-    run = devices.shard_map(
-      functools.partial(compute, bucket),
-      in_specs=(replicated, replicated, sharded, sharded, sharded),
-      out_specs=replicated,
-    )
-    return run(variables, table, ids, length, noise)
-
-  return jax.jit(draw, static_argnums=5)

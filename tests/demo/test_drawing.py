@@ -10,6 +10,7 @@ import pytest
 from PIL import Image
 
 from t2i_jax import errors, sampling
+from t2i_jax import texts as texts_lib
 from t2i_jax.demo import drawing as drawing_lib
 
 GIVEN = frozenset({"mode", "workdir"})
@@ -18,7 +19,7 @@ GIVEN = frozenset({"mode", "workdir"})
 def _sampled(drawing, text):
   """What mode=sample draws of the text, under four noises: [v t h w 3]."""
   run = sampling.open_run(drawing._config, GIVEN)
-  found = sampling.look_up([text.split()], [text], run, run.vectors)
+  found = texts_lib.look_up([text.split()], [text], run, run.vectors)
   table = sampling.word2vec.table(run.vectors, run.config.oov)
   captions = found.ids, found.length, table
   noises = run.noises(1, 4)[0]

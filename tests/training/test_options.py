@@ -15,7 +15,7 @@ from t2i_jax import errors
 from t2i_jax.data import corpus as corpus_lib
 from t2i_jax.nets import model, packing
 from t2i_jax.parallel import memory
-from t2i_jax.training import batches, capacity, reading, steps
+from t2i_jax.training import batches, capacity, drawing, reading, steps
 from t2i_jax.training import state as state_lib
 from t2i_jax.training.losses import euclid
 
@@ -297,7 +297,7 @@ def test_drawing_with_the_batch_s_statistics_is_drawing_as_in_training():
   packed, words = read(table, ids)
   for kind, train in (("running", False), ("batch", True)):
     chosen = dataclasses.replace(config, sampling_statistics=kind)
-    drawn = steps.make_draw(chosen, networks)(state.variables(), table, ids, length, noise)
+    drawn = drawing.make_draw(chosen, networks)(state.variables(), table, ids, length, noise)
     images = _draw(config, state.variables(), words, packed, train)
     expected = np.asarray(packing.spread(packed, images + 1)).swapaxes(0, 1) * 127.5
     np.testing.assert_allclose(np.asarray(drawn, np.float32), expected, atol=0.51)

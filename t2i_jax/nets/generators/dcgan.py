@@ -57,7 +57,7 @@ class Generator(nn.Module):
   def lower(self, words: words_lib.Words, train: bool) -> Float[Array, "n h w c"]:
     """The stages before the recurrence."""
     maps = self.projection(words.inputs().astype(self.dtype))
-    maps = maps.reshape(len(maps), self.start_size, self.start_size, -1)
+    maps = maps.reshape(maps.shape[0], self.start_size, self.start_size, -1)
     maps = nn.relu(self.norms[0](maps, words.weight, train, words.position))
     return self._deconvolve(maps, range(1, self.split), words, train)
 

@@ -94,7 +94,7 @@ class Generator(nn.Module):
 
   def lower(self, words: words_lib.Words, train: bool) -> Float[Array, "n 4 4 c"]:
     """The first maps."""
-    maps = self.project(self._noise(words)).reshape(len(words.vectors), 4, 4, -1)
+    maps = self.project(self._noise(words)).reshape(words.vectors.shape[0], 4, 4, -1)
     return self.modulate[0](maps, self._mixed(words), words.weight, train)
 
   def upper(

@@ -28,7 +28,7 @@ class PlainRecurrence(nn.Module):
     self, maps: Float[Array, "n h w c"], packed: packing.Packing
   ) -> Float[Array, "n h w c"]:
     """Reads each caption's words left to right."""
-    values = packing.spread(packed, maps.reshape(len(maps), -1))
+    values = packing.spread(packed, maps.reshape(maps.shape[0], -1))
     cell = nn.OptimizedLSTMCell(values.shape[-1], dtype=self.dtype, name="cell")
     hidden = nn.RNN(cell, time_major=True, unroll=self.unroll)(values.astype(self.dtype))
     hidden = packing.collect(packed, hidden).reshape(maps.shape)

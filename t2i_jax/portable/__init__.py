@@ -1,0 +1,1 @@
+"""A model that draws without this package: serialised programs, and a script that runs them."""

@@ -1,0 +1,185 @@
+"""A model's programs draw what its run draws, without this package; none holds another platform's
+forms."""
+
+import dataclasses
+import json
+import os
+import runpy
+import shutil
+import subprocess
+import sys
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+from jax import export
+from PIL import Image
+
+from t2i_jax import config as config_lib
+from t2i_jax import library, model_folder, sampling
+from t2i_jax.nets import lowerings, model, upsampling
+from t2i_jax.portable import program
+from t2i_jax.text import captions, word2vec
+from t2i_jax.training import reading
+
+# As a person without t2i_jax runs draw.py: nothing of it, or of what it needs beside JAX, is there.
+_WITHOUT = """
+import runpy, sys
+for name in ("t2i_jax", "flax", "safetensors", "gensim", "orbax"):
+  sys.modules[name] = None
+sys.argv = sys.argv[1:]
+runpy.run_path(sys.argv[0], run_name="__main__")
+"""
+
+
+def _louder(run):
+  """With larger parameters: its images are nearly grey, and bytes could not tell them apart."""
+  for variables in run.variables.values():
+    if "params" in variables:
+      variables["params"] = jax.tree.map(lambda x: 10 * x, variables["params"])
+  return run
+
+
+def _thesis() -> sampling.TrainedRun:
+  """A DCGAN, a GNN, and a ConvLSTM over their images."""
+  return _made(share_gnn=False, recurrence_kernel_size=3, kernel_size=4)
+
+
+def _modern() -> sampling.TrainedRun:
+  """A reader and a modulated generator."""
+  return _made(text="reader", reader_dim=8, generator="modulated", recurrence="none")
+
+
+def _made(**settings) -> sampling.TrainedRun:
+  """Networks as they begin."""
+  config = config_lib.Config(
+    mode="demo", image_size=16, start_size=4, base_channels=4, noise_dim=4, embedding_dim=6,
+    max_words=7, seed=5, **settings,
+  )  # fmt: skip
+  networks = model.build(config)
+  made = model.init(networks, jax.random.key(0), model.example_words(config, 2))
+  variables = {name: made[name] for name in model.DRAWING}
+  if config.text == "reader":
+    reader = reading.make_reader(config)
+    variables["reader"] = reader.init(jax.random.key(1), jnp.zeros((2, 1, 6)))
+  words = ("a", "flower", "with", "red", "petals", "blüten")
+  vectors = np.random.default_rng(0).normal(size=(len(words), 6)).astype(np.float32)
+  vectors = word2vec.WordVectors(words, vectors)
+  return _louder(sampling.TrainedRun(config, 3, variables, vectors, ""))
+
+
+@pytest.fixture(scope="module", params=["thesis", "modern"])
+def folder(request, tmp_path_factory):
+  """A model's folder with its programs."""
+  run = _thesis() if request.param == "thesis" else _modern()
+  folder = tmp_path_factory.mktemp("portable") / "model"
+  found = model_folder.Model(run.config, run.step, run.variables, run.vectors)
+  dtype = "float32" if request.param == "thesis" else "float16"
+  model_folder.write(folder, found, "", dtype, program.files(run))
+  return folder
+
+
+def _draw(folder, *words):
+  environment = {name: text for name, text in os.environ.items() if name != "PYTHONPATH"}
+  return subprocess.run(
+    [sys.executable, "-I", "-c", _WITHOUT, str(folder / program.SCRIPT), *words],
+    cwd=folder.parent, env=environment, capture_output=True, text=True, check=False,
+  )  # fmt: skip
+
+
+def test_draw_py_draws_the_bytes_of_its_run_without_this_package(folder):
+  run = library.open_run(folder, 0)
+  text = "a zebra, FLOWER with red petals"
+  for noise in (0, 3):
+    told = _draw(folder, text, "out.png", *([str(noise)] if noise else []))
+    assert told.returncode == 0, told.stderr
+    assert "zebra" in told.stderr and "petals" not in told.stderr
+    expected = run.draw(text, noise)[0]
+    assert len(expected) == 5 and (expected[0] != expected[-1]).any() and expected.std() > 10
+    found = np.asarray(Image.open(folder.parent / "out.png"))
+    np.testing.assert_array_equal(found, np.concatenate(list(expected), axis=1))
+    last = np.asarray(Image.open(folder.parent / "out_last.png"))
+    np.testing.assert_array_equal(last, expected[-1])
+
+
+@pytest.mark.parametrize(
+  ("words", "says"),
+  [
+    (["zebra quagga", "nothing.png"], "no word of the caption is known"),
+    (["red", "nothing.png", "-1"], "from 0 to 999999999"),
+    (["red", "nothing.png", "three"], "invalid int value"),
+  ],
+)
+def test_draw_py_tells_what_is_wrong(folder, words, says):
+  told = _draw(folder, *words)
+  assert told.returncode == 2 and says in told.stderr
+  assert "Traceback" not in told.stderr and not (folder.parent / "nothing.png").exists()
+
+
+def test_draw_py_tells_that_its_jax_is_too_old(folder, tmp_path):
+  copy = tmp_path / "model"
+  shutil.copytree(folder, copy)
+  settings = json.loads((copy / program.SETTINGS).read_text("utf8"))
+  (copy / program.SETTINGS).write_text(json.dumps({**settings, "jax": [9, 1]}), "utf8")
+  told = _draw(copy, "red", "out.png")
+  assert told.returncode == 2 and "need 9.1" in told.stderr and "Traceback" not in told.stderr
+
+
+def test_draw_py_reads_letters_beyond_ascii_as_the_package_does(folder):
+  names = runpy.run_path(str(folder / program.SCRIPT))
+  for text in ("It’s 5‑petaled_rose", "İstanbul GÜL", "फूल लाल", "cafe\u0301 rose", "a--b 'c'"):
+    assert names["clean"](text) == captions.clean(text), text
+
+
+def test_a_program_draws_any_number_of_captions(folder):
+  run = sampling.open_run(
+    config_lib.Config(mode="demo", workdir=str(folder)), frozenset({"workdir"})
+  )
+  config, table = run.config, word2vec.table(run.vectors, run.config.oov)
+  length = np.array([config.max_words, 2, config.max_words - 1], np.int32)
+  ids = np.random.default_rng(1).integers(2, 7, (3, config.max_words), np.int32)
+  ids[np.arange(config.max_words) >= length[:, None]] = 0
+  noise = run.noises(3)[:, 0]
+  bucket = reading.bucket(config, length[None])
+  called = export.deserialize((folder / "draw.cpu.stablehlo").read_bytes()).call
+  parameters = model_folder.named(run.variables)
+  images = called(parameters, table, ids, length, noise, np.zeros(bucket, np.int8))
+  expected = run.draw(ids, length, table)
+  for row, (found, count) in enumerate(zip(np.asarray(images), length)):
+    np.testing.assert_array_equal(found[:count], expected[row, :count])
+    assert not found[count:].any()
+
+
+@pytest.mark.slow
+def test_only_the_cpu_s_program_has_the_cpu_s_forms(monkeypatch):
+  """With native forms in their places, the other platforms' programs are the same text."""
+  for run in (_thesis(), _modern()):
+    before = {name: program.exported(run, name).mlir_module() for name in program.PLATFORMS}
+    with monkeypatch.context() as patch:
+      patch.setattr(lowerings, "cpu_strided", lowerings.native_strided)
+      patch.setattr(lowerings, "cpu_to_input", lowerings.native_to_input)
+      patch.setattr(upsampling, "_product", upsampling._native)
+      jax.clear_caches()
+      after = {name: program.exported(run, name).mlir_module() for name in program.PLATFORMS}
+    assert [name for name in before if before[name] != after[name]] == ["cpu"]
+
+
+def test_a_program_names_no_file_of_the_machine_that_wrote_it(folder):
+  for platform in program.PLATFORMS:
+    content = (folder / f"draw.{platform}.stablehlo").read_bytes()
+    assert b".py" not in content and os.path.dirname(__file__).encode() not in content
+
+
+def test_a_program_is_written_where_empty_slots_count_as_words():
+  run = _thesis()
+  config = dataclasses.replace(run.config, mask_padding=False)
+  run = dataclasses.replace(run, config=config)
+  called = export.deserialize(program.serialise(run, "cpu")).call
+  ids = np.zeros((1, config.max_words), np.int32)
+  ids[0, :2] = [4, 3]
+  table, length = word2vec.table(run.vectors, config.oov), np.array([2], np.int32)
+  rows = np.zeros(program.settings_of(config)["rows"][0], np.int8)
+  noise = run.noises(1)[:, 0]
+  images = called(model_folder.named(run.variables), table, ids, length, noise, rows)
+  np.testing.assert_array_equal(images[0, :2], run.draw(ids, length, table)[0, :2])

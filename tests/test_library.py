@@ -1,0 +1,116 @@
+"""`t2i_jax.open`: the bytes of --mode=sample, and errors that name no flag."""
+
+import dataclasses
+import io
+import subprocess
+import sys
+
+import numpy as np
+import pytest
+from PIL import Image
+
+import t2i_jax
+from t2i_jax import library, model_folder, texts
+
+TEXTS = ["a flower with red petals", "blue"]
+
+
+@pytest.fixture(scope="module")
+def flowers():
+  return t2i_jax.open()
+
+
+@pytest.fixture(scope="module")
+def run(trained):
+  return t2i_jax.open(trained)
+
+
+def test_nothing_heavy_is_imported_before_a_run_is_opened():
+  code = "import sys, t2i_jax; print(*sys.modules)"
+  told = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+  assert "t2i_jax.errors" in told.stdout.split()
+  assert not {"jax", "numpy", "absl", "t2i_jax.library"} & set(told.stdout.split())
+
+
+def test_the_bytes_are_those_of_mode_sample(command, flowers, tmp_path):
+  """Of each caption alone, though the library is given both; and of its variations."""
+  drawn = [flowers.draw(TEXTS, noise) for noise in (0, 1)]
+  for i, text in enumerate(TEXTS):
+    command("--mode=sample", f"--captions={text}", f"--output={tmp_path}/{i}.png", tiny=False)
+    assert command.status == 0
+    last = np.asarray(Image.open(tmp_path / f"{i}_01.png"))
+    assert drawn[0][i].shape == (len(text.split()), 128, 128, 3)
+    np.testing.assert_array_equal(drawn[0][i][-1], last)
+    assert (drawn[1][i] != drawn[0][i]).mean() > 0.5
+    strip = np.asarray(Image.open(tmp_path / f"{i}.png"))
+    np.testing.assert_array_equal(np.asarray(flowers.strip(text)), strip)
+
+
+def test_a_noise_has_the_number_that_it_has_everywhere(flowers):
+  ids, length, table, _ = texts.read(flowers.trained, TEXTS[1:])
+  varied = flowers.trained.variations(ids, length, table, 3)[0]
+  for noise in range(3):
+    np.testing.assert_array_equal(flowers.draw(TEXTS[1], noise)[0][-1], varied[noise])
+
+
+def test_a_checkpoint_and_a_model_s_folder_are_opened(trained, run, tmp_path):
+  assert run.step == t2i_jax.open(trained, checkpoint=10).step == 10
+  source = run.trained
+  found = model_folder.Model(source.config, 10, source.variables, source.vectors)
+  model_folder.write(tmp_path / "model", found, "")
+  opened = t2i_jax.open(tmp_path / "model")
+  np.testing.assert_array_equal(opened.draw("red")[0], run.draw("red")[0])
+  assert f"{tmp_path}/model: step 10, 16x16 pixels" in repr(opened)
+
+
+def test_a_strip_has_a_row_a_caption_and_shows_itself_in_a_notebook(run):
+  both, alone = run.strip(TEXTS), run.strip(TEXTS[1])
+  assert both.height > 1.8 * alone.height and both.width > 3 * alone.width
+  shown = Image.open(io.BytesIO(both._repr_png_()))
+  np.testing.assert_array_equal(np.asarray(shown), np.asarray(both))
+
+
+def test_states_are_what_is_read_up_to_each_word(flowers):
+  a, b = flowers.states("a red flower"), flowers.states("a red petal")
+  assert a.shape == (3, flowers.config.reader_dim)
+  np.testing.assert_allclose(a[:2], b[:2], atol=1e-5)  # no later word reaches a state
+  assert np.abs(a[2] - b[2]).max() > 0.1
+  np.testing.assert_allclose((a**2).mean(1), 1, rtol=1e-4)
+
+
+def test_unknown_words_are_listed_and_left_out(flowers, caplog):
+  assert flowers.unknown("A zebra, with RED petals and 1,000 quaggas") == [
+    "zebra",
+    "000",
+    "quaggas",
+  ]
+  np.testing.assert_array_equal(flowers.draw("zebra red")[0], flowers.draw("red")[0])
+  assert "zebra" in caplog.text
+
+
+@pytest.mark.parametrize(
+  ("ask", "says"),
+  [
+    (lambda run: run.draw([]), r"`captions=\[\]`: must be"),
+    (lambda run: run.strip("zebra"), "`captions='zebra'`: no word of it is known"),
+    (lambda run: run.states(""), "no word of it is known"),
+    (lambda run: run.draw("red", -1), "`noise=-1`: must be a whole number"),
+    (lambda run: run.draw("red", 10**9), "from 0 to 999,999,999"),
+    (lambda run: t2i_jax.open(""), "`workdir=`: is empty"),
+    (lambda run: t2i_jax.open("/nowhere"), "`workdir=/nowhere`: there is no checkpoint"),
+    (lambda run: t2i_jax.open(run.config.workdir, 7), "`checkpoint=7`: .* has 10"),
+    (lambda run: t2i_jax.open(checkpoint=3), "`checkpoint=3`: the model in"),
+    (lambda run: t2i_jax.open(checkpoint=-2), "`checkpoint=-2`: must be"),
+  ],
+)
+def test_what_is_wrong_is_said_without_flags(ask, says, run):
+  with pytest.raises(t2i_jax.InputError, match=says) as raised:
+    ask(run)
+  assert "--" not in str(raised.value).partition("python -m")[0]
+
+
+def test_a_run_without_noise_has_none(run):
+  config = dataclasses.replace(run.config, noise_dim=0)
+  quiet = library.Run(dataclasses.replace(run.trained, config=config))
+  with pytest.raises(t2i_jax.InputError, match="`noise=2`: this run has no noise"):
+    quiet.draw("red", 2)
