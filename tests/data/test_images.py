@@ -163,3 +163,29 @@ def test_pillows_limit_on_pixels_holds(monkeypatch):
 def test_png_keeps_every_pixel():
   pixels = np.random.default_rng(0).integers(0, 256, (9, 9, 3), dtype=np.uint8)
   np.testing.assert_array_equal(images.decode(images.encode_png(pixels)), pixels)
+
+
+@pytest.mark.parametrize("mode", ["RGB", "RGBA", "L", "LA", "P", "CMYK", "I;16", "F"])
+@pytest.mark.parametrize("orientation", [1, 6])
+def test_a_very_large_image_is_reduced_first_and_looks_the_same(
+  tmp_path, monkeypatch, mode, orientation
+):
+  """Waves of 40 pixels and more, wider than high, so that neither filter has much to take away."""
+  y, x = np.mgrid[:160, :300]
+  waves = [np.sin(x / 40 + k) * np.cos(y / 50 - k) * 127 + 128 for k in range(4)]
+  if mode in ("I;16", "F"):
+    values = waves[0] * 256 if mode == "I;16" else waves[0] / 255
+    image = PIL.Image.fromarray(values.astype(np.uint16 if mode == "I;16" else np.float32))
+  else:
+    rgba = PIL.Image.fromarray(np.stack(waves, -1).astype(np.uint8))
+    image = rgba.convert("RGB").convert(mode) if mode in ("P", "CMYK") else rgba.convert(mode)
+  exif = PIL.Image.Exif()
+  exif[0x0112] = orientation
+  path = tmp_path / ("a.tif" if mode in ("F", "CMYK") else "a.png")
+  image.save(path, exif=exif)
+  whole = images.fit(path, 4).astype(int)
+  monkeypatch.setattr(images, "_LARGE_PIXELS", 1000)
+  reduced, seen = images._reduced, []
+  monkeypatch.setattr(images, "_reduced", lambda i, by: seen.append(by) or reduced(i, by))
+  small = images.fit(path, 4).astype(int)
+  assert seen == [5] and np.abs(small - whole).max() <= 3 < np.ptp(whole)
