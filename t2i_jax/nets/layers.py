@@ -1,4 +1,7 @@
-"""Convolutions as linen layers over maps with any leading axes."""
+"""Convolutions and products as linen layers, whose biases are summed in float32 whatever the dtype.
+
+A gradient that is added up in bfloat16 stands still once it is 256 times as large as what is added.
+"""
 
 from __future__ import annotations
 
@@ -6,6 +9,7 @@ from typing import Any, Literal
 
 import flax.linen as nn
 import jax.numpy as jnp
+from jax import lax
 from jaxtyping import Array, Float
 
 from t2i_jax.nets import convolution, upsampling
@@ -21,6 +25,34 @@ DCGAN_INIT = nn.initializers.normal(0.02)
 # U(-k, k) with k = 1 / sqrt(inputs), PyTorch's default. Where a norm follows, only the direction of
 # weights counts, and smaller ones turn faster.
 SMALL_INIT = nn.initializers.variance_scaling(1 / 3, "fan_in", "uniform")
+
+
+def add(y: Float[Array, "..."], bias: Float[Array, "..."]) -> Float[Array, "..."]:
+  """y + bias in y's dtype, where bias is broadcast; its gradient is summed in float32."""
+  return (y.astype(jnp.float32) + bias.astype(jnp.float32)).astype(y.dtype)
+
+
+def scale(y: Float[Array, "..."], factor: Float[Array, "..."]) -> Float[Array, "..."]:
+  """y * factor, as `add`."""
+  return (y.astype(jnp.float32) * factor.astype(jnp.float32)).astype(y.dtype)
+
+
+class Dense(nn.Module):
+  """`nn.Dense` with a bias as described above. [... c] -> [... f]."""
+
+  features: int
+  use_bias: bool = True
+  kernel_init: Any = nn.initializers.lecun_normal()
+  dtype: Any = jnp.float32
+
+  @nn.compact
+  def __call__(self, x: Float[Array, "*lead c"]) -> Float[Array, "*lead f"]:
+    kernel = self.param("kernel", self.kernel_init, (x.shape[-1], self.features))
+    contracted = ((x.ndim - 1,), (0,)), ((), ())
+    y = lax.dot_general(x.astype(self.dtype), kernel.astype(self.dtype), contracted)
+    if self.use_bias:
+      y = add(y, self.param("bias", nn.initializers.zeros, (self.features,)))
+    return y
 
 
 class Convolution(nn.Module):
@@ -42,5 +74,5 @@ class Convolution(nn.Module):
     flat = x.reshape(-1, *image_shape).astype(self.dtype)
     y = _FORMS[self.form](flat, kernel.astype(self.dtype))
     if self.use_bias:
-      y = y + self.param("bias", nn.initializers.zeros, (self.features,)).astype(self.dtype)
+      y = add(y, self.param("bias", nn.initializers.zeros, (self.features,)))
     return y.reshape(*lead, *y.shape[1:])

@@ -43,13 +43,13 @@ class Discriminator(nn.Module):
     maps = dcgan.convolve(
       images, weight, train, self.base_channels, self.kernel_size, self.dtype, self.axes
     )
-    dense = lambda width, name: nn.Dense(  # noqa: E731
+    dense = lambda width, name: layers.Dense(  # noqa: E731
       width, kernel_init=layers.DCGAN_INIT, dtype=self.dtype, name=name
     )
     captions = collectives.all_of(words.vectors, self.axes).astype(self.dtype)
     captions = nn.leaky_relu(dense(_TEXT, "project")(captions), 0.2)
     of_maps = dense(maps.shape[-1], "of_maps")(maps)
     of_captions = dense(maps.shape[-1], "of_captions")(captions)
-    both = nn.leaky_relu(of_maps[:, None] + of_captions[:, None, None], 0.2)
+    both = nn.leaky_relu(layers.add(of_maps[:, None], of_captions[:, None, None]), 0.2)
     pairs = dense(1, "logit")(both.reshape(*both.shape[:2], -1))[..., 0].astype(jnp.float32)
     return logits.Logits(jnp.zeros((0, len(images))), pairs[None])

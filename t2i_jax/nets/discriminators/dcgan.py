@@ -41,7 +41,7 @@ class Discriminator(nn.Module):
       images, weight, train, self.base_channels, self.kernel_size, self.dtype, self.axes
     )
     flat = maps.reshape(len(images), -1)
-    logit = nn.Dense(1, kernel_init=layers.DCGAN_INIT, dtype=self.dtype)(flat)
+    logit = layers.Dense(1, kernel_init=layers.DCGAN_INIT, dtype=self.dtype)(flat)
     return logit[..., 0].astype(jnp.float32)
 
 

@@ -35,7 +35,7 @@ class Block(nn.Module):
   def __call__(self, x: Float[Array, "n h w c"]) -> Float[Array, "n h2 w2 f"]:
     n, h, w, c = x.shape
     mean = x.reshape(n, h // 2, 2, w // 2, 2, c).mean((2, 4))
-    beside = nn.Dense(self.features, use_bias=False, kernel_init=_INIT, dtype=self.dtype)(mean)
+    beside = layers.Dense(self.features, use_bias=False, kernel_init=_INIT, dtype=self.dtype)(mean)
     for form, size in (("strided", 4), ("same", 3)):
       x = layers.Convolution(form, self.features, size, True, _INIT, self.dtype)(
         nn.leaky_relu(x, 0.2)
@@ -64,7 +64,7 @@ class Discriminator(nn.Module):
     """`weight` is ignored: every row counts."""
     count = images.shape[1].bit_length() - 2  # sizes, down to 4x4
     first, *widths = [max(1, w * self.base_channels // 16) for w in _WIDTHS[:count]][::-1]
-    maps = nn.Dense(first, kernel_init=_INIT, dtype=self.dtype)(images)
+    maps = layers.Dense(first, kernel_init=_INIT, dtype=self.dtype)(images)
     for width in widths:
       maps = Block(width, self.dtype)(maps)
     flat = nn.leaky_relu(maps, 0.2).reshape(len(images), -1).astype(jnp.float32)

@@ -41,10 +41,12 @@ class Modulation(nn.Module):
     weight: Float[Array, "n"] | None,
     train: bool,
   ) -> Float[Array, "n h w c"]:
-    both = nn.Dense(2 * x.shape[-1], kernel_init=nn.initializers.normal(0.01), dtype=self.dtype)(w)
+    both = layers.Dense(
+      2 * x.shape[-1], kernel_init=nn.initializers.normal(0.01), dtype=self.dtype
+    )(w)
     scale, shift = jnp.split(both[:, None, None], 2, axis=-1)
     x = batch_norm.BatchNorm(momentum=0.95, affine=False, axes=self.axes)(x, weight, train)
-    return nn.leaky_relu(x * (1 + scale) + shift, 0.2)
+    return nn.leaky_relu(layers.add(layers.scale(x, 1 + scale.astype(jnp.float32)), shift), 0.2)
 
 
 class Excitation(nn.Module):
@@ -57,8 +59,8 @@ class Excitation(nn.Module):
   def __call__(self, small: Float[Array, "n h w c"]) -> Float[Array, "n 1 1 f"]:
     n, h, w, c = small.shape
     pooled = small.reshape(n, 4, h // 4, 4, w // 4, c).mean((2, 4)).reshape(n, -1)
-    gates = nn.silu(nn.Dense(self.features, kernel_init=_INIT, dtype=self.dtype)(pooled))
-    gates = nn.Dense(self.features, kernel_init=_INIT, dtype=self.dtype)(gates)
+    gates = nn.silu(layers.Dense(self.features, kernel_init=_INIT, dtype=self.dtype)(pooled))
+    gates = layers.Dense(self.features, kernel_init=_INIT, dtype=self.dtype)(gates)
     return nn.sigmoid(gates)[:, None, None]
 
 
@@ -81,7 +83,7 @@ class Generator(nn.Module):
   def setup(self):
     count = self.image_size.bit_length() - 2  # sizes, from 4x4
     widths = [max(1, w * self.base_channels // 16) for w in _WIDTHS[:count]]
-    dense = lambda width: nn.Dense(width, kernel_init=_INIT, dtype=self.dtype)  # noqa: E731
+    dense = lambda width: layers.Dense(width, kernel_init=_INIT, dtype=self.dtype)  # noqa: E731
     self.mix = [dense(_MIXED), dense(_MIXED)]
     self.project = dense(16 * widths[0])
     self.modulate = [Modulation(self.dtype, self.axes) for _ in widths]
@@ -105,7 +107,7 @@ class Generator(nn.Module):
     for block, (convolve, modulate) in enumerate(zip(self.convolve, self.modulate[1:]), 1):
       maps = modulate(convolve(maps), w, words.weight, train)
       if self.excite and block >= _REACH:
-        maps = maps * self.excite[block - _REACH](earlier[block - _REACH])
+        maps = layers.scale(maps, self.excite[block - _REACH](earlier[block - _REACH]))
       earlier.append(maps)
       if block >= _FIRST_IMAGE:
         added = self.to_image[block - _FIRST_IMAGE](maps)

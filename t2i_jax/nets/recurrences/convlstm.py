@@ -130,7 +130,7 @@ class Recurrence(nn.Module):
       "same", 4 * channels, self.kernel_size, False, INIT, self.dtype, name="from_input"
     )(maps)
     bias = self.param("bias", _gate_bias(self.forget_bias), (4 * channels,))
-    x_gates += bias.astype(self.dtype)
+    x_gates = layers.add(x_gates, bias)
     if packed is not None:
       x_gates = packing.spread(packed, x_gates)
     keep_gates = jax.checkpoint_policies.save_only_these_names("gates")
