@@ -158,10 +158,16 @@ class TrainedRun:
     of which is that of `draw`; length i32[n] and `table` as there.
 
     Raises InputError for several noises of a run that has none."""
-    found = []
-    for noise in self.noises(len(ids), count).swapaxes(0, 1):  # A batch holds one v, of any count.
-      found.append(last(self.draw(ids, length, table, noise=noise), length))
-    return np.stack(found, 1)
+    return np.concatenate([p for _, p in self.variation_batches(ids, length, table, count)])
+
+  def variation_batches(
+    self, ids: np.ndarray, length: np.ndarray, table: np.ndarray, count: int
+  ) -> Iterator[tuple[np.ndarray, np.ndarray]]:
+    """As `variations`, a batch of captions at a time: (rows of the captions, their images)."""
+    noises = self.noises(len(ids), count).swapaxes(0, 1)  # A batch holds one v, of any count.
+    for parts in zip(*(self.draw_batches(ids, length, table, noise=noise) for noise in noises)):
+      rows = parts[0][0]
+      yield rows, np.stack([last(images, length[rows]) for _, images in parts], 1)
 
   def read(self, ids: np.ndarray, length: np.ndarray, table: np.ndarray) -> list[Read]:
     """What `draw` gives the networks of each caption."""

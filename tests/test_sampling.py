@@ -2,6 +2,7 @@
 
 import dataclasses
 import itertools
+import os
 import pathlib
 import shutil
 
@@ -66,6 +67,38 @@ def test_many_captions_share_an_animation_of_the_first_ones(
   with Image.open(tmp_path / "out.gif") as animation:
     assert animation.n_frames == 3
   assert [line for line in command.err.splitlines() if "out.gif" in line and "first 2" in line]
+
+
+@pytest.mark.slow
+def test_many_captions_become_several_pictures_of_the_same_images(
+  command, trained, tmp_path, monkeypatch
+):
+  texts = ["red petals", "a blue flower", "a flower with petals", "a red flower", "petals"]
+  words = [f"--workdir={trained}", "--variations=2", "--interpolate"]
+  words += [f"--captions={text}" for text in texts]
+  command("--mode=sample", f"--output={tmp_path}/a.png", *words, tiny=False)
+  assert len(command.json["images"]) == 1 + 5 + 1 + 3
+  draw_batches = sampling.TrainedRun.draw_batches
+
+  def two_at_once(run, ids, length, table, _=64, *rest, **how):
+    return draw_batches(run, ids, length, table, 2, *rest, **how)
+
+  monkeypatch.setattr(sampling.TrainedRun, "draw_batches", two_at_once)
+  monkeypatch.setattr(sample, "_ROWS", 2)
+  command("--mode=sample", f"--output={tmp_path}/b.png", *words, tiny=False)
+  assert all(os.path.exists(path) for path in command.json["images"])
+  assert len(command.json["images"]) == 3 + 5 + 1 + 3 + 2 + 3
+  for number in range(1, 6):
+    one, other = (
+      np.asarray(Image.open(tmp_path / f"{name}_0{number}.png")).astype(int) for name in "ab"
+    )
+    assert np.abs(one - other).max() <= 1
+  for end in ("", "_variations", "_noises"):  # A picture's rows, and the further ones'.
+    heights = [
+      Image.open(tmp_path / f"b{end}{rows}.png").height for rows in ("", "_rows_3", "_rows_5")
+    ]
+    assert heights[0] == heights[1] > heights[2]
+  assert not (tmp_path / "b_interpolation_rows_5.png").exists()
 
 
 @pytest.mark.slow

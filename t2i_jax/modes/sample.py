@@ -6,12 +6,17 @@ from __future__ import annotations
 import itertools
 import logging
 import os
-from typing import Any
+from collections.abc import Iterable
+from typing import TYPE_CHECKING, Any
 
 from t2i_jax import config as config_lib
 from t2i_jax import errors, near
 
+if TYPE_CHECKING:
+  from PIL import Image
+
 _MOST_MOVING = 16  # captions in one animation
+_ROWS = 64  # in one picture, as captions in a batch
 
 log = logging.getLogger(__name__)
 
@@ -34,13 +39,18 @@ def run(config: config_lib.Config, given: frozenset[str]) -> dict[str, Any]:
       "--interpolate goes from one caption, or noise, to the next and there is only one; give "
       "--captions twice, or --variations=4"
     )
+  trained.noises(1, config.variations)  # Refused before anything is drawn.
   *captions, words = texts_lib.read(trained, texts)
-  further = _draw_further(trained, captions, [" ".join(caption) for caption in words])
-  images = trained.draw(*captions)
-  paths = _write(output, images, words, further) if hosts.is_first() else []
+  paths = [
+    *_draw(output, trained, captions, words),
+    *_draw_further(os.path.splitext(output)[0], trained, captions, words),
+  ]
   return {
-    "checkpoint": trained.checkpoint, "step": trained.step, "images": paths, "captions": texts
-  }  # fmt: skip
+    "checkpoint": trained.checkpoint,
+    "step": trained.step,
+    "images": paths if hosts.is_first() else [],
+    "captions": texts,
+  }
 
 
 def _read_captions(config: config_lib.Config) -> list[str]:
@@ -60,48 +70,78 @@ def _read_captions(config: config_lib.Config) -> list[str]:
   return found
 
 
-def _draw_further(trained, captions, texts: list[str]) -> dict[str, Any]:
-  """The pictures that --variations and --interpolate ask for, by the ends of their files' names.
-  captions: ids, length and table, as `TrainedRun.draw` takes them."""
+def _draw(output: str, trained, captions, words: list[list[str]]) -> list[str]:
+  """Writes strips, last words' images and the animation as they are drawn, so that memory does not
+  grow with the captions; returns their paths. captions: ids, length and table, as
+  `TrainedRun.draw_batches` takes them."""
+  from t2i_jax import pictures
+  from t2i_jax.parallel import hosts
+
+  stem, singles = os.path.splitext(output)[0], []
+
+  def strips():
+    for rows, images in trained.draw_batches(*captions):
+      own = [words[row] for row in rows]
+      yield rows[0], pictures.strips(images, own, None)
+      if not hosts.is_first():
+        continue
+      for row, of_words, caption in zip(rows, images, own):
+        singles.append(f"{stem}_{row + 1:02d}.png")
+        pictures.write_png(singles[-1], of_words[len(caption) - 1])
+      if rows[0] == 0:
+        moving = slice(_MOST_MOVING)
+        pictures.write_gif(f"{stem}.gif", pictures.arrivals(images[moving], own[moving]))
+
+  sheets = _write(output, strips())
+  if len(words) > _MOST_MOVING:
+    log.warning("%s.gif shows the first %d captions only", stem, _MOST_MOVING)
+  return [*sheets, *singles, f"{stem}.gif"]
+
+
+def _draw_further(stem: str, trained, captions, words: list[list[str]]) -> list[str]:
+  """Writes the pictures that --variations and --interpolate ask for; returns their paths."""
   from t2i_jax import mixing, pictures
 
-  config, sheets = trained.config, {}
+  config, texts = trained.config, [" ".join(caption) for caption in words]
   numbers = [str(number) for number in range(1, config.variations + 1)]
+
+  def variations():
+    for rows, images in trained.variation_batches(*captions, config.variations):
+      yield rows[0], pictures.side_by_side(images, [texts[row] for row in rows], numbers)
+
+  def passages(pairs, ends):
+    for first in range(0, len(pairs), _ROWS):
+      some = slice(first, first + _ROWS)
+      yield first, pictures.passages(mixing.interpolate(trained, pairs[some]), ends[some])
+
+  paths = []
   if config.variations > 1:
-    images = trained.variations(*captions, config.variations)
-    sheets["variations"] = pictures.side_by_side(images, texts, numbers)
+    paths += _write(f"{stem}_variations.png", variations())
   if not config.interpolate:
-    return sheets
+    return paths
   read = trained.read(*captions)
   if len(read) > 1:
-    between = mixing.interpolate(trained, list(itertools.pairwise(read)))
-    sheets["interpolation"] = pictures.passages(between, list(itertools.pairwise(texts)))
+    pairs, ends = list(itertools.pairwise(read)), list(itertools.pairwise(texts))
+    paths += _write(f"{stem}_interpolation.png", passages(pairs, ends))
   if config.variations > 1:
     varied = mixing.vary(trained, read, config.variations)
-    between = mixing.interpolate(trained, [p for own in varied for p in itertools.pairwise(own)])
+    pairs = [pair for own in varied for pair in itertools.pairwise(own)]
     ends = [
       (f"{t}: noise {a}", f"noise {b}") for t in texts for a, b in itertools.pairwise(numbers)
     ]
-    sheets["noises"] = pictures.passages(between, ends)
-  return sheets
+    paths += _write(f"{stem}_noises.png", passages(pairs, ends))
+  return paths
 
 
-def _write(output: str, images, words: list[list[str]], further) -> list[str]:
-  """Writes the pictures, to `output` and beside it; returns their paths."""
+def _write(path: str, sheets: Iterable[tuple[int, Image.Image]]) -> list[str]:
+  """Writes pictures of many rows each; returns their paths: that of the first, and beside it those
+  of the others by their first row. sheets: (number of the first row from 0, picture) each."""
   from t2i_jax import pictures
+  from t2i_jax.parallel import hosts
 
-  stem = os.path.splitext(output)[0]
-  pictures.write_png(output, pictures.strips(images, words, None))
-  paths = [output]
-  for i, (row, caption) in enumerate(zip(images, words), 1):
-    paths.append(f"{stem}_{i:02d}.png")
-    pictures.write_png(paths[-1], row[len(caption) - 1])
-  if len(words) > _MOST_MOVING:
-    log.warning("%s.gif shows the first %d captions only", stem, _MOST_MOVING)
-  paths.append(f"{stem}.gif")
-  moving = slice(_MOST_MOVING)
-  pictures.write_gif(paths[-1], pictures.arrivals(images[moving], words[moving]))
-  for end, sheet in further.items():
-    paths.append(f"{stem}_{end}.png")
-    pictures.write_png(paths[-1], sheet)
+  stem, paths = os.path.splitext(path)[0], []
+  for first, sheet in sheets:
+    paths.append(f"{stem}_rows_{first + 1}.png" if first else path)
+    if hosts.is_first():
+      pictures.write_png(paths[-1], sheet)
   return paths
