@@ -229,7 +229,8 @@ def differences(whole: Run, broken: Run) -> list[str]:
     {p.relative_to(run.workdir) for p in run.workdir.rglob("*") if p.is_file()}
     for run in (whole, broken)
   ]
-  files = [{p for p in some if p.parts[0] not in own} for some in files]
+  # Parts of files that killed processes left are removed once they are an hour old.
+  files = [{p for p in some if p.parts[0] not in own and p.suffix != ".part"} for some in files]
   found += [f"{path} is in one of both" for path in files[0] ^ files[1]]
   for path in sorted(files[0] & files[1]):
     alike = (whole.workdir / path).read_bytes() == (broken.workdir / path).read_bytes()
