@@ -1,5 +1,5 @@
-"""A training step for accelerators: what JAX lowers for CUDA and TPU has their own convolutions, and
-no form that is there for the CPU."""
+"""A training step for accelerators: what JAX lowers for CUDA and TPU has their own convolutions,
+and no form that is there for the CPU."""
 
 import collections
 import re
