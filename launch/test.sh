@@ -8,5 +8,6 @@ use_environment test,demo
 
 "$python" -m ruff check .
 "$python" -m ruff format --check .
-# Two processes; all tests of a file in the same one, so that it compiles once what they share.
-"$python" -m pytest -n 2 --dist loadfile "$@"
+# Two processes; all tests of a file in the same one, so that it compiles once what they share; in the order of
+# tests/conftest.py.
+"$python" -m pytest -n 2 --dist loadfile --no-loadscope-reorder "$@"

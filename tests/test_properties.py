@@ -66,7 +66,7 @@ def test_captions_of_a_table_are_those_that_were_written(tmp_path, texts, form):
     assert not is_plain or (row, caption) in kept
 
 
-@every
+@hypothesis.settings(every, max_examples=20)  # Each shape is compiled.
 @hypothesis.given(
   st.lists(st.integers(1, 6), min_size=1, max_size=5),
   st.booleans(),

@@ -96,7 +96,7 @@ def count_return(config: config_lib.Config, step: int, why: window.NotFinite) ->
   in_vain = 1 if is_further else before["in_vain"] + 1
   if in_vain > _MOST_RETURNS:
     raise errors.Failed(
-      f"{why}, nor after {_MOST_RETURNS} returns to a checkpoint; the run goes on from step "
+      f"{why}, nor after going back {_MOST_RETURNS} times; the run goes on from step "
       f"{step}, perhaps with a smaller `generator_learning_rate` and `discriminator_learning_rate`"
     )
   hosts.wait_for_all("returns")  # All have read it.
