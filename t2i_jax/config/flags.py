@@ -73,6 +73,8 @@ def parse(argv: Sequence[str]) -> tuple[config_lib.Config, frozenset[str]] | Hel
     raise _no_flag_file(error.__context__) from None
   except UnicodeDecodeError as error:
     raise errors.InputError(f"--flagfile: a flag file is not UTF-8 ({error})") from None
+  except RecursionError:  # absl looks for names like it, letter by letter.
+    raise errors.InputError("a word or line has no flag: its name has over 900 letters") from None
   except (absl_flags.Error, ValueError) as error:  # ValueError: --noNAME=VALUE
     raise errors.InputError(" ".join(str(error).split())) from None
   if any(values[name].value for name in _HELP):

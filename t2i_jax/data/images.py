@@ -37,7 +37,11 @@ _DRAFT_DOWN_TO = 8
 _LARGE_PIXELS = 1 << 24
 _one_large_image = threading.Lock()
 
-_BROKEN = (OSError, SyntaxError, ValueError, EOFError, IndexError, struct.error, zlib.error)
+# What Pillow's plugins and the libraries behind them raise.
+_BROKEN = (
+  OSError, SyntaxError, ValueError, EOFError, LookupError, RuntimeError, TypeError,
+  ArithmeticError, struct.error, zlib.error,
+)  # fmt: skip
 
 
 class UnusableImage(ValueError):

@@ -160,3 +160,25 @@ def test_the_real_dataset_is_complete():
   assert len({source.label for source in sources if source.held_out_class}) == 20
   for source in (sources[0], sources[-1]):
     assert source.image(16).shape == (16, 16, 3)
+
+
+@pytest.mark.parametrize("compressed", [True, False])
+def test_a_damaged_matrix_is_refused_before_scipy_reads_it(tmp_path, monkeypatch, compressed):
+  raw = make(tmp_path / "raw")
+  path = raw / "setid.mat"
+  splits = {k: np.array([v], np.uint16) for k, v in SPLITS.items()}
+  scipy.io.savemat(path, splits, do_compression=compressed)
+  whole = path.read_bytes()
+  assert flowers.read(raw).images == 10
+  monkeypatch.setattr(flowers.scipy.io, "loadmat", lambda _: pytest.fail("was read"))
+  kind = 14 if compressed else 15  # of the first element: as if it were of the other kind
+  flipped = bytearray(whole)
+  flipped[160] ^= 4
+  for damaged in (whole[:-9], whole + b"\0", whole[:128] + bytes([kind]) + whole[129:]):
+    path.write_bytes(damaged)
+    with pytest.raises(errors.InputError, match="not a readable MATLAB file"):
+      flowers._matrix(path, "trnid")
+  if compressed:  # There is a checksum.
+    path.write_bytes(bytes(flipped))
+    with pytest.raises(errors.InputError, match="not a readable MATLAB file"):
+      flowers._matrix(path, "trnid")

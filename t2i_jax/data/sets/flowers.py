@@ -8,6 +8,8 @@ first three are fetched by TFDS into another folder, `images_dir`.
 
 import functools
 import pathlib
+import struct
+import zlib
 
 import numpy as np
 import scipy.io
@@ -24,6 +26,10 @@ LAYOUT = (
   "https://www.robots.ox.ac.uk/~vgg/data/flowers/102 (downloaded where there is no jpg/), and "
   "text_c10/class_00001/image_00001.txt ... of https://github.com/reedscot/cvpr2016"
 )
+
+# MATLAB files of version 5: a header, then elements of a kind and size.
+_HEADER, _MATRIX, _COMPRESSED = 128, 14, 15
+_FLAGS = struct.pack("<II", 6, 8)  # the first thing in a matrix
 
 
 def lacks_images(raw_dir: pathlib.Path) -> bool:
@@ -113,11 +119,28 @@ def read(raw_dir: pathlib.Path, images_dir: pathlib.Path | None = None) -> listi
 
 def _matrix(file: pathlib.Path, key: str) -> np.ndarray:
   try:
+    _check(file.read_bytes())
     return scipy.io.loadmat(file)[key].ravel()
   except KeyError as error:
     raise errors.InputError(f"{file}: no matrix named {key}") from error
   except Exception as error:  # SciPy raises many kinds for a file that is no MATLAB file.
     raise errors.InputError(f"{file}: not a readable MATLAB file ({error})") from error
+
+
+def _check(data: bytes) -> None:
+  """Raises ValueError for a MATLAB file of version 5 that is damaged, where that can be seen. SciPy
+  reads from wherever a damaged one points to, and may crash."""
+  at = _HEADER
+  while at < len(data):
+    kind, size = struct.unpack_from("<II", data, at)
+    inside = data[at + 8 : at + 8 + size]
+    if kind == _COMPRESSED:
+      zlib.decompress(inside)  # which has a checksum
+    elif kind != _MATRIX or inside[:8] != _FLAGS:
+      raise ValueError("no matrix where one is expected")
+    at += 8 + size + (0 if kind == _COMPRESSED else -size % 8)
+  if at != len(data):
+    raise ValueError("it is cut off")
 
 
 DATASET = listing.Dataset(
