@@ -19,6 +19,7 @@ ROOT = pathlib.Path(__file__).parents[2]
   ("words", "named"),
   [
     (["--bogus=1"], "--bogus"),
+    (["--" + "bogus" * 1000], "over 900 letters"),
     (["--base_chanels=8"], "; did you mean --base_channels?"),
     (["--batch_size=many"], "--batch_size=many: must be a whole number"),
     (["--euclid_weight=many"], "--euclid_weight=many: must be a number"),

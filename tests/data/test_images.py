@@ -189,3 +189,13 @@ def test_a_very_large_image_is_reduced_first_and_looks_the_same(
   monkeypatch.setattr(images, "_reduced", lambda i, by: seen.append(by) or reduced(i, by))
   small = images.fit(path, 4).astype(int)
   assert seen == [5] and np.abs(small - whole).max() <= 3 < np.ptp(whole)
+
+
+@pytest.mark.parametrize("error", [RuntimeError("no item"), KeyError("x"), TypeError("t")])
+def test_whatever_a_plugin_of_pillow_raises_the_image_is_broken(monkeypatch, error):
+  def fail(source):
+    raise error
+
+  monkeypatch.setattr(images.PIL.Image, "open", fail)
+  with pytest.raises(images.UnusableImage, match="broken image"):
+    images.fit("a.avif", 16)
