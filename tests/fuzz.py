@@ -122,12 +122,12 @@ def _folder(folder):
 
 
 def _read_folder(folder, file):
-  raw = folder / "raw"
-  if file.parent.name == "tables":  # One table at a time, as people have them.
-    raw.mkdir()
-    for path in (*folder.glob("*.png"), file):
-      shutil.copy(path, raw)
-  folders.load(folder, raw if raw.exists() else folder)
+  raw, tables = folder / "raw", folder / "tables"
+  raw.mkdir()  # One table at a time, as people have them.
+  table = file if file.parent == tables else tables / "captions.csv"
+  for path in (*folder.glob("*.png"), table):
+    shutil.copy(path, raw)
+  folders.load(folder, raw)
 
 
 def _published(name, make):
