@@ -37,6 +37,7 @@ import safetensors.numpy
 import scipy.io
 
 from t2i_jax import errors, model_folder
+from t2i_jax import main as program
 from t2i_jax.config import flags
 from t2i_jax.data import datasets, images, subsets
 from t2i_jax.judges import fitting, weight_files
@@ -284,6 +285,8 @@ def trial(kind: Kind, valid: pathlib.Path, rng: np.random.Generator) -> tuple[st
     except BaseException as error:
       if isinstance(error, KeyboardInterrupt):
         raise
+      if told := program._of_the_system(error):  # as the program does
+        return "refused", told[0]
       return "failed", f"{file.name}: {''.join(traceback.format_exception(error)[-6:])}"
     finally:
       signal.alarm(0)

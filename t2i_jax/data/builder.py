@@ -134,6 +134,8 @@ class Builder(tfds.core.GeneratorBasedBuilder, skip_registration=True):
           generators[name] = itertools.chain([first], examples)
           self.info.metadata["parts"].setdefault(split, []).append(name)
     self._check_skipped()
+    if not generators:
+      raise errors.InputError(f"{self._content.origin}: no image can be used")
     return generators
 
   def _generate_examples(self, sources: Sequence[listing.Source]) -> Iterator[tuple[int, dict]]:

@@ -228,3 +228,11 @@ def test_the_real_lists_are_complete():
   listing = birds.read(REAL)
   assert (listing.images, listing.captions, listing.missing_images) == (9, 90, 11779)
   assert {split: len(found) for split, found in listing.splits.items()} == {"train": 6, "test": 3}
+
+
+def test_lists_without_an_image_are_refused(tmp_path):
+  root = make(tmp_path / "raw")
+  for name in ("images.txt", "image_class_labels.txt", "train_test_split.txt"):
+    (root / name).write_text("")
+  with pytest.raises(errors.InputError, match="no image can be used"):
+    prepare.prepare("birds", **settings(tmp_path, root))
