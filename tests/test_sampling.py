@@ -5,6 +5,8 @@ import itertools
 import os
 import pathlib
 import shutil
+import subprocess
+import sys
 
 import jax
 import numpy as np
@@ -376,3 +378,10 @@ def test_a_caption_whose_first_words_are_all_unknown_is_named(trained):
   run = dataclasses.replace(run, config=config)
   with pytest.raises(errors.InputError, match=r"zebra quagga red.*of its first 2 words none"):
     texts_lib.look_up([["zebra", "quagga", "red"]], ["zebra quagga red"], run, run.vectors)
+
+
+def test_drawing_loads_none_of_what_only_training_and_scoring_need():
+  code = "import sys, t2i_jax.sampling, t2i_jax.texts, t2i_jax.pictures\n"
+  code += "print([name for name in ('gensim', 'scipy.stats', 'sklearn') if name in sys.modules])"
+  done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+  assert done.stdout == "[]\n"

@@ -12,9 +12,8 @@ import io
 import os
 import zlib
 from collections.abc import Collection, Iterator, Sequence
-from typing import Literal
+from typing import Any, Literal
 
-import gensim.models
 import numpy as np
 from jaxtyping import Float32
 
@@ -78,6 +77,8 @@ def train(
   count = sum(map(len, sentences))
   if not count:
     raise errors.InputError("word2vec: there are no captions to train word vectors on")
+  import gensim.models  # 0.6 s, and drawing needs none of it
+
   model = gensim.models.Word2Vec(
     vector_size=dimension,
     sg={"cbow": 0, "skip_gram": 1}[architecture],
@@ -206,6 +207,8 @@ def _read_binary(file, buffer: bytes, count: int, dimension: int):
 
 def save(path: str | os.PathLike, word_vectors: WordVectors) -> None:
   """Writes word2vec's binary format, which other tools can read."""
+  import gensim.models
+
   keyed = gensim.models.KeyedVectors(word_vectors.vectors.shape[1])
   keyed.add_vectors(list(word_vectors.words), word_vectors.vectors)
   # gensim sorts by count and warns if there is none; counts of zero keep the order.
@@ -213,8 +216,8 @@ def save(path: str | os.PathLike, word_vectors: WordVectors) -> None:
   save_keyed(path, keyed)
 
 
-def save_keyed(path: str | os.PathLike, keyed: gensim.models.KeyedVectors) -> None:
-  """Writes gensim's vectors in word2vec's binary format, the most frequent words first; if that
-  fails, what was there stays."""
+def save_keyed(path: str | os.PathLike, keyed: Any) -> None:
+  """Writes gensim's `KeyedVectors` in word2vec's binary format, the most frequent words first; if
+  that fails, what was there stays."""
   with files.atomic_path(path) as part:
     keyed.save_word2vec_format(part, binary=True)

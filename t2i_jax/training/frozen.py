@@ -26,7 +26,6 @@ from t2i_jax import progress
 from t2i_jax.data import corpus as corpus_lib
 from t2i_jax.data import subsets
 from t2i_jax.judges import efficientnet, encoder, fitting
-from t2i_jax.metrics import retrieval
 from t2i_jax.nets import efficientnet as network
 from t2i_jax.nets import model, pixels, trunk
 from t2i_jax.nets import reader as reader_lib
@@ -211,6 +210,8 @@ def _shown(seen: Any) -> Any:
 
 def _log_retrieval(module, variables, corpus, seen, is_held_out) -> None:
   """How often a held-out image is nearest to its own caption, of 100 of held-out captions."""
+  from t2i_jax.metrics import retrieval  # SciPy's statistics: 0.6 s, and drawing needs none of them
+
   rows = np.flatnonzero(is_held_out[corpus.image])
   image = corpus.image[rows]
   candidates = min(100, len(rows) - int(np.bincount(image).max(initial=0)) + 1)
