@@ -1,6 +1,7 @@
 """A model's folder: it draws what the run draws, whole or not at all, and one comes with the
 package."""
 
+import json
 import os
 import shutil
 
@@ -153,3 +154,15 @@ def test_last_words_drawn_alone_are_the_same_images():
   alone = run.draw(*run.last_words(ids, length, table), is_read=True)[:, 0]
   np.testing.assert_allclose(alone.astype(int), whole, atol=1)
   assert np.abs(alone[0].astype(int) - alone[1]).mean() > 5
+
+
+def test_scores_that_were_not_finite_are_dashes_in_the_card(command, trained, tmp_path):
+  workdir = tmp_path / "run"
+  shutil.copytree(trained, workdir)
+  score = {"value": None, "low": None, "high": None, "real": 0.5}
+  line = {"step": 10, "split": "test", "real_images": 3, "captions": 9, "coverage": score}
+  (workdir / "scores.jsonl").write_text(json.dumps(line) + "\n")
+  command("--mode=export", f"--workdir={workdir}", f"--output={tmp_path}/model", tiny=False)
+  assert command.status == 0
+  card = (tmp_path / "model" / "README.md").read_text("utf8")
+  assert "(`coverage`) | – [–, –] | 0.5 |" in card

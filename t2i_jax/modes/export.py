@@ -94,9 +94,16 @@ def _card(model) -> str:
     for metric in registry.ALL:
       if value := line.get(metric.name):
         mark = "†" if metric.name in partial else ""
-        real = f"{value['real']:.3g}" if "real" in value else ""
+        real = _number(value["real"]) if "real" in value else ""
+        numbers = (_number(value[name]) for name in ("value", "low", "high"))
         lines.append(
-          f"| {metric.title}{mark} (`{metric.name}`) | {value['value']:.3g} "
-          f"[{value['low']:.3g}, {value['high']:.3g}] | {real} |"
+          "| {}{} (`{}`) | {} [{}, {}] | {} |".format(
+            metric.title, mark, metric.name, *numbers, real
+          )
         )
   return "\n".join([*lines, ""])
+
+
+def _number(value: float | None) -> str:
+  """Three digits; a dash for a score that was not finite."""
+  return "–" if value is None else f"{value:.3g}"

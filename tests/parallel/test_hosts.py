@@ -50,8 +50,10 @@ sys.exit(main.main(["t2i_jax", *sys.argv[3:]]))
 
 @pytest.fixture(autouse=True)
 def same_handler():
-  """A run that was told to end leaves the signal ignored."""
-  before = {number: signal.getsignal(number) for number in (signal.SIGTERM, signal.SIGHUP)}
+  """A run that was told to end leaves the signal ignored; tests in the background begin so."""
+  numbers = signal.SIGTERM, signal.SIGHUP, signal.SIGINT
+  before = {number: signal.getsignal(number) for number in numbers}
+  signal.signal(signal.SIGINT, signal.default_int_handler)
   yield
   for number, handler in before.items():
     signal.signal(number, handler)
