@@ -10,6 +10,7 @@ import unicodedata
 import hypothesis
 import jax.numpy as jnp
 import numpy as np
+import pytest
 from hypothesis import strategies as st
 
 from t2i_jax import config as config_lib
@@ -66,6 +67,7 @@ def test_captions_of_a_table_are_those_that_were_written(tmp_path, texts, form):
     assert not is_plain or (row, caption) in kept
 
 
+@pytest.mark.slow
 @hypothesis.settings(every, max_examples=20)  # Each shape is compiled.
 @hypothesis.given(
   st.lists(st.integers(1, 6), min_size=1, max_size=5),

@@ -72,7 +72,12 @@ class _Gated(nn.Module):
     return layers.scale(large.astype(self.dtype), gates)
 
 
-@pytest.mark.parametrize("kind", KINDS)
+QUICK = ("bias of a convolution", "scale and shift by text")
+
+
+@pytest.mark.parametrize(
+  "kind", [pytest.param(k, marks=[] if k in QUICK else pytest.mark.slow) for k in KINDS]
+)
 def test_long_sums_do_not_stand_still_in_bfloat16(kind):
   make, arguments = KINDS[kind]
   variables = make(jnp.float32).init(jax.random.key(0), *arguments)

@@ -152,6 +152,7 @@ def test_a_program_draws_any_number_of_captions(folder):
 
 
 @pytest.mark.slow
+@pytest.mark.slow
 def test_only_the_cpu_s_program_has_the_cpu_s_forms(monkeypatch):
   """With native forms in their places, the other platforms' programs are the same text."""
   for run in (_thesis(), _modern()):
@@ -171,6 +172,7 @@ def test_a_program_names_no_file_of_the_machine_that_wrote_it(folder):
     assert b".py" not in content and os.path.dirname(__file__).encode() not in content
 
 
+@pytest.mark.slow
 def test_a_program_is_written_where_empty_slots_count_as_words():
   run = _thesis()
   config = dataclasses.replace(run.config, mask_padding=False)
