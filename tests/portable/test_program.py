@@ -152,7 +152,6 @@ def test_a_program_draws_any_number_of_captions(folder):
 
 
 @pytest.mark.slow
-@pytest.mark.slow
 def test_only_the_cpu_s_program_has_the_cpu_s_forms(monkeypatch):
   """With native forms in their places, the other platforms' programs are the same text."""
   for run in (_thesis(), _modern()):
