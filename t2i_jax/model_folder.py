@@ -79,17 +79,16 @@ def write(
   os.makedirs(os.path.dirname(folder), exist_ok=True)
   part = tempfile.mkdtemp(prefix=os.path.basename(folder) + ".", dir=os.path.dirname(folder))
   try:
-    for name, content in {PARAMETERS: safetensors.numpy.save(arrays), **more}.items():
-      with open(os.path.join(part, name), "wb") as file:
-        file.write(content)
     texts = {
       VOCABULARY: "".join(f"{word}\n" for word in model.vectors.words),
       CONFIG: json.dumps({"step": model.step, "dtype": dtype, "flags": record}, indent=1) + "\n",
       CARD: card,
     }
-    for name, text in texts.items():
-      with open(os.path.join(part, name), "w", encoding="utf8", newline="\n") as file:
-        file.write(text)
+    contents = {name: text.encode() for name, text in texts.items()}
+    contents[PARAMETERS] = safetensors.numpy.save(arrays)
+    for name, content in {**contents, **more}.items():
+      with open(os.path.join(part, name), "wb") as file:
+        file.write(content)
     os.chmod(part, 0o755)
     os.replace(part, folder)
   except BaseException:

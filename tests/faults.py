@@ -27,10 +27,9 @@ import time
 from collections.abc import Callable
 
 import numpy as np
-import orbax.checkpoint as ocp
 
-from t2i_jax.nets import model
 from tests import conftest
+from tests.fixtures import checkpoints
 
 _MOST_SECONDS = 900  # for one try
 _SLOW = """
@@ -210,19 +209,9 @@ def _check(is_right: bool, status: object, said: str) -> None:
     raise AssertionError(f"status {status}: {said[-3000:]}")
 
 
-def leaves(workdir: pathlib.Path, step: int) -> dict[tuple, np.ndarray]:
-  """Every array of a checkpoint, read without the product's own code."""
-  found = {}
-  with ocp.PyTreeCheckpointer() as reader:
-    for item in (*model.NETWORKS, "loop"):
-      flat = ocp.utils.to_flat_dict(reader.restore(workdir / "checkpoints" / str(step) / item))
-      found.update({(item, *path): np.asarray(leaf) for path, leaf in flat.items()})
-  return found
-
-
 def differences(whole: Run, broken: Run) -> list[str]:
   """What the two finished runs do not have in common."""
-  a, b = leaves(whole.workdir, whole.steps), leaves(broken.workdir, whole.steps)
+  a, b = (checkpoints.leaves(run.workdir, whole.steps) for run in (whole, broken))
   found = [str(path) for path in a if path not in b or a[path].tobytes() != b[path].tobytes()]
   own = {"damaged", "tensorboard", "checkpoints"}
   files = [

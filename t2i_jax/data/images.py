@@ -184,7 +184,7 @@ def _full_scale(values: np.ndarray, mode: str) -> float:
     UnusableImage: there are other values.
   """
   low, high = values.min(), values.max()
-  if not np.isfinite([low, high]).all():  # Of one that is not a number both are none.
+  if not np.isfinite([low, high]).all():  # Both are NaN where one value is.
     raise UnusableImage("values that are not finite")
   bits = (0, 8) if mode == "F" else (8, 10, 12, 14, 16) if mode == "I" else (10, 12, 14, 16)
   full = next((1.0 if b == 0 else 2.0**b - 1 for b in bits if high <= max(1, 2**b - 1)), None)

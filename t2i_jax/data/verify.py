@@ -16,6 +16,7 @@ import tensorflow_datasets as tfds
 import tqdm
 
 from t2i_jax import errors
+from t2i_jax import progress as progress_lib
 from t2i_jax.data import builder as builder_lib
 from t2i_jax.data import images, listing
 
@@ -31,7 +32,7 @@ def check(
   Raises InputError, which names the first that differ, and the folder to remove."""
   count, different = 0, []
   total = sum(len(sources) for sources in found.splits.values())
-  with tqdm.tqdm(total=total, desc="verify", unit=" images", disable=not progress) as bar:
+  with progress_lib.bar("verify", total, "images", is_shown=progress) as bar:
     for split, sources in found.splits.items():
       kept = _kept(builder, split)
       for source, image in _usable(sources, image_size, bar):

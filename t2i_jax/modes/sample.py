@@ -77,22 +77,20 @@ def _draw(output: str, trained, captions, words: list[list[str]]) -> list[str]:
   from t2i_jax import pictures
   from t2i_jax.parallel import hosts
 
-  stem, singles = os.path.splitext(output)[0], []
-
-  def strips():
-    for rows, images in trained.draw_batches(*captions):
-      own = [words[row] for row in rows]
-      yield rows[0], pictures.strips(images, own, None)
-      if not hosts.is_first():
-        continue
-      for row, of_words, caption in zip(rows, images, own):
-        singles.append(f"{stem}_{row + 1:02d}.png")
-        pictures.write_png(singles[-1], of_words[len(caption) - 1])
-      if rows[0] == 0:
-        moving = slice(_MOST_MOVING)
-        pictures.write_gif(f"{stem}.gif", pictures.arrivals(images[moving], own[moving]))
-
-  sheets = _write(output, strips())
+  stem = os.path.splitext(output)[0]
+  sheets, singles = [], []
+  for rows, images in trained.draw_batches(*captions):
+    if not hosts.is_first():
+      continue
+    own = [words[row] for row in rows]
+    sheets.append(_path(output, int(rows[0])))
+    pictures.write_png(sheets[-1], pictures.strips(images, own, None))
+    for row, of_words, caption in zip(rows, images, own):
+      singles.append(f"{stem}_{row + 1:02d}.png")
+      pictures.write_png(singles[-1], of_words[len(caption) - 1])
+    if rows[0] == 0:
+      moving = slice(_MOST_MOVING)
+      pictures.write_gif(f"{stem}.gif", pictures.arrivals(images[moving], own[moving]))
   if len(words) > _MOST_MOVING:
     log.warning("%s.gif shows the first %d captions only", stem, _MOST_MOVING)
   return [*sheets, *singles, f"{stem}.gif"]
@@ -107,7 +105,7 @@ def _draw_further(stem: str, trained, captions, words: list[list[str]]) -> list[
 
   def variations():
     for rows, images in trained.variation_batches(*captions, config.variations):
-      yield rows[0], pictures.side_by_side(images, [texts[row] for row in rows], numbers)
+      yield int(rows[0]), pictures.side_by_side(images, [texts[row] for row in rows], numbers)
 
   def passages(pairs, ends):
     for first in range(0, len(pairs), _ROWS):
@@ -133,15 +131,22 @@ def _draw_further(stem: str, trained, captions, words: list[list[str]]) -> list[
   return paths
 
 
+def _path(path: str, first: int) -> str:
+  """Where the picture is written whose first row is of this number, from 0: to `path`, or beside
+  it."""
+  stem = os.path.splitext(path)[0]
+  return f"{stem}_rows_{first + 1}.png" if first else path
+
+
 def _write(path: str, sheets: Iterable[tuple[int, Image.Image]]) -> list[str]:
-  """Writes pictures of many rows each; returns their paths: that of the first, and beside it those
-  of the others by their first row. sheets: (number of the first row from 0, picture) each."""
+  """Writes pictures of many rows each, given as (number of the first row, picture); returns their
+  paths."""
   from t2i_jax import pictures
   from t2i_jax.parallel import hosts
 
-  stem, paths = os.path.splitext(path)[0], []
+  paths = []
   for first, sheet in sheets:
-    paths.append(f"{stem}_rows_{first + 1}.png" if first else path)
+    paths.append(_path(path, first))
     if hosts.is_first():
       pictures.write_png(paths[-1], sheet)
   return paths

@@ -44,8 +44,9 @@ def is_flat(images_u8: UInt8[np.ndarray, "n h w 3"]) -> bool:
   return float(images_u8.std((1, 2), dtype=np.float32).mean()) < _LEAST_CONTRAST
 
 
-def is_dead(metrics: Mapping[str, float]) -> str:
-  """Which network no longer learns by these means over several steps, and why; empty: none."""
+def why_dead(metrics: Mapping[str, float]) -> str:
+  """Which network learns nothing any more, by the means of metrics over several steps, and why;
+  empty: none."""
   for network, name in (("g", "generator"), ("d", "discriminator")):
     if metrics.get(f"{network}/gradient_norm", 1.0) == 0:
       return f"the {name}'s gradients are 0: it learns nothing any more"

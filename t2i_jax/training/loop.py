@@ -85,16 +85,19 @@ def _train(config: config_lib.Config, notice: hosts.Notice) -> dict[str, Any]:
       records.write_flags(config)
       environment.write(config.workdir, first)
     context = config, corpus, held_out, frozen, devices, optimizers, total, manager, notice
+    returns = records.read_returns(config.workdir)
     with hosts.failing_together():
       while True:
         try:
-          state, last, speed = _run(state, *context)
+          state, last, speed = _run(state, resume.steps_ahead(returns), *context)
           break
         except window_lib.NotFinite as error:
           manager.wait_until_finished()
           state = state_lib.make_state(config, optimizers, devices)
           state = checkpoints.restore(manager, state) or state
-          resume.count_return(config, int(state.step), error)
+          returns = resume.next_return(returns, int(state.step), error)
+          if hosts.is_first():
+            records.write_returns(config.workdir, returns)
     step = int(state.step)
     checkpoints.save(manager, step, state, config)
   return {
@@ -170,15 +173,15 @@ def _load(
 
 
 def _run(
-  state, config, corpus, held_out, frozen, devices, optimizers, total, manager, notice
+  state, ahead, config, corpus, held_out, frozen, devices, optimizers, total, manager, notice
 ) -> tuple[state_lib.TrainState, dict[str, float], float | None]:
-  """Trains to `total`, or with --stop_at_collapse until the run collapses. Returns the state, the
-  last metrics, and captions a second of the steps alone. Raises Preempted."""
+  """Trains to `total`, or with --stop_at_collapse until the run collapses. ahead: as of
+  `feed.Chooser`. Returns the state, the last metrics, and captions a second of the steps alone.
+  Raises Preempted, and NotFinite after several steps in a row that were not applied."""
   first = int(state.step)
   networks = model.build(config, devices.axes)
   train_step = steps.make_train_step(config, networks, optimizers, devices)
   looks = resume.read_looks(config.workdir, first)
-  ahead = resume.steps_ahead(config)
   feed = feed_lib.feed(config, corpus, devices, state.rng, first, total, frozen, ahead)
   notice.is_working = True
   make_writer = metrics_lib.MetricWriter if hosts.is_first() else metrics_lib.NoWriter
@@ -209,7 +212,7 @@ def _run(
       told.step(step, window.shown)
       if is_shown:
         ratio = beside["g/diversity"]
-        dead = collapse.is_dead(window.means)
+        dead = collapse.why_dead(window.means)
         if looks.add(ratio) and hosts.is_first():
           log.warning("step %d: %s", step, collapse.describe(ratio, window.means))
         if dead and hosts.is_first():

@@ -88,27 +88,25 @@ def _origin(config: config_lib.Config, texts: Sequence[str]) -> dict[str, Any]:
   return {"captions": zlib.crc32("\n".join(texts).encode()), **flags}
 
 
-def count_return(config: config_lib.Config, step: int, why: window.NotFinite) -> None:
-  """Records that the run goes back to the checkpoint of this step (0: to its beginning). Raises
-  Failed after several returns that did not bring it further."""
-  before = records.read_returns(config.workdir)
+def next_return(before: dict[str, int], step: int, why: window.NotFinite) -> dict[str, int]:
+  """The record of `records.read_returns` after a return to the checkpoint of this step (0: to the
+  run's beginning). The same on all hosts, since all had the same record.
+
+  Raises Failed after several returns that did not bring the run further."""
   is_further = why.applied and step > before["step"]
   in_vain = 1 if is_further else before["in_vain"] + 1
   if in_vain > _MOST_RETURNS:
     raise errors.Failed(
-      f"{why}, nor after going back {_MOST_RETURNS} times; the run goes on from step "
-      f"{step}, perhaps with a smaller `generator_learning_rate` and `discriminator_learning_rate`"
+      f"{why}, nor after going back {_MOST_RETURNS} times; the run goes on from step {step}, "
+      "perhaps with a smaller `generator_learning_rate` and `discriminator_learning_rate`"
     )
-  hosts.wait_for_all("returns")  # All have read it.
-  if hosts.is_first():
-    record = {"count": before["count"] + 1, "step": step, "in_vain": in_vain}
-    records.write_returns(config.workdir, record)
   log.warning("%s; back to step %d, with other captions", why, step)
+  return {"count": before["count"] + 1, "step": step, "in_vain": in_vain}
 
 
-def steps_ahead(config: config_lib.Config) -> int:
+def steps_ahead(returns: dict[str, int]) -> int:
   """By how many steps the order of captions is ahead, after returns: other captions come."""
-  return _AHEAD * records.read_returns(config.workdir)["count"]
+  return _AHEAD * returns["count"]
 
 
 def is_stopped(config: config_lib.Config, step: int) -> bool:

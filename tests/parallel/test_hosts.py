@@ -18,7 +18,7 @@ from t2i_jax.parallel import hosts
 from t2i_jax.rundir import metrics
 from t2i_jax.training import checkpoints, loop
 from tests import conftest
-from tests.training import test_loop
+from tests.fixtures import checkpoints as checkpoint_files
 
 ROOT = pathlib.Path(__file__).parents[2]
 STEPS = 40
@@ -143,7 +143,7 @@ def test_a_signal_saves_the_step_and_the_run_goes_on_bit_for_bit(
   assert command.status == 0
   assert signal.getsignal(signal.SIGTERM) is signal.SIG_DFL
   assert metrics.read(tmp_path) == metrics.read(unbroken)
-  whole, parts = test_loop._leaves(unbroken, STEPS), test_loop._leaves(tmp_path, STEPS)
+  whole, parts = checkpoint_files.leaves(unbroken, STEPS), checkpoint_files.leaves(tmp_path, STEPS)
   assert whole.keys() == parts.keys() and len(whole) > 40
   for path, leaf in whole.items():
     np.testing.assert_array_equal(leaf, parts[path], err_msg=str(path))
@@ -212,7 +212,7 @@ def test_two_processes_are_one_run_that_outlives_signals_and_a_lost_process(
   first = int(list(entries)[-1].split()[-1])
   assert first in (saved, at - 1)  # where the third part began
   _same_metrics(metrics.read(tmp_path), metrics.read(unbroken))
-  whole, parts = test_loop._leaves(unbroken, STEPS), test_loop._leaves(tmp_path, STEPS)
+  whole, parts = checkpoint_files.leaves(unbroken, STEPS), checkpoint_files.leaves(tmp_path, STEPS)
   assert whole.keys() == parts.keys()
   for path, leaf in whole.items():
     np.testing.assert_allclose(leaf, parts[path], atol=1e-5, err_msg=str(path))

@@ -69,7 +69,7 @@ def _made(**settings) -> sampling.TrainedRun:
   return _louder(sampling.TrainedRun(config, 3, variables, vectors, ""))
 
 
-@pytest.fixture(scope="module", params=["thesis", "modern"])
+@pytest.fixture(scope="module", params=[pytest.param("thesis", marks=pytest.mark.slow), "modern"])
 def folder(request, tmp_path_factory):
   """A model's folder with its programs."""
   run = _thesis() if request.param == "thesis" else _modern()

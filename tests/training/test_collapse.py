@@ -49,7 +49,7 @@ def test_the_warning_says_what_d_and_the_gradients_do():
 def test_images_of_one_colour_and_networks_without_gradients_are_seen():
   noise = np.random.default_rng(0).integers(0, 256, (3, 8, 8, 3), dtype=np.uint8)
   assert collapse.is_flat(_flat(0, 90, 255)) and not collapse.is_flat(noise)
-  assert "generator" in collapse.is_dead({"g/gradient_norm": 0.0, "d/gradient_norm": 0.0})
-  assert "discriminator" in collapse.is_dead({"g/gradient_norm": 1e-9, "d/gradient_norm": 0.0})
-  assert collapse.is_dead({"g/gradient_norm": 1e-9, "d/gradient_norm": 0.1}) == ""
-  assert collapse.is_dead({"g/gradient_norm": 0.2}) == ""  # There is no discriminator.
+  assert "generator" in collapse.why_dead({"g/gradient_norm": 0.0, "d/gradient_norm": 0.0})
+  assert "discriminator" in collapse.why_dead({"g/gradient_norm": 1e-9, "d/gradient_norm": 0.0})
+  assert collapse.why_dead({"g/gradient_norm": 1e-9, "d/gradient_norm": 0.1}) == ""
+  assert collapse.why_dead({"g/gradient_norm": 0.2}) == ""  # There is no discriminator.

@@ -8,27 +8,17 @@ import shutil
 import jax
 import jax.numpy as jnp
 import numpy as np
-import orbax.checkpoint as ocp
 import pytest
 from PIL import Image
 
 from t2i_jax import config as config_lib
+from t2i_jax import errors
 from t2i_jax.data import corpus as corpus_lib
 from t2i_jax.nets import model
 from t2i_jax.rundir import lock, metrics, records
 from t2i_jax.training import checkpoints, loop, resume, steps
 from t2i_jax.training import window as window_lib
-
-
-def _leaves(workdir, step):
-  """Everything in the checkpoint, read without the product's own code."""
-  folder = workdir / "checkpoints" / str(step)
-  found = {}
-  with ocp.PyTreeCheckpointer() as reader:
-    for item in (*model.NETWORKS, "loop"):
-      flat = ocp.utils.to_flat_dict(reader.restore(folder / item))
-      found.update({(item, *path): np.asarray(leaf) for path, leaf in flat.items()})
-  return found
+from tests.fixtures import checkpoints as checkpoint_files
 
 
 @pytest.mark.slow
@@ -37,7 +27,7 @@ def test_ten_steps_equal_five_a_restart_and_five_bit_for_bit(command, trained, t
   assert command.status == 0 and command.json["step"] == 5
   command("--mode=train", f"--workdir={tmp_path}", "--steps=10")
   assert command.status == 0 and command.json["step"] == 10
-  whole, parts = _leaves(trained, 10), _leaves(tmp_path, 10)
+  whole, parts = checkpoint_files.leaves(trained, 10), checkpoint_files.leaves(tmp_path, 10)
   assert whole.keys() == parts.keys() and len(whole) > 50
   for path, leaf in whole.items():
     np.testing.assert_array_equal(leaf, parts[path], err_msg=str(path))
@@ -55,7 +45,7 @@ def test_training_changes_every_network_and_says_so_in_few_lines(trained, comman
   assert told[0].startswith("1 device (cpu); synthetic, split train: 24 images, ")
   assert sum(line.startswith("train: 4 of 4 captions after ") for line in told) == 1
   assert "\r" not in command.err and len(told) < 12
-  one, ten = _leaves(tmp_path, 1), _leaves(trained, 10)
+  one, ten = checkpoint_files.leaves(tmp_path, 1), checkpoint_files.leaves(trained, 10)
   params = [path for path in ten if path[0] != "loop" and "params" in path]
   assert {path[0] for path in params} == set(model.NETWORKS)
   still = [path for path in params if np.array_equal(one[path], ten[path])]
@@ -118,7 +108,7 @@ def test_numbers_that_are_not_finite_stop_the_run_with_a_finite_checkpoint(
   assert "none of 5 steps in a row was applied" in line and "--generator_learning_rate" in line
   assert "nor after going back 1 times" in line and command.err.count("with other captions") == 1
   (last, *_) = sorted(map(int, os.listdir(tmp_path / "checkpoints")), reverse=True)
-  assert all(np.isfinite(leaf).all() for leaf in _leaves(tmp_path, last).values())
+  assert all(np.isfinite(leaf).all() for leaf in checkpoint_files.leaves(tmp_path, last).values())
   # A smaller rate goes on from there.
   command(*run[:2], f"--steps={last + 1}", "--generator_learning_rate=1e-4")
   assert command.status == 0 and f"going on from step {last} " in command.err
@@ -153,6 +143,21 @@ def test_a_run_that_meets_bad_steps_goes_back_and_takes_other_captions(
   # It goes on with the captions that it had come to.
   command(*run[:2], "--steps=13", "--checkpoint_every=4")
   assert given[-1][0] == 12 and given[-1][1] not in before.values()
+
+
+def test_returns_in_vain_are_counted_until_the_run_gets_further():
+  def after(returns, step, applied):
+    return resume.next_return(returns, step, window_lib.NotFinite("bad", applied))
+
+  first = after({"count": 0, "step": -1, "in_vain": 0}, 8, True)
+  assert first == {"count": 1, "step": 8, "in_vain": 1}
+  assert after(first, 8, True)["in_vain"] == 2  # No further checkpoint.
+  assert after(first, 12, False)["in_vain"] == 2  # One further, but of skipped steps alone.
+  assert after(first, 12, True) == {"count": 2, "step": 12, "in_vain": 1}
+  third = after(after(first, 8, True), 8, True)
+  assert resume.steps_ahead(third) == 3 * resume.steps_ahead(first) > 0
+  with pytest.raises(errors.Failed, match="bad, nor after going back 3 times.* from step 8"):
+    after(third, 8, True)
 
 
 def test_one_step_that_is_not_finite_is_left_out_of_the_means(tmp_path):
