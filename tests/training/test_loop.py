@@ -156,7 +156,7 @@ def test_returns_in_vain_are_counted_until_the_run_gets_further():
   assert after(first, 12, True) == {"count": 2, "step": 12, "in_vain": 1}
   third = after(after(first, 8, True), 8, True)
   assert resume.steps_ahead(third) == 3 * resume.steps_ahead(first) > 0
-  with pytest.raises(errors.Failed, match="bad, nor after going back 3 times.* from step 8"):
+  with pytest.raises(errors.Failed, match=r"bad, nor after going back 3 times.* from step 8"):
     after(third, 8, True)
 
 
