@@ -18,6 +18,8 @@ hashlib.pbkdf2_hmac("sha256", b"", b"", 2**31 - 1)  # many minutes
 """
 FORK = """
 import os
+import warnings
+warnings.simplefilter("ignore", DeprecationWarning)  # of threads at a fork (3.12)
 if not os.fork():
   signal.raise_signal(signal.SIGINT)
   os._exit(0)
