@@ -75,6 +75,10 @@ def main(argv: Sequence[str]) -> int:
 
 def _run(config: config_lib.Config, given: frozenset[str], index: int = 0) -> int:
   """One mode, in the process of this index; the first prints its result."""
+  if config.bfloat16_products != "auto" or config.multihost:
+    from t2i_jax.parallel import processor  # and with it JAX, which some modes do without
+
+    processor.force(config.bfloat16_products == "yes")
   try:
     with contextlib.redirect_stdout(sys.stderr), bucket.opened(config, index) as opened:
       result = modes.MODES[config.mode].run(opened, given)

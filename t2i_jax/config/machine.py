@@ -26,6 +26,12 @@ class Machine(Group, role="machine", modes=("train", "sample", "evaluate", "benc
     low=0,
     modes=("train",),
   )
+  bfloat16_products: Literal["auto", "yes", "no"] = knob(
+    "auto",
+    "--dtype=bfloat16 on a CPU: convolutions as matrix products. auto: where the processor is "
+    "measured to multiply bfloat16 at least twice as fast as float32, as with AMX; no with "
+    "--multihost",
+  )
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)

@@ -49,7 +49,12 @@ class Dense(nn.Module):
   def __call__(self, x: Float[Array, "*lead c"]) -> Float[Array, "*lead f"]:
     kernel = self.param("kernel", self.kernel_init, (x.shape[-1], self.features))
     contracted = ((x.ndim - 1,), (0,)), ((), ())
-    y = lax.dot_general(x.astype(self.dtype), kernel.astype(self.dtype), contracted)
+    y = lax.dot_general(
+      x.astype(self.dtype),
+      kernel.astype(self.dtype),
+      contracted,
+      preferred_element_type=jnp.float32,
+    ).astype(self.dtype)
     if self.use_bias:
       y = add(y, self.param("bias", nn.initializers.zeros, (self.features,)))
     return y

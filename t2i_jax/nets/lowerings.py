@@ -13,6 +13,9 @@ slow on maps of few channels. The forms on the CPU (figures in docs/performance.
   to kernel  `in_turns`, a convolution of input and gradient with batch and channel axes exchanged,
              a few images at a time. Stride 1 and few channels: `row_products`, one matrix product
              per kernel row
+
+bfloat16 maps are computed in float32, but on processors that are fast on bfloat16 products: there
+maps of many channels use the forms of `bfloat16`, and an adjoint of a stride is `overlap_add`.
 """
 
 from __future__ import annotations
@@ -20,6 +23,8 @@ from __future__ import annotations
 import jax
 import jax.numpy as jnp
 from jax import lax
+
+from t2i_jax.nets import bfloat16
 
 _DIMENSIONS = ("NHWC", "HWIO", "NHWC")
 # Measured on the CPU: where one form becomes faster than another.
@@ -61,25 +66,44 @@ def native_to_kernel(x, dy, k: int, stride: int):
 
 
 def cpu_strided(x, kernel, stride: int):
-  fold = _fold(x.shape[2], *kernel.shape[2:])
+  """[n h w c], [k k c f] -> [n h/stride w/stride f]."""
+  padding = _padding(kernel.shape[0], stride)
+  if bfloat16.suits_rows(x):
+    return bfloat16.rows(x, kernel, stride, padding)
   if stride == 1:
-    return folded(x, kernel, _padding(kernel.shape[0], 1), fold)
-  return (patches if x.shape[-1] >= _MANY_CHANNELS else native_strided)(x, kernel, stride)
+    fold = _fold(x.shape[2], *kernel.shape[2:])
+    return _in_float32(folded, x, kernel, padding, fold)
+  form = patches if x.shape[-1] >= _MANY_CHANNELS else native_strided
+  return _in_float32(form, x, kernel, stride)
 
 
 def cpu_to_input(dy, kernel, stride: int):
+  """[n h w f], [k k c f] -> [n h*stride w*stride c]."""
   if stride == 1:
-    turned = jnp.swapaxes(kernel[::-1, ::-1], 2, 3)
+    turned, padding = jnp.swapaxes(kernel[::-1, ::-1], 2, 3), _padding(kernel.shape[0], 1)[::-1]
+    if bfloat16.suits_rows(dy):
+      return bfloat16.rows(dy, turned, 1, padding)
     fold = _fold(dy.shape[2], *turned.shape[2:])
-    return folded(dy, turned, _padding(kernel.shape[0], 1)[::-1], fold)
-  return (overlap_add if kernel.shape[2] < _THIN_RESULT else sub_pixel)(dy, kernel, stride)
+    return _in_float32(folded, dy, turned, padding, fold)
+  if bfloat16.suits_overlap_add(dy):
+    return overlap_add(dy, kernel, stride)
+  form = overlap_add if kernel.shape[2] < _THIN_RESULT else sub_pixel
+  return _in_float32(form, dy, kernel, stride)
 
 
 def cpu_to_kernel(x, dy, k: int, stride: int):
+  """[n h w c], [n h/stride w/stride f] -> [k k c f]."""
+  if bfloat16.suits_turned(dy):
+    return bfloat16.turned(x, dy, k, stride, _padding(k, stride))
   is_thin = stride == 1 and _fold(x.shape[2], x.shape[-1], dy.shape[-1]) > 1
   if is_thin and x.shape[2] % 4 == 0:
-    return row_products(x, dy, k, 4)
-  return in_turns(x, dy, k, stride)
+    return _in_float32(row_products, x, dy, k, 4)
+  return _in_float32(in_turns, x, dy, k, stride)
+
+
+def _in_float32(form, a, b, *settings):
+  """What XLA does to every form in bfloat16, and to each of its copies apart: done once, before."""
+  return form(a.astype(jnp.float32), b.astype(jnp.float32), *settings).astype(a.dtype)
 
 
 def _fold(width: int, c: int, f: int) -> int:
@@ -213,8 +237,11 @@ def overlap_add(dy, kernel, stride: int):
   n, h, w, f = dy.shape
   k, _, c, _ = kernel.shape
   low = _padding(k, stride)[0]
-  product = dy.reshape(-1, f) @ kernel.transpose(3, 0, 1, 2).reshape(f, -1)
-  product = product.reshape(n, h, w, k, k, c)
+  product = lax.dot(
+    dy.reshape(-1, f),
+    kernel.transpose(3, 0, 1, 2).reshape(f, -1),
+    preferred_element_type=jnp.float32,
+  ).reshape(n, h, w, k, k, c)
 
   def part(row: int, column: int):
     """Tap i adds input u - (i - low - place) / stride to output stride * u + place."""
@@ -224,7 +251,8 @@ def overlap_add(dy, kernel, stride: int):
       for j in range((low + column) % stride, k, stride)
     )
 
-  return _interleave([[part(r, c) for c in range(stride)] for r in range(stride)])
+  whole = _interleave([[part(r, c) for c in range(stride)] for r in range(stride)])
+  return whole.astype(dy.dtype)
 
 
 def _shifted(x, down: int, right: int):

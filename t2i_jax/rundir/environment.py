@@ -9,6 +9,7 @@ from typing import Any
 
 import jax
 
+from t2i_jax.parallel import processor
 from t2i_jax.rundir import files
 
 _PACKAGES = ("t2i_jax", "jax", "jaxlib", "flax", "optax", "orbax-checkpoint", "numpy", "gensim")
@@ -20,6 +21,7 @@ def describe() -> dict[str, Any]:
   return {
     "python": platform.python_version(),
     "system": platform.platform(),
+    "processor": processor.name(),
     "processors": os.cpu_count(),
     "backend": jax.default_backend(),
     "device": devices[0].device_kind,

@@ -96,7 +96,7 @@ def test_the_role_of_a_flag_that_is_not_the_shape_of_a_run():
   }  # fmt: skip
   assert set(config_lib.names("machine")) == {
     "devices", "placement", "resident_limit_mb",
-    "multihost", "coordinator_address", "process_count", "process_index",
+    "bfloat16_products", "multihost", "coordinator_address", "process_count", "process_index",
   }  # fmt: skip
   use = set(config_lib.names("use"))
   assert {"workdir", "data_dir", "split", "log_every", "recurrence_unroll", "captions"} <= use
@@ -123,10 +123,11 @@ def _other(field, kind):
     *((name, ("word2vec",)) for name in ("corpus", "window", "min_count", "workers", "a_is_one")),
     *((name, ("cluster",)) for name in ("features", "vgg16_weights", "vgg16_layer", "pca")),
     *((name, ("cluster",)) for name in ("components", "covariance", "restarts")),
-    *((name, ("train", "sample", "evaluate")) for name in config_lib.names("machine")[3:]),
+    *((name, ("train", "sample", "evaluate")) for name in config_lib.names("machine")[4:]),
     ("compare", ("report",)),
     ("checkpoint", ("sample", "evaluate", "export", "demo")),
     ("devices", ("train", "sample", "evaluate", "bench", "demo")),
+    ("bfloat16_products", ("train", "sample", "evaluate", "bench", "demo")),
     ("output", ("sample", "report", "cluster", "word2vec", "export")),
     *((name, ("export",)) for name in ("export_dtype", "export_words")),
     *((name, ("demo",)) for name in ("host", "port")),

