@@ -175,6 +175,18 @@ def test_one_step_that_is_not_finite_is_left_out_of_the_means(tmp_path):
   assert lines == [(3, {"d/loss": 2.0}), (6, {"d/loss": 6.0})]
 
 
+@pytest.mark.parametrize("first", [0, 4])
+def test_a_run_does_not_end_with_steps_that_did_nothing(tmp_path, first):
+  """Two steps are left of it, fewer than end it in its midst; neither is applied."""
+  config = config_lib.Config(workdir=str(tmp_path), steps=first + 2)
+  window = window_lib.Window(config, metrics.NoWriter(tmp_path, 0), first, first + 2)
+  bad = {"d/loss": jnp.float32(np.nan), steps.SKIPPED: jnp.float32(1)}
+  window.put(first + 1, bad)
+  window.put(first + 2, bad)
+  with pytest.raises(window_lib.NotFinite, match="none of 2 steps"):
+    window.flush()
+
+
 def test_two_runs_do_not_share_a_folder(command, tmp_path):
   with lock.hold(tmp_path / "run"):
     # The system's lock is of the open file: another opening of it is as another process.
