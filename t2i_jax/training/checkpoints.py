@@ -24,6 +24,7 @@ from t2i_jax import config as config_lib
 from t2i_jax import errors
 from t2i_jax.nets import model
 from t2i_jax.parallel import hosts, mesh
+from t2i_jax.process import system
 from t2i_jax.rundir import bucket, files, records
 from t2i_jax.training import orbax_noise
 from t2i_jax.training import state as state_lib
@@ -73,7 +74,8 @@ def whole(
   """The first of these steps that `read` can read, what it gives, and the steps before it with what
   is wrong with them, which is said. folder: of the checkpoints.
 
-  Raises Failed if there is none. An InputError of `read` is passed on."""
+  Raises Failed if there is none. An InputError of `read` is passed on, and what says nothing about
+  the checkpoint, such as too many open files."""
   damaged: dict[int, str] = {}
   for step in steps:
     try:
@@ -81,6 +83,8 @@ def whole(
     except errors.InputError:
       raise
     except Exception as error:  # Orbax and what it reads with raise many kinds.
+      if system.spares_the_file(error):
+        raise
       damaged[step] = " ".join(f"{type(error).__name__}: {error}".split())[:200]
       log.warning("%s is damaged (%s)", folder / str(step), damaged[step])
       continue

@@ -1,5 +1,6 @@
 """Checkpoints that were cut, changed or removed: an older one is used instead, and that is said."""
 
+import errno
 import json
 import os
 import pathlib
@@ -115,3 +116,19 @@ def test_the_first_step_that_can_be_read_is_taken():
 
   with pytest.raises(errors.InputError, match="flags"):
     checkpoints.whole(folder, [4], refuse)
+
+
+@pytest.mark.parametrize("error", [
+  OSError(errno.EMFILE, "Too many open files", "a"),
+  OSError(errno.EACCES, "Permission denied", "a"),
+  ValueError("FAILED_PRECONDITION: [OS error: Too many open files]"),
+])  # fmt: skip
+def test_a_checkpoint_that_this_process_cannot_open_is_not_taken_for_damaged(error):
+  """An older one would be gone on from, and the whole one set aside."""
+
+  def read(step):
+    if step == 4:
+      raise error
+
+  with pytest.raises(type(error)):
+    checkpoints.whole(pathlib.Path("runs"), [4, 2], read)
