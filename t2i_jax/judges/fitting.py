@@ -18,7 +18,7 @@ import optax
 from jax.experimental import multihost_utils
 from jaxtyping import Array, Float, Int, Shaped, UInt8
 
-from t2i_jax import errors
+from t2i_jax import errors, seeds
 from t2i_jax import progress as progress_lib
 from t2i_jax.data import datasets
 from t2i_jax.rundir import files
@@ -89,7 +89,7 @@ def adamw(
   params = variables["params"]
   state = (params, variables.get("batch_stats", {}), optimizer.init(params))
   data = jax.device_put(data)
-  root = jax.random.key(seed)
+  root = seeds.key(seed)
   with progress_lib.bar(name, steps, "steps", is_shown=progress) as bar:
     for i in range(steps):
       rows = jax.device_put(next(batches).astype(np.int32))

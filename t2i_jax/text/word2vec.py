@@ -17,7 +17,7 @@ from typing import Any, Literal
 import numpy as np
 from jaxtyping import Float32
 
-from t2i_jax import errors, near
+from t2i_jax import errors, near, seeds
 from t2i_jax.rundir import files
 from t2i_jax.text import captions, compact
 
@@ -85,7 +85,7 @@ def train(
     window=window,
     min_count=min_count,
     workers=1,
-    seed=seed + 1,  # seed 0 is gensim's own default, 1
+    seed=seeds.narrow(seed) + 1,  # seed 0 is gensim's own default, 1
     epochs=epochs or min(_MOST_EPOCHS, max(_FEWEST_EPOCHS, _WORDS_READ // count)),
   )
   model.build_vocab(sentences)

@@ -256,6 +256,20 @@ def test_word_vectors_of_a_try_that_failed_serve_the_same_captions_and_flags_alo
     assert not resume.has_word_vectors(dataclasses.replace(config, **change), texts)
 
 
+@pytest.mark.slow
+def test_word_vectors_that_changed_on_the_disk_are_made_again(command, trained, tmp_path):
+  workdir = tmp_path / "run"
+  shutil.copytree(trained, workdir)
+  path = workdir / "word_vectors.bin"
+  whole = path.read_bytes()
+  path.write_bytes(whole[:-3] + bytes([whole[-3] ^ 1]) + whole[-2:])
+  command("--mode=sample", f"--workdir={workdir}", "--captions=a red flower", tiny=False)
+  assert command.status == 2 and "word_vectors.bin: is not what was written" in command.err
+  command("--mode=train", f"--workdir={workdir}", "--steps=10")
+  assert command.status == 0 and "word_vectors.bin is not what was written" in command.err
+  assert path.read_bytes() == whole
+
+
 def test_captions_of_one_word_need_a_discriminator_that_sees_them(command, tmp_path):
   for name in ("red", "blue"):
     (tmp_path / "raw" / name).mkdir(parents=True)
