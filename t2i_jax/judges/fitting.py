@@ -204,6 +204,7 @@ def load_or_fit(
   made = fit()
   content = {"trained_on": record, "settings": made.settings(), "variables": made.variables}
   content["sum"] = fingerprint(made.variables)
+  content["sum_of_record"] = _sum_of_record(content)
   try:
     with files.atomic_write(path, "wb") as file:
       file.write(flax.serialization.msgpack_serialize(content))
@@ -224,6 +225,12 @@ def load(path: str | os.PathLike, kind: Callable[..., Kept]) -> Kept:
     raise errors.InputError(f"{os.fspath(path)}: cannot be read ({error})") from None
 
 
+def _sum_of_record(content: Mapping[str, Any]) -> int:
+  """The CRC-32 of what a file says besides the variables."""
+  said = {name: content[name] for name in ("trained_on", "settings")}
+  return zlib.crc32(flax.serialization.msgpack_serialize(said))
+
+
 def _read(path: str | os.PathLike, kind: Callable[..., Kept]) -> tuple[Kept, dict[str, Any]]:
   """The network in the file, and what it was fitted on."""
   with open(path, "rb") as file:
@@ -231,4 +238,6 @@ def _read(path: str | os.PathLike, kind: Callable[..., Kept]) -> tuple[Kept, dic
   variables = found["variables"]
   if "sum" in found and found["sum"] != fingerprint(variables):  # Older files have none.
     raise ValueError("its values are not those that were saved")
+  if "sum_of_record" in found and found["sum_of_record"] != _sum_of_record(found):
+    raise ValueError("its record is not what was saved")
   return kind(**found["settings"], variables=variables), found["trained_on"]
