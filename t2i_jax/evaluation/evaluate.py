@@ -7,32 +7,28 @@ features and embeddings are kept (and, of synthetic flowers, the pixels).
 
 from __future__ import annotations
 
-import contextlib
 import dataclasses
 import functools
 import itertools
-import json
 import logging
 import os
 import time
-from collections.abc import Callable, Iterator, Mapping
-from typing import Any, Literal
+from collections.abc import Callable, Iterator
+from typing import Any
 
 import numpy as np
 from jaxtyping import Int, UInt8
-from PIL import Image
 
 from t2i_jax import errors, pictures, progress, sampling
 from t2i_jax.data import corpus as corpus_lib
 from t2i_jax.data import datasets, sets
-from t2i_jax.evaluation import attributes, scores, word_by_word
+from t2i_jax.evaluation import attributes, kept, scores, word_by_word
 from t2i_jax.evaluation import panel as panel_lib
 from t2i_jax.metrics import neighbours, registry
 from t2i_jax.metrics.metric import Inputs
 from t2i_jax.nets import model
 from t2i_jax.parallel import hosts
 from t2i_jax.rundir import bucket, files, lock, records
-from t2i_jax.rundir import scores as scores_file
 from t2i_jax.training import checkpoints, loop
 
 log = logging.getLogger(__name__)
@@ -40,8 +36,6 @@ log = logging.getLogger(__name__)
 _SHOWN = 8  # captions in a picture
 _AT_ONCE = 512  # final images
 _PAUSE_S, _ALONE_S = 10, 300
-
-Choice = Literal["all", "attributes"]
 
 
 @dataclasses.dataclass(frozen=True)
@@ -57,7 +51,7 @@ class Task:
   panel: panel_lib.Panel | None
 
   @property
-  def metrics(self) -> Choice:
+  def metrics(self) -> kept.Choice:
     return "attributes" if self.panel is None else "all"
 
   @functools.cached_property
@@ -69,7 +63,7 @@ class Task:
 def make_task(
   run: sampling.TrainedRun,
   split_name: str,
-  metrics: Choice = "all",
+  metrics: kept.Choice = "all",
   inception_weights: str = "",
   feature_weights: str = "",
 ) -> Task:
@@ -113,7 +107,7 @@ def follow(
   made: dict[int, dict[str, Any]] = {}  # by this process, by step
   while True:
     wanted = (task.split_name, task.metrics)
-    scored = _scored(workdir, wanted)
+    scored = kept.scored(workdir, wanted)
     done = {line["step"] for line in scored} | made.keys()
     for step in checkpoints.steps_in(workdir):
       if step not in done:
@@ -126,44 +120,18 @@ def follow(
         line = made[step] = evaluate(run, task)
         bucket.push(workdir)
         log.info("scored step %d", step)
-    unkept = _add_unkept(workdir, wanted, made) if hosts.is_first() else []
+    unkept = kept.add_unkept(workdir, wanted, made) if hosts.is_first() else []
     bucket.pull(workdir)  # The run at work may be on another machine.
     if _has_ended(workdir):
-      _show(unkept)
+      kept.show(unkept)
       return line or scored[-1]
     is_remote = bucket.remote(workdir) != os.fspath(workdir)
     alone = 0 if is_remote or lock.is_held(workdir) else alone + 1
     if alone * _PAUSE_S >= _ALONE_S and (line or scored):
       log.warning("%s: no process trains there; what there is has been scored", workdir)
-      _show(unkept)
+      kept.show(unkept)
       return line or scored[-1]
     time.sleep(_PAUSE_S)
-
-
-def _scored(workdir: str | os.PathLike, wanted: tuple[str, Choice]) -> list[dict[str, Any]]:
-  """The lines of a split and choice of metrics in the run's folder."""
-  lines = scores_file.read(workdir)
-  return [line for line in lines if (line["split"], line["metrics"]) == wanted]
-
-
-def _add_unkept(
-  workdir: str | os.PathLike, wanted: tuple[str, Choice], made: Mapping[int, dict[str, Any]]
-) -> list[dict[str, Any]]:
-  """Adds the lines made that the run's folder had no room for; returns those for which it still has
-  none."""
-  steps = made.keys() - {line["step"] for line in _scored(workdir, wanted)}
-  unkept = [made[step] for step in sorted(steps)]
-  with contextlib.suppress(OSError):
-    while unkept:
-      scores_file.append(workdir, unkept[0])
-      del unkept[0]
-  return unkept
-
-
-def _show(unkept: list[dict[str, Any]]) -> None:
-  """Says the lines that are nowhere else."""
-  for line in unkept:
-    log.warning("scores of step %d: %s", line["step"], json.dumps(line))
 
 
 def _has_ended(workdir: str | os.PathLike) -> bool:
@@ -244,26 +212,8 @@ def evaluate(run: sampling.TrainedRun, task: Task) -> dict[str, Any]:
     for name in sheets
   }
   if hosts.is_first():
-    _keep(run.config.workdir, line, sheets)
+    kept.keep(run.config.workdir, line, sheets)
   return line
-
-
-def _keep(workdir: str, line: dict[str, Any], sheets: dict[str, Image.Image]) -> None:
-  """Adds pictures and line to the run's folder. Where there is no room for a picture the line does
-  not name it; where there is none for the line, that is said: the run and its other lines stay."""
-  for name, sheet in sheets.items():
-    try:
-      pictures.write_png(os.path.join(workdir, line["pictures"][name]), sheet)
-    except OSError as error:
-      log.warning("%s: not kept (%s)", line["pictures"].pop(name), error.strerror or error)
-  try:
-    scores_file.append(workdir, line)
-  except OSError as error:
-    log.warning(
-      "%s: the scores of step %d are not kept (%s), only shown; the run and the lines before are "
-      "as they were",
-      os.path.join(workdir, files.SCORES), line["step"], error.strerror or error,
-    )  # fmt: skip
 
 
 def _draw(
