@@ -9,7 +9,6 @@ anything else.
 from __future__ import annotations
 
 import contextlib
-import errno
 import json
 import logging
 import os
@@ -22,21 +21,10 @@ from t2i_jax import config as config_lib
 from t2i_jax import errors, modes
 from t2i_jax.config import flags
 from t2i_jax.parallel import memory
-from t2i_jax.process import interrupts, standard_error
+from t2i_jax.process import interrupts, standard_error, system
 from t2i_jax.rundir import bucket
 
 PREEMPTED = 75  # sysexits.h: EX_TEMPFAIL
-
-# What the system says of a path that cannot be used, and of a machine that has no more room. Orbax
-# passes some of the latter on as text alone.
-_WRONG_PATH = (
-  errno.ENOTDIR, errno.EISDIR, errno.EEXIST, errno.EACCES, errno.EPERM, errno.ENAMETOOLONG
-)  # fmt: skip
-_NO_ROOM = (
-  errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EROFS, errno.EMFILE, errno.ENFILE, errno.EIO,
-  errno.ENOENT, errno.ESTALE,
-)  # fmt: skip
-_TOLD_AS_TEXT = tuple(os.strerror(number) for number in _NO_ROOM[:6])
 
 
 def prepare_jax() -> None:
@@ -66,8 +54,7 @@ def main(argv: Sequence[str]) -> int:
   except errors.InputError as error:
     return _tell(error, 2)
   if isinstance(parsed, flags.Help):
-    print(flags.help_text(modes.about(), parsed.mode, parsed.full))
-    return 0
+    return _print(flags.help_text(modes.about(), parsed.mode, parsed.full))
   _log_to_standard_error()
   config, given = parsed
   return _as_one_of_many(config, given) if config.multihost else _run(config, given)
@@ -92,13 +79,13 @@ def _run(config: config_lib.Config, given: frozenset[str], index: int = 0) -> in
   except KeyboardInterrupt:
     return _tell("interrupted; a run goes on from its last checkpoint", 1)
   except Exception as error:
-    if (found := _of_the_system(error)) is None:
+    if (found := _of_the_system(error, config.mode)) is None:
       raise
     return _tell(*found)
-  if index == 0:
-    line = json.dumps(result)
-    print(line if known_as == opened.workdir else line.replace(opened.workdir, known_as))
-  return 0
+  if index:
+    return 0
+  line = json.dumps(result)
+  return _print(line if known_as == opened.workdir else line.replace(opened.workdir, known_as))
 
 
 def _as_one_of_many(config: config_lib.Config, given: frozenset[str]) -> int:
@@ -119,21 +106,27 @@ def _as_one_of_many(config: config_lib.Config, given: frozenset[str]) -> int:
   return status
 
 
-def _of_the_system(error: BaseException) -> tuple[str, int] | None:
-  """A line and exit status for an error that the system gave: a path that cannot be used, or no
-  room; None for any other."""
-  one: BaseException | None = error
-  while one is not None:
-    if isinstance(one, OSError) and one.errno in (*_WRONG_PATH, *_NO_ROOM):
-      where = f"{one.filename}: " if one.filename is not None else ""
-      if one.errno in _WRONG_PATH:
-        return f"{where}{one.strerror}; give another path", 2
-      return f"{where}{one.strerror}; a run is safe up to its last checkpoint", 1
-    for text in _TOLD_AS_TEXT:
-      if text in str(one):
-        return f"{text}; a run is safe up to its last checkpoint", 1
-    one = one.__cause__ or one.__context__
-  return None
+def _of_the_system(error: BaseException, mode: str = "") -> tuple[str, int] | None:
+  """A line and exit status for what the system refused: a path that cannot be used, or no room;
+  None for any other error."""
+  found = system.refusal(error)
+  if found is None:
+    return None
+  if found.is_path:
+    return f"{found}; give another path", 2
+  safe = "the run is safe up to its last checkpoint" if mode == "train" else "no run was changed"
+  return f"{found}; {safe}", 1
+
+
+def _print(text: str) -> int:
+  """Text on standard output; the exit status. Where it cannot be written, standard error has it."""
+  try:
+    print(text, flush=True)
+    return 0
+  except OSError as error:
+    os.dup2(os.open(os.devnull, os.O_WRONLY), 1)  # Python's own end would try once more.
+    shown = "" if isinstance(error, BrokenPipeError) else f"; the result: {text}"
+    return _tell(f"standard output: {error.strerror}{shown}", 1)
 
 
 def _keep_standard_output() -> None:

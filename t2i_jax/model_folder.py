@@ -13,6 +13,7 @@ import os
 import shutil
 import tempfile
 import types
+import zlib
 from collections.abc import Mapping
 from typing import Any, Literal
 
@@ -79,14 +80,16 @@ def write(
   os.makedirs(os.path.dirname(folder), exist_ok=True)
   part = tempfile.mkdtemp(prefix=os.path.basename(folder) + ".", dir=os.path.dirname(folder))
   try:
-    texts = {
-      VOCABULARY: "".join(f"{word}\n" for word in model.vectors.words),
-      CONFIG: json.dumps({"step": model.step, "dtype": dtype, "flags": record}, indent=1) + "\n",
-      CARD: card,
+    contents = {
+      VOCABULARY: "".join(f"{word}\n" for word in model.vectors.words).encode(),
+      PARAMETERS: safetensors.numpy.save(arrays),
+      **more,
     }
-    contents = {name: text.encode() for name, text in texts.items()}
-    contents[PARAMETERS] = safetensors.numpy.save(arrays)
-    for name, content in {**contents, **more}.items():
+    about = {"step": model.step, "dtype": dtype, "flags": record}
+    sums = {name: zlib.crc32(content) for name, content in contents.items()}
+    about["crc32"] = {**sums, CONFIG: _sum_of(about)}
+    contents |= {CONFIG: (json.dumps(about, indent=1) + "\n").encode(), CARD: card.encode()}
+    for name, content in contents.items():
       with open(os.path.join(part, name), "wb") as file:
         file.write(content)
     os.chmod(part, 0o755)
@@ -94,6 +97,27 @@ def write(
   except BaseException:
     shutil.rmtree(part, ignore_errors=True)
     raise
+
+
+def _sum_of(about: Mapping[str, Any]) -> int:
+  """The CRC-32 of what config.json says besides the checksums."""
+  said = {name: value for name, value in about.items() if name != "crc32"}
+  return zlib.crc32(json.dumps(said, sort_keys=True).encode())
+
+
+def _check(folder: str | os.PathLike, about: Mapping[str, Any]) -> None:
+  """Raises ValueError for files that are not those that were written; older models have no
+  checksums."""
+  for name, sum in about.get("crc32", {}).items():
+    if name == CONFIG:
+      found = _sum_of(about)
+    elif name in (PARAMETERS, VOCABULARY):
+      with open(os.path.join(folder, name), "rb") as file:
+        found = zlib.crc32(file.read())
+    else:
+      continue  # draw.py checks what it reads.
+    if found != sum:
+      raise ValueError(f"{name} is not what was written")
 
 
 def _as(dtype: str, name: str, array: np.ndarray) -> np.ndarray:
@@ -114,6 +138,7 @@ def read(folder: str | os.PathLike) -> Model:
   try:
     with open(os.path.join(folder, CONFIG), encoding="utf8") as file:
       record = json.load(file)
+    _check(folder, record)
     with open(os.path.join(folder, VOCABULARY), encoding="utf8", newline="\n") as file:
       words = tuple(file.read().split("\n")[:-1])
     arrays = safetensors.numpy.load_file(os.path.join(folder, PARAMETERS))
@@ -123,7 +148,14 @@ def read(folder: str | os.PathLike) -> Model:
       raise ValueError(f"{len(words)} words for {len(vectors)} vectors")
     config = config_lib.from_record({**record["flags"], "use": {"mode": "params"}})
     step = int(record["step"])
-  except (OSError, ValueError, KeyError, TypeError, safetensors.SafetensorError) as error:
+  except (
+    OSError,
+    ValueError,
+    KeyError,
+    TypeError,
+    AttributeError,
+    safetensors.SafetensorError,
+  ) as error:
     raise errors.InputError(
       f"`workdir={folder}`: not a model that `mode=export` wrote ({error}); export it again"
     ) from None

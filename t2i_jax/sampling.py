@@ -17,7 +17,7 @@ import numpy as np
 from jaxtyping import Float, UInt8
 
 from t2i_jax import config as config_lib
-from t2i_jax import errors, model_folder
+from t2i_jax import errors, model_folder, seeds
 from t2i_jax.config import flags
 from t2i_jax.data import corpus
 from t2i_jax.nets import model
@@ -148,7 +148,7 @@ class TrainedRun:
 
   def _noise_key(self, first: int, number: int) -> jax.Array:
     """The key of the noises of this number, of the captions from the first one on."""
-    key = jax.random.fold_in(jax.random.key(self.config.seed), first)
+    key = jax.random.fold_in(seeds.key(self.config.seed), first)
     return jax.random.fold_in(key, number) if number else key
 
   def variations(
@@ -213,7 +213,7 @@ def open_run(config: config_lib.Config, given: frozenset[str], step: int = 0) ->
   )
   if config.text == "reader":
     variables["reader"] = frozen.load_reader(config.workdir)
-  vectors = word2vec.load(corpus.word_vectors_path(config.workdir))
+  vectors = corpus.load_word_vectors(config.workdir)
   folder = os.path.join(bucket.remote(config.workdir), files.CHECKPOINTS, str(step))
   return TrainedRun(config, step, variables, vectors, folder)
 

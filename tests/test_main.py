@@ -7,6 +7,7 @@ import logging
 import os
 import pathlib
 import shlex
+import subprocess
 import sys
 
 import pytest
@@ -75,13 +76,54 @@ def test_what_the_system_refuses_is_one_line(capsys, params, number, status):
   assert f"t2i_jax: /runs/a: {os.strerror(number)}; " in capsys.readouterr().err
 
 
-def test_a_full_disk_that_a_library_tells_as_text_is_one_line(capsys, params):
+@pytest.mark.parametrize("mode", [mode for mode in modes.MODES if mode != "params"])
+@pytest.mark.parametrize(("error", "line"), [
+  (OSError(errno.ENOSPC, "No space left on device", "a.png"), "a.png: No space left on device; {}"),
+  (OSError(errno.ETIMEDOUT, "Connection timed out"), "Connection timed out; {}"),
+  (OSError(errno.EIO, "Input/output error", b"caf\xe9"), "caf\\xe9: Input/output error; {}"),
+  (OSError("image file is truncated"), "OSError: image file is truncated; {}"),
+  (ValueError("Error writing: [OS error: No space left on device]"), "No space left on device; {}"),
+])  # fmt: skip
+def test_every_mode_says_in_a_line_what_the_system_refused(capsys, monkeypatch, mode, error, line):
   def run(config, given):
-    raise ValueError("RESOURCE_EXHAUSTED: Error writing: [OS error: No space left on device]")
+    raise error
+
+  monkeypatch.setattr(modes.MODES[mode], "run", run)
+  needed = {
+    "train": ["--workdir=a", "--steps=1"], "evaluate": ["--workdir=a"], "export": ["--workdir=a"],
+    "report": ["--workdir=a"], "word2vec": ["--corpus=a", "--output=a.bin"],
+    "sample": ["--captions=a"], "cluster": ["--output=a"],
+  }  # fmt: skip
+  assert main.main(["t2i_jax", f"--mode={mode}", *needed.get(mode, [])]) == 1
+  train = "the run is safe up to its last checkpoint"
+  told = line.format(train if mode == "train" else "no run was changed")
+  assert capsys.readouterr().err.splitlines()[-1] == f"t2i_jax: {told}"
+
+
+@pytest.mark.parametrize("words", [["--mode=params"], ["--help"]])
+@pytest.mark.parametrize("reader", ["full", "gone"])
+def test_a_standard_output_that_cannot_be_written_is_one_line(words, reader):
+  command = [sys.executable, "-m", "t2i_jax.main", *words]
+  reads, writes = os.pipe()
+  os.close(reads)
+  with open("/dev/full", "w") if reader == "full" else os.fdopen(writes, "w") as output:
+    done = subprocess.run(command, stdout=output, stderr=subprocess.PIPE, text=True, cwd=ROOT)
+  assert done.returncode == 1 and "Traceback" not in done.stderr
+  assert done.stderr.splitlines()[-1].startswith("t2i_jax: standard output: ") or reader == "full"
+  if reader == "full" and words == ["--mode=params"]:  # The result is not lost.
+    assert '{"' in done.stderr.splitlines()[-1]
+
+
+def test_an_error_in_handling_another_keeps_its_traceback(params):
+  def run(config, given):
+    try:
+      os.stat("/nowhere")
+    except OSError:
+      raise KeyError("a bug") from None
 
   params(run)
-  assert main.main(["t2i_jax", "--mode=params"]) == 1
-  assert "t2i_jax: No space left on device; a run is safe" in capsys.readouterr().err
+  with pytest.raises(KeyError):
+    main.main(["t2i_jax", "--mode=params"])
 
 
 def test_other_errors_keep_their_traceback(params):

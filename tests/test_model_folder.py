@@ -166,3 +166,26 @@ def test_scores_that_were_not_finite_are_dashes_in_the_card(command, trained, tm
   assert command.status == 0
   card = (tmp_path / "model" / "README.md").read_text("utf8")
   assert "(`coverage`) | – [–, –] | 0.5 |" in card
+
+
+@pytest.mark.parametrize("name", ["config.json", "parameters.safetensors", "vocabulary.txt"])
+def test_a_model_with_a_flipped_bit_is_not_drawn_by(tmp_path, name):
+  folder = tmp_path / "model"
+  shutil.copytree(model_folder.PACKAGED, folder)
+  content, rng = (folder / name).read_bytes(), np.random.default_rng(0)
+  whole = json.loads((folder / "config.json").read_text())
+  for at in rng.integers(len(content), size=8):
+    data = bytearray(content)
+    data[at] ^= 1 << rng.integers(6)
+    (folder / name).write_bytes(data)
+    if name == "config.json" and _same_json(data, whole):
+      continue  # a space
+    with pytest.raises(errors.InputError, match="not a model that"):
+      model_folder.read(folder)
+
+
+def _same_json(data, whole):
+  try:
+    return json.loads(data) == whole
+  except ValueError:
+    return False

@@ -23,7 +23,7 @@ FLOORS = [
   {"rundir"},
   {"config"},
   {"parallel"},
-  {"errors", "near", "process", "progress"},
+  {"errors", "near", "process", "progress", "seeds"},
 ]
 FLOOR = {room: floor for floor, rooms in enumerate(FLOORS) for room in rooms}
 

@@ -22,7 +22,7 @@ class Run(Group, role="use", modes=OF_A_RUN, anywhere=True):
     0,
     "seed of weights, order of examples, noise and randomly chosen real images",
     low=0,
-    high=2**31 - 1,
+    high=2**64 - 1,
     role="shape",
     modes=("train", "sample", "evaluate", "bench", "cluster", "word2vec", "demo"),
   )

@@ -47,6 +47,21 @@ def quiet():
     absl.logging.set_verbosity(verbosity)
 
 
+@contextlib.contextmanager
+def reading(folder: str | os.PathLike):
+  """Turns what damaged data raise, in TFDS and what it reads with, into InputError: each chunk of
+  records has a checksum of its own."""
+  try:
+    yield
+  except (errors.InputError, OSError, MemoryError):
+    raise
+  except Exception as error:
+    reason = " ".join(f"{type(error).__name__}: {error}".split())[:200]
+    raise errors.InputError(
+      f"{os.fspath(folder)}: damaged ({reason}); remove that folder to prepare it anew"
+    ) from error
+
+
 class _Info(tfds.core.DatasetInfo):
   """Does not look for the dataset in TFDS's own bucket, which would leave an empty temporary
   folder."""

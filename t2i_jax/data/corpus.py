@@ -14,7 +14,7 @@ import scipy.sparse
 from jaxtyping import Float, Int32
 
 from t2i_jax import config as config_lib
-from t2i_jax import errors
+from t2i_jax import errors, seeds
 from t2i_jax.data import datasets, stored, subsets
 from t2i_jax.rundir import files
 from t2i_jax.text import captions, word2vec
@@ -105,6 +105,26 @@ def load_training_examples(
 def word_vectors_path(workdir: str | os.PathLike) -> str:
   """The file with the vectors of a run's words, in word2vec's binary format."""
   return os.path.join(workdir, files.WORD_VECTORS)
+
+
+def load_word_vectors(workdir: str | os.PathLike) -> word2vec.WordVectors:
+  """The vectors of a run's words.
+
+  Raises InputError if the file cannot be read, or is not what the run wrote."""
+  path = word_vectors_path(workdir)
+  if has_changed(workdir):
+    raise errors.InputError(
+      f"{path}: is not what was written; remove it, and the training command makes it anew"
+    )
+  return word2vec.load(path)
+
+
+def has_changed(workdir: str | os.PathLike) -> bool:
+  """Whether the file of a run's word vectors is not what was written; older runs have no
+  checksum."""
+  record = files.read_json(os.path.join(workdir, files.WORD_VECTORS_RECORD)) or {}
+  with open(word_vectors_path(workdir), "rb") as file:
+    return "crc32" in record and record["crc32"] != zlib.crc32(file.read())
 
 
 def make_word_vectors(
@@ -214,7 +234,13 @@ def example_order(
 ) -> Callable[[int], Int32[np.ndarray, "k b"]]:
   """A function: step -> captions of its k = `updates` batches. Every epoch has a new order. The
   result depends only on seed and step, so that a run can be resumed."""
-  rows = grain.MapDataset.range(count).seed(seed).shuffle().repeat().batch(batch_size * updates)
+  rows = (
+    grain.MapDataset.range(count)
+    .seed(seeds.narrow(seed))
+    .shuffle()
+    .repeat()
+    .batch(batch_size * updates)
+  )
 
   def captions_of(step: int) -> Int32[np.ndarray, "k b"]:
     return np.asarray(rows[step], np.int32).reshape(updates, batch_size)

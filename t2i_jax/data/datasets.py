@@ -15,6 +15,7 @@ import tensorflow_datasets as tfds
 from jaxtyping import Int32
 
 from t2i_jax import errors
+from t2i_jax.data import builder as builder_lib
 from t2i_jax.data import images, prepare, sets, stored
 
 # Splits made from all images by each image's `held_out_class` (bool[n] -> bool[n], those to keep).
@@ -61,11 +62,13 @@ def load(name: str, split: str, **settings: Any) -> Examples:
   chosen = parts[split] if split in parts else [part for own in parts.values() for part in own]
   # TFDS's own image decoder needs OpenCV to be fast; Pillow in threads is as fast.
   decoders = {"image": tfds.decode.SkipDecoding()}
-  sources = [builder.as_data_source(part, decoders=decoders) for part in chosen]
+  with builder_lib.reading(builder.data_path):
+    sources = [builder.as_data_source(part, decoders=decoders) for part in chosen]
   size = settings.image_size
   bytes_in_all = sum(map(len, sources)) * 3 * size**2
   in_memory = settings.in_memory_below is None or bytes_in_all <= settings.in_memory_below
-  records = [record for source in sources for record in _read(source, in_memory)]
+  with builder_lib.reading(builder.data_path):
+    records = [record for source in sources for record in _read(source, in_memory)]
   part = np.repeat(np.arange(len(sources)), [len(source) for source in sources])
   row = np.concatenate([np.arange(len(source)) for source in sources])
   if split in _CLASS_SPLITS:
@@ -77,7 +80,7 @@ def load(name: str, split: str, **settings: Any) -> Examples:
     for i, record in enumerate(records):
       images_u8[i] = record.pop("image")
   else:
-    images_u8 = stored.StoredImages(sources, part, row, size)
+    images_u8 = stored.StoredImages(sources, part, row, size, os.fspath(builder.data_path))
   return _examples(records, images_u8, dataset.attributes)
 
 

@@ -191,6 +191,8 @@ def _full_scale(values: np.ndarray, mode: str) -> float:
   if full is None or low < 0:
     ends = "[0, 1] or [0, 255]" if mode == "F" else "[0, 65535]"
     raise UnusableImage(f"values from {low:.4g} to {high:.4g}; expected {ends}")
+  if 0 < high < full / 255:  # Measurements in other units; nobody sees that they are black.
+    raise UnusableImage(f"values from {low:.4g} to {high:.4g}, black where {full:.4g} is white")
   return full
 
 

@@ -15,7 +15,7 @@ from typing import Any
 
 from t2i_jax import errors, near
 from t2i_jax.data import builder as builder_lib
-from t2i_jax.data import downloads, listing, raw, sets
+from t2i_jax.data import downloads, listing, origin, raw, sets
 from t2i_jax.data import verify as verify_lib
 
 log = logging.getLogger(__name__)
@@ -76,7 +76,7 @@ def verify(name: str, **settings: Any) -> int:
 
   Raises InputError as `prepare` does, and where they differ."""
   asked = Settings(**settings)
-  builder, read = _open(name, asked)
+  builder, read = _open(name, asked, looks_at_raw=False)
   if read is None:
     raise errors.InputError(
       "`verify`: compares the prepared copy with its raw files; give their `raw_dir`"
@@ -91,19 +91,25 @@ def open_builder(name: str, settings: Settings) -> builder_lib.Builder:
 
 
 def _open(
-  name: str, settings: Settings
+  name: str, settings: Settings, looks_at_raw: bool = True
 ) -> tuple[builder_lib.Builder, Callable[[], listing.Listing] | None]:
-  """The builder, and a function that reads the raw files; None: they are not known."""
+  """The builder, and a function that reads the raw files; None: they are not known. looks_at_raw:
+  refuse a copy if some of its raw files have other content than when it was made."""
   dataset = _checked(name, settings)
   data_dir = pathlib.Path(settings.data_dir).expanduser()
   options = {option: getattr(settings, option) for option in dataset.options}
   form = f"{settings.image_size}px_{dataset.variant(**options)}"
   read: Callable[..., listing.Listing] | None = functools.partial(dataset.read, **options)
+  raw_dir, seen = "", {}
   if dataset.files is None:
     config_name = form
   elif settings.raw_dir or (dataset.is_published_whole and not _configs(data_dir, dataset, form)):
     raw_dir, elsewhere = _raw_folders(dataset, settings, data_dir / "downloads")
-    config_name = form + raw.fingerprint(raw_dir, dataset.files(raw_dir, **elsewhere))
+    raw_files = dataset.files(raw_dir, **elsewhere)
+    config_name, seen = (
+      form + raw.fingerprint(raw_dir, raw_files),
+      origin.sample(raw_dir, raw_files),
+    )
     read = functools.partial(read, raw_dir, **elsewhere)
   else:
     config_name, read = _only_config(data_dir, dataset, form), None
@@ -114,15 +120,19 @@ def _open(
     config_name=config_name,
     image_size=settings.image_size,
   )
-  if not _info_file(data_dir, dataset, config_name).exists():
+  info = _info_file(data_dir, dataset, config_name)
+  if not info.exists():
     found = read()
     _check_missing(dataset, found.origin, found, settings)
     with builder_lib.quiet():
       builder = make(content=found, progress=settings.progress)
     builder.write()
-  with builder_lib.quiet():
+    origin.record(info.parent, seen)
+  origin.check(info.parent, raw_dir, seen if looks_at_raw else {})
+  with builder_lib.quiet(), builder_lib.reading(info.parent):
     builder = make()
-  _check_missing(dataset, os.fspath(builder.data_path), _describe(builder), settings)
+    described = _describe(builder)
+  _check_missing(dataset, os.fspath(builder.data_path), described, settings)
   _tell_skipped(builder)
   return builder, read
 

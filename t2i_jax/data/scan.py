@@ -44,7 +44,8 @@ def scan(raw_dir: pathlib.Path) -> Found:
     for name in names:
       suffix = os.path.splitext(name)[1].lower()
       is_image = suffix in images.SUFFIXES or suffix in images.OTHER_SUFFIXES
-      if name.startswith(".") or not (is_image or suffix in _COULD_HOLD):
+      could_hold = suffix in _COULD_HOLD or "caption" in name.lower()
+      if name.startswith(".") or not (is_image or could_hold):
         continue
       whole = name if inner == "." else f"{inner}/{name}"
       reason = _unusable(os.path.join(folder, name), whole, suffix)

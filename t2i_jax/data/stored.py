@@ -8,14 +8,14 @@ from typing import Any
 import numpy as np
 from jaxtyping import Int, UInt8
 
-from t2i_jax.data import images
+from t2i_jax.data import builder, images
 
 
 class StoredImages:
   """Prepared images u8[n h w 3], read and decoded when they are indexed.
 
   sources: random access to records, each with an encoded "image". Image i is record row[i] of
-  source part[i].
+  source part[i]. folder: of the prepared copy, for error messages.
   """
 
   dtype = np.dtype(np.uint8)
@@ -26,8 +26,9 @@ class StoredImages:
     part: Int[np.ndarray, "n"],
     row: Int[np.ndarray, "n"],
     image_size: int,
+    folder: str = "",
   ):
-    self._sources, self._part, self._row = sources, part, row
+    self._sources, self._part, self._row, self._folder = sources, part, row, folder
     self.shape = (len(row), image_size, image_size, 3)
 
   def __len__(self) -> int:
@@ -40,14 +41,17 @@ class StoredImages:
     flat = found.reshape(-1, *self.shape[1:])
     for k in np.unique(part):
       places = np.flatnonzero(np.ravel(part) == k)
-      records = self._sources[k].__getitems__(np.ravel(row)[places].tolist())
+      with builder.reading(self._folder):
+        records = self._sources[k].__getitems__(np.ravel(row)[places].tolist())
       for place, record in zip(places, records):
         flat[place] = images.decode(record["image"])
     return found
 
   def compress(self, chosen: np.ndarray, axis: int = 0) -> StoredImages:
     """As `np.ndarray.compress`; reads nothing."""
-    return StoredImages(self._sources, self._part[chosen], self._row[chosen], self.shape[1])
+    return StoredImages(
+      self._sources, self._part[chosen], self._row[chosen], self.shape[1], self._folder
+    )
 
 
 Images = UInt8[np.ndarray, "n h w 3"] | StoredImages

@@ -37,9 +37,12 @@ def check(
       kept = _kept(builder, split)
       for source, image in _usable(sources, image_size, bar):
         count += 1
-        if reason := _difference(source, image, next(kept, None)):
+        with builder_lib.reading(builder.data_path):
+          record = next(kept, None)
+        if reason := _difference(source, image, record):
           different.append(f"{source.name}: {reason}")
-      different += [f"{record['name'].decode()}: is no longer there" for record in kept]
+      with builder_lib.reading(builder.data_path):
+        different += [f"{record['name'].decode()}: is no longer there" for record in kept]
   if different:
     some = "; ".join(different[:3])
     raise errors.InputError(

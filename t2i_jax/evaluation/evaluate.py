@@ -14,7 +14,7 @@ import logging
 import os
 import time
 from collections.abc import Callable, Iterator
-from typing import Any, Literal
+from typing import Any
 
 import numpy as np
 from jaxtyping import Int, UInt8
@@ -22,14 +22,13 @@ from jaxtyping import Int, UInt8
 from t2i_jax import errors, pictures, progress, sampling
 from t2i_jax.data import corpus as corpus_lib
 from t2i_jax.data import datasets, sets
-from t2i_jax.evaluation import attributes, scores, word_by_word
+from t2i_jax.evaluation import attributes, kept, scores, word_by_word
 from t2i_jax.evaluation import panel as panel_lib
 from t2i_jax.metrics import neighbours, registry
 from t2i_jax.metrics.metric import Inputs
 from t2i_jax.nets import model
 from t2i_jax.parallel import hosts
 from t2i_jax.rundir import bucket, files, lock, records
-from t2i_jax.rundir import scores as scores_file
 from t2i_jax.training import checkpoints, loop
 
 log = logging.getLogger(__name__)
@@ -37,8 +36,6 @@ log = logging.getLogger(__name__)
 _SHOWN = 8  # captions in a picture
 _AT_ONCE = 512  # final images
 _PAUSE_S, _ALONE_S = 10, 300
-
-Choice = Literal["all", "attributes"]
 
 
 @dataclasses.dataclass(frozen=True)
@@ -54,7 +51,7 @@ class Task:
   panel: panel_lib.Panel | None
 
   @property
-  def metrics(self) -> Choice:
+  def metrics(self) -> kept.Choice:
     return "attributes" if self.panel is None else "all"
 
   @functools.cached_property
@@ -66,7 +63,7 @@ class Task:
 def make_task(
   run: sampling.TrainedRun,
   split_name: str,
-  metrics: Choice = "all",
+  metrics: kept.Choice = "all",
   inception_weights: str = "",
   feature_weights: str = "",
 ) -> Task:
@@ -103,15 +100,15 @@ def follow(
 ) -> dict[str, Any]:
   """Scores each checkpoint that has no line yet, also those that a run at work still makes, until
   the run's last step, or until nobody has trained it for five minutes; returns the line of the last
-  one scored.
+  one scored. Lines for which there was no room are added once there is, or shown at the end.
 
   open_step: step -> the run at that checkpoint."""
   line, alone = None, 0
+  made: dict[int, dict[str, Any]] = {}  # by this process, by step
   while True:
     wanted = (task.split_name, task.metrics)
-    lines = scores_file.read(workdir)
-    scored = [line for line in lines if (line["split"], line["metrics"]) == wanted]
-    done = {line["step"] for line in scored}
+    scored = kept.scored(workdir, wanted)
+    done = {line["step"] for line in scored} | made.keys()
     for step in checkpoints.steps_in(workdir):
       if step not in done:
         try:
@@ -120,16 +117,19 @@ def follow(
           if step in checkpoints.steps_in(workdir):
             raise
           continue  # The run at work has removed it since.
-        line = evaluate(run, task)
+        line = made[step] = evaluate(run, task)
         bucket.push(workdir)
         log.info("scored step %d", step)
+    unkept = kept.add_unkept(workdir, wanted, made) if hosts.is_first() else []
     bucket.pull(workdir)  # The run at work may be on another machine.
     if _has_ended(workdir):
+      kept.show(unkept)
       return line or scored[-1]
     is_remote = bucket.remote(workdir) != os.fspath(workdir)
     alone = 0 if is_remote or lock.is_held(workdir) else alone + 1
     if alone * _PAUSE_S >= _ALONE_S and (line or scored):
       log.warning("%s: no process trains there; what there is has been scored", workdir)
+      kept.show(unkept)
       return line or scored[-1]
     time.sleep(_PAUSE_S)
 
@@ -212,9 +212,7 @@ def evaluate(run: sampling.TrainedRun, task: Task) -> dict[str, Any]:
     for name in sheets
   }
   if hosts.is_first():
-    for name, sheet in sheets.items():
-      pictures.write_png(os.path.join(run.config.workdir, line["pictures"][name]), sheet)
-    scores_file.append(run.config.workdir, line)
+    kept.keep(run.config.workdir, line, sheets)
   return line
 
 

@@ -15,6 +15,7 @@ import numpy as np
 import optax
 from jaxtyping import Array, Float, Int, UInt8
 
+from t2i_jax import seeds
 from t2i_jax.judges import fitting
 from t2i_jax.nets import pixels, trunk
 
@@ -106,7 +107,7 @@ def fit_classifier(
   known = np.flatnonzero(np.any([values >= 0 for values in targets.values()], axis=0))
   network = ClassifierNetwork(sum(heads.values()))
   blank = jnp.zeros((1, *images_u8.shape[1:]))
-  variables = network.init(jax.random.key(seed), blank, train=False)
+  variables = network.init(seeds.key(seed), blank, train=False)
 
   def loss_of(params, batch_stats, data, rows, key):
     images = fitting.augment(key, pixels.to_unit_range(data["images_u8"][rows]), flips)

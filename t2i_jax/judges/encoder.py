@@ -26,6 +26,7 @@ import numpy as np
 import optax
 from jaxtyping import Array, Bool, Float, Int, UInt8
 
+from t2i_jax import seeds
 from t2i_jax.judges import fitting
 from t2i_jax.nets import pixels
 from t2i_jax.nets import trunk as trunk_lib
@@ -178,7 +179,7 @@ def fit_encoder(
   network = EncoderNetwork(of_features)
   of_one = seen.shape[2:] if of_features else seen.shape[1:]
   variables = network.init(
-    jax.random.key(seed),
+    seeds.key(seed),
     jnp.zeros((1, *of_one)),
     jnp.zeros((1, ids.shape[1], table.shape[1])),
     jnp.ones((1, ids.shape[1]), bool),

@@ -18,7 +18,7 @@ import optax
 from jax.experimental import multihost_utils
 from jaxtyping import Array, Float, Int, Shaped, UInt8
 
-from t2i_jax import errors
+from t2i_jax import errors, seeds
 from t2i_jax import progress as progress_lib
 from t2i_jax.data import datasets
 from t2i_jax.rundir import files
@@ -89,7 +89,7 @@ def adamw(
   params = variables["params"]
   state = (params, variables.get("batch_stats", {}), optimizer.init(params))
   data = jax.device_put(data)
-  root = jax.random.key(seed)
+  root = seeds.key(seed)
   with progress_lib.bar(name, steps, "steps", is_shown=progress) as bar:
     for i in range(steps):
       rows = jax.device_put(next(batches).astype(np.int32))
@@ -204,6 +204,7 @@ def load_or_fit(
   made = fit()
   content = {"trained_on": record, "settings": made.settings(), "variables": made.variables}
   content["sum"] = fingerprint(made.variables)
+  content["sum_of_record"] = _sum_of_record(content)
   try:
     with files.atomic_write(path, "wb") as file:
       file.write(flax.serialization.msgpack_serialize(content))
@@ -224,6 +225,12 @@ def load(path: str | os.PathLike, kind: Callable[..., Kept]) -> Kept:
     raise errors.InputError(f"{os.fspath(path)}: cannot be read ({error})") from None
 
 
+def _sum_of_record(content: Mapping[str, Any]) -> int:
+  """The CRC-32 of what a file says besides the variables."""
+  said = {name: content[name] for name in ("trained_on", "settings")}
+  return zlib.crc32(flax.serialization.msgpack_serialize(said))
+
+
 def _read(path: str | os.PathLike, kind: Callable[..., Kept]) -> tuple[Kept, dict[str, Any]]:
   """The network in the file, and what it was fitted on."""
   with open(path, "rb") as file:
@@ -231,4 +238,6 @@ def _read(path: str | os.PathLike, kind: Callable[..., Kept]) -> tuple[Kept, dic
   variables = found["variables"]
   if "sum" in found and found["sum"] != fingerprint(variables):  # Older files have none.
     raise ValueError("its values are not those that were saved")
+  if "sum_of_record" in found and found["sum_of_record"] != _sum_of_record(found):
+    raise ValueError("its record is not what was saved")
   return kind(**found["settings"], variables=variables), found["trained_on"]

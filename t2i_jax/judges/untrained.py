@@ -12,6 +12,7 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Float, UInt8
 
+from t2i_jax import seeds
 from t2i_jax.judges import fitting
 from t2i_jax.nets import layers, pixels, trunk
 
@@ -68,5 +69,5 @@ def untrained_networks(image_size: int, count: int = 4, seed: int = 0) -> list[U
 
   A distance in untrained features is computed for each network, then averaged over networks."""
   blank = jnp.zeros((1, image_size, image_size, 3))
-  keys = [jax.random.fold_in(jax.random.key(seed), i) for i in range(count)]
+  keys = [jax.random.fold_in(seeds.key(seed), i) for i in range(count)]
   return [UntrainedNetwork(jax.device_get(UntrainedTrunk().init(key, blank))) for key in keys]

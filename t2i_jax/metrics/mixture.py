@@ -16,7 +16,7 @@ import sklearn.metrics
 import sklearn.mixture
 from jaxtyping import Float, Int
 
-from t2i_jax import errors
+from t2i_jax import errors, seeds
 
 Covariance = Literal["full", "tied", "diag", "spherical"]
 _ITERATIONS = 300  # of expectation maximisation, at most
@@ -61,7 +61,7 @@ def fit(
     covariance_type=covariance,
     n_init=restarts,
     max_iter=_ITERATIONS,
-    random_state=seed,
+    random_state=seeds.narrow(seed),
   )
   try:
     with warnings.catch_warnings():
@@ -88,7 +88,7 @@ def _reduce(
   """Principal components in units of the first one's standard deviation, and their share of the
   variance."""
   most = min(len(features) - 1, features.shape[1])
-  model = sklearn.decomposition.PCA(min(pca or most, most), random_state=seed)
+  model = sklearn.decomposition.PCA(min(pca or most, most), random_state=seeds.narrow(seed))
   with np.errstate(invalid="ignore"):  # equal images have no variance
     reduced = model.fit_transform(features.astype(np.float64))
   # A common scale, so that the constant that the mixture adds to variances does not depend on the

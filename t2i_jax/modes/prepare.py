@@ -13,8 +13,9 @@ def run(config: config_lib.Config, given: frozenset[str]) -> dict[str, Any]:
   from t2i_jax.data import corpus, prepare
 
   settings = corpus.dataset_settings(config)
-  prepared = prepare.prepare(config.dataset, **settings)
+  # First, since it names all images that differ.
   verified = {"verified": prepare.verify(config.dataset, **settings)} if config.verify else {}
+  prepared = prepare.prepare(config.dataset, **settings)
   return {
     "dataset": prepared.dataset,
     "images": prepared.images,

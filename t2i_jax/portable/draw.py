@@ -10,6 +10,7 @@ import pathlib
 import re
 import sys
 import unicodedata
+import zlib
 
 import jax
 import jax.export
@@ -29,9 +30,16 @@ def clean(text):
   return re.findall(rf"[^\W_]{inner}*(?:[-']{inner}+)*", text)
 
 
-def read_safetensors(path):
+def read(name):
+  """A file's bytes. Raises ValueError if they are not those that were written."""
+  data = (FOLDER / name).read_bytes()
+  if zlib.crc32(data) != json.loads((FOLDER / "config.json").read_bytes())["crc32"][name]:
+    raise ValueError(f"{FOLDER / name} is not what was written; get it again")
+  return data
+
+
+def read_safetensors(data):
   """{name: f32 array}: 8 bytes of length, a JSON header, then the arrays' bytes."""
-  data = path.read_bytes()
   start = 8 + int.from_bytes(data[:8], "little")
   header = json.loads(data[8:start])
   found = {}
@@ -48,12 +56,12 @@ def draw(caption, number=0):
 
   Raises ValueError for a caption without a known word, a noise that is not there, and programs that
   this JAX cannot read."""
-  settings = json.loads((FOLDER / "draw.json").read_text("utf8"))
+  settings = json.loads(read("draw.json"))
   if list(jax.__version_info__[:2]) < settings["jax"]:
     needed = ".".join(map(str, settings["jax"]))
     raise ValueError(f"this is JAX {jax.__version__}; the programs need {needed} or a newer one")
-  vocabulary = (FOLDER / "vocabulary.txt").read_text("utf8").split("\n")[:-1]
-  parameters = read_safetensors(FOLDER / "parameters.safetensors")
+  vocabulary = read("vocabulary.txt").decode("utf8").split("\n")[:-1]
+  parameters = read_safetensors(read("parameters.safetensors"))
   vectors = parameters.pop("words")
   of_unknown = vectors.mean(0) if settings["oov"] == "mean" else 0 * vectors[0]
   table = np.stack([0 * vectors[0], of_unknown, *vectors])  # of padding, of unknown words, of words
@@ -64,13 +72,14 @@ def draw(caption, number=0):
     print(f"not among the {len(row)} words that are known: {', '.join(unknown)}", file=sys.stderr)
   if len(unknown) == len(words):
     raise ValueError("no word of the caption is known")
-  read = [row.get(word, 1) for word in words if word in row or settings["oov"] != "drop"]
-  read = read[: settings["max_words"]]
-  count = len(read)
-  ids = np.array([read + [0] * (settings["max_words"] - count)], np.int32)
+  known = [row.get(word, 1) for word in words if word in row or settings["oov"] != "drop"]
+  known = known[: settings["max_words"]]
+  count = len(known)
+  ids = np.array([known + [0] * (settings["max_words"] - count)], np.int32)
   if not 0 <= number <= (999_999_999 if settings["noise"][1] else 0):
     raise ValueError("the noise is a number from 0 to 999999999; 0 for a model without noise")
-  key = jax.random.fold_in(jax.random.key(settings["seed"]), 0)
+  seed = np.array([settings["seed"] >> 32, settings["seed"] & 0xFFFFFFFF], np.uint32)
+  key = jax.random.fold_in(jax.random.wrap_key_data(seed), 0)
   key = jax.random.fold_in(key, number) if number else key
   noise = jax.random.uniform(key, settings["noise"], minval=-1.0, maxval=1.0)[:1]
   rows = np.zeros(min(m for m in settings["rows"] if m >= count - 1), np.int8)
@@ -78,7 +87,7 @@ def draw(caption, number=0):
   path = FOLDER / f"draw.{platform}.stablehlo"
   if not path.exists():
     raise ValueError(f"there is no program for {platform}; with JAX_PLATFORMS=cpu the CPU draws")
-  program = jax.export.deserialize(path.read_bytes())
+  program = jax.export.deserialize(read(path.name))
   length = np.array([count], np.int32)
   images = jax.jit(program.call)(parameters, table, ids, length, noise, rows)
   return np.asarray(images)[0, :count]

@@ -103,12 +103,19 @@ def read_json(path: str | os.PathLike, needs: Mapping[str, type] = {}) -> dict[s
 def append_json_line(path: str | os.PathLike, record: Any) -> None:
   """Adds a line to a file of JSON lines in one write; creates file and folder.
 
-  A half-written last line, left by a writer that was killed, is removed."""
+  A half-written last line, left by a writer that was killed, is removed; so is this one where there
+  is no room for the whole of it."""
   line = json.dumps(record).encode() + b"\n"
   os.makedirs(os.path.dirname(os.path.abspath(path)), exist_ok=True)
   with open(path, "ab+", buffering=0) as file:
     _remove_half_line(file)
-    file.write(line)
+    size = file.seek(0, os.SEEK_END)
+    try:
+      while line:  # The system writes what it has room for.
+        line = line[file.write(line) :]
+    except OSError:
+      file.truncate(size)
+      raise
 
 
 def _remove_half_line(file: BinaryIO) -> None:

@@ -1,11 +1,13 @@
 """The compact form of word vectors: a safetensors file with `vectors` f32[v e] and `words`, the
 words as UTF-8 bytes separated by newlines. Half a million words of 400 values load in less than two
-seconds; a few of them load immediately.
+seconds; a few of them load immediately. Each array and each row of `vectors` has a checksum.
 """
 
 from __future__ import annotations
 
+import json
 import os
+import zlib
 from collections.abc import Collection, Mapping, Sequence
 
 import numpy as np
@@ -15,6 +17,7 @@ from jaxtyping import Float32, UInt8
 
 from t2i_jax.rundir import files
 
+_ROWS, _SUMS = "row_crc32", "crc32"  # array, and entry of the header: of rows, and of arrays
 _HEADER = 8  # bytes: the length of the JSON that follows
 
 
@@ -43,7 +46,23 @@ def save(
   """Writes the words and their vectors."""
   if len(words) != len(vectors):
     raise ValueError(f"{len(words)} words for {len(vectors)} vectors")
-  write(path, {"vectors": vectors, "words": pack(words)}, {})
+  rows = np.array([crc32(row) for row in vectors], np.uint32)
+  write(path, {"vectors": vectors, "words": pack(words), _ROWS: rows}, {})
+
+
+def crc32(array: np.ndarray) -> int:
+  """The CRC-32 of an array's values."""
+  return zlib.crc32(np.ascontiguousarray(array))
+
+
+def check(array: np.ndarray, name: str, metadata: Mapping[str, str] | None) -> np.ndarray:
+  """The array, if it is what `write` wrote under this name; older files have no checksums.
+
+  Raises ValueError if it is another."""
+  sums = json.loads((metadata or {}).get(_SUMS, "{}"))
+  if name in sums and sums[name] != crc32(array):
+    raise ValueError(f"{name!r} is not what was written")
+  return array
 
 
 def write(
@@ -52,7 +71,8 @@ def write(
   """Writes a safetensors file; if that fails, what was there stays."""
   whole = {name: np.ascontiguousarray(array) for name, array in arrays.items()}
   with files.atomic_path(path) as part:
-    safetensors.numpy.save_file(whole, part, metadata=dict(metadata))
+    sums = {name: crc32(array) for name, array in whole.items()}
+    safetensors.numpy.save_file(whole, part, metadata={**metadata, _SUMS: json.dumps(sums)})
 
 
 def load(
@@ -66,18 +86,22 @@ def load(
     with safetensors.safe_open(path, framework="numpy") as file:
       if not {"words", "vectors"} <= set(file.keys()):
         raise ValueError("it has no arrays 'words' and 'vectors'")
-      words, rows = unpack(file.get_tensor("words")), file.get_slice("vectors")
+      packed, rows = file.get_tensor("words"), file.get_slice("vectors")
+      words = unpack(check(packed, "words", file.metadata()))
       shape = rows.get_shape()
       if len(shape) != 2 or rows.get_dtype() != "F32" or shape[0] != len(words):
         raise ValueError(f"'vectors' is {rows.get_dtype()} {shape} for {len(words)} words")
       if len(set(words)) != len(words):
         raise ValueError("a word occurs twice")
       if only is None:
-        return words, file.get_tensor("vectors")
+        return words, check(file.get_tensor("vectors"), "vectors", file.metadata())
+      sums = file.get_tensor(_ROWS) if _ROWS in file.keys() else None  # noqa: SIM118 (no mapping)
       kept = [i for i, word in enumerate(words) if word in only]
       vectors = np.zeros((len(kept), shape[1]), np.float32)
       for to, at in enumerate(kept):
         vectors[to] = rows[at : at + 1][0]
+        if sums is not None and sums[at] != crc32(vectors[to]):
+          raise ValueError(f"the vector of {words[at]!r} is not what was written")
       return tuple(words[i] for i in kept), vectors
   except safetensors.SafetensorError as error:
     raise ValueError(str(error)) from None

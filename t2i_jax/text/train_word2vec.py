@@ -21,7 +21,7 @@ import gensim.utils
 import numpy as np
 import safetensors
 
-from t2i_jax import errors
+from t2i_jax import errors, seeds
 from t2i_jax.text import compact, corpus, word2vec
 
 _LEARNING_RATES = (0.025, 0.0001)  # the first and the last, gensim's
@@ -139,7 +139,7 @@ def _model(counts: dict[str, int], settings: Settings) -> gensim.models.Word2Vec
     window=settings.window,
     min_count=settings.min_count,
     workers=settings.workers or os.cpu_count() or 1,
-    seed=settings.seed + 1,  # seed 0 is gensim's own default, 1
+    seed=seeds.narrow(settings.seed) + 1,  # seed 0 is gensim's own default, 1
     sorted_vocab=0,  # gensim's sort puts words of equal count into another order every time
   )
   model.build_vocab_from_freq(counts)
@@ -231,7 +231,7 @@ def restore(path: str | os.PathLike, settings: Settings, made_with: dict[str, st
   try:
     with safetensors.safe_open(path, framework="numpy") as file:
       metadata = file.metadata()
-      arrays = {name: file.get_tensor(name) for name in _ARRAYS}
+      arrays = {n: compact.check(file.get_tensor(n), n, metadata) for n in _ARRAYS}
     before, totals = json.loads(metadata["made_with"]), json.loads(metadata["totals"])
   except (safetensors.SafetensorError, KeyError, TypeError, ValueError) as error:
     raise errors.InputError(f"{path}: damaged ({error}); delete it to begin anew") from None

@@ -9,6 +9,7 @@ from __future__ import annotations
 import dataclasses
 import gzip
 import io
+import logging
 import os
 import zlib
 from collections.abc import Collection, Iterator, Sequence
@@ -17,7 +18,7 @@ from typing import Any, Literal
 import numpy as np
 from jaxtyping import Float32
 
-from t2i_jax import errors, near
+from t2i_jax import errors, near, seeds
 from t2i_jax.rundir import files
 from t2i_jax.text import captions, compact
 
@@ -29,6 +30,9 @@ _FEWEST_EPOCHS, _MOST_EPOCHS = 5, 50
 _GZIP = b"\x1f\x8b"
 _HEADER = 64  # bytes; the first line "<words> <dimension>" is shorter
 _CHUNK = 1 << 20
+_MOST_UNUSABLE = 0.01  # share of words that are not UTF-8; more: the file is no word2vec file
+
+log = logging.getLogger(__name__)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -85,7 +89,7 @@ def train(
     window=window,
     min_count=min_count,
     workers=1,
-    seed=seed + 1,  # seed 0 is gensim's own default, 1
+    seed=seeds.narrow(seed) + 1,  # seed 0 is gensim's own default, 1
     epochs=epochs or min(_MOST_EPOCHS, max(_FEWEST_EPOCHS, _WORDS_READ // count)),
   )
   model.build_vocab(sentences)
@@ -128,13 +132,23 @@ def _load_word2vec(
   path: str | os.PathLike, wanted: frozenset[str] | None
 ) -> tuple[tuple[str, ...], np.ndarray]:
   rows: dict[str, int] = {}
+  unusable = 0
   data = bytearray()  # Grows with what is kept, whatever number the first line gives.
   with _open(path) as file:
     count, dimension = _read_header(file)
-    for word, row in _read_rows(file, count, dimension):
+    for spelt, row in _read_rows(file, count, dimension):
+      try:
+        word = spelt.decode("utf8")
+      except UnicodeDecodeError:
+        unusable += 1
+        continue
       if word not in rows and (wanted is None or word in wanted):
         rows[word] = len(rows)
         data += np.asarray(row, np.float32).tobytes()
+  if unusable > max(1, _MOST_UNUSABLE * count):
+    raise ValueError(f"{unusable} of {count} words are not UTF-8")
+  if unusable:
+    log.warning("%s: %d of %d words are not UTF-8 and left out", path, unusable, count)
   return tuple(rows), np.frombuffer(data, np.float32).reshape(len(rows), dimension)
 
 
@@ -154,7 +168,7 @@ def _read_header(file: io.BufferedIOBase) -> tuple[int, int]:
 
 def _read_rows(
   file: io.BufferedIOBase, count: int, dimension: int
-) -> Iterator[tuple[str, np.ndarray | list[bytes]]]:
+) -> Iterator[tuple[bytes, np.ndarray | list[bytes]]]:
   """Each word and its values, which are still text in a text file. Raises ValueError unless there
   are `count` rows of `dimension` values."""
   begin = file.readline(_CHUNK)
@@ -184,7 +198,7 @@ def _read_text(file, line: bytes, count: int, dimension: int):
       raise ValueError(f"line {done + 1} has {len(values)} values instead of {dimension}")
     if done > count:
       raise ValueError(f"{count} words announced, there are more")
-    yield word.decode("utf8"), values
+    yield word, values
     line = file.readline()
 
 
@@ -199,7 +213,7 @@ def _read_binary(file, buffer: bytes, count: int, dimension: int):
       buffer, at = buffer[at:] + more, 0
       end = buffer.find(b" ")
     word = buffer[at:end].lstrip(b"\n")  # Some writers put a newline after each vector.
-    yield word.decode("utf8"), np.frombuffer(buffer, "<f4", dimension, end + 1)
+    yield word, np.frombuffer(buffer, "<f4", dimension, end + 1)
     at = end + 1 + size
   if (buffer[at:] + file.read(1)).strip():
     raise ValueError(f"bytes are left after {count} words of {dimension} values")

@@ -8,7 +8,7 @@ import jax
 import numpy as np
 
 from t2i_jax import config as config_lib
-from t2i_jax import errors
+from t2i_jax import errors, seeds
 from t2i_jax.data import corpus as corpus_lib
 from t2i_jax.nets import model
 from t2i_jax.parallel import memory, mesh
@@ -56,7 +56,7 @@ def _step_bytes(
     length=np.full_like(corpus.length, config.max_words),
   )
   resident = batches.make_resident(config, few, devices, frozen=frozen)
-  key_data = jax.device_get(jax.random.key_data(jax.random.key(config.seed)))
+  key_data = jax.device_get(jax.random.key_data(seeds.key(config.seed)))
   chosen, bucket = feed.Chooser(config, few, devices.count, key_data)(0)
   networks = model.build(config, devices.axes)
   step = steps.make_train_step(config, networks, optimizers, devices)

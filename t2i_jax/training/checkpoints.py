@@ -3,13 +3,14 @@ drawing restores only what it needs.
 
 Items of a step: one for each network (parameters and batch statistics), `average` (averaged
 parameters, where a run has any), `loop` (step, random key, optimizer states), `config` (the run's
-Config as JSON) and `sums` (a checksum of each array). A checkpoint that cannot be read, or whose
-arrays have other checksums, is damaged: an older one takes its place, and that is said.
+Config as JSON) and `sums` (a checksum of each array and of `config`). A checkpoint that cannot be
+read, or has other checksums, is damaged: an older one takes its place, and that is said.
 """
 
 from __future__ import annotations
 
 import dataclasses
+import json
 import logging
 import os
 import zlib
@@ -24,6 +25,7 @@ from t2i_jax import config as config_lib
 from t2i_jax import errors
 from t2i_jax.nets import model
 from t2i_jax.parallel import hosts, mesh
+from t2i_jax.process import system
 from t2i_jax.rundir import bucket, files, records
 from t2i_jax.training import orbax_noise
 from t2i_jax.training import state as state_lib
@@ -73,7 +75,8 @@ def whole(
   """The first of these steps that `read` can read, what it gives, and the steps before it with what
   is wrong with them, which is said. folder: of the checkpoints.
 
-  Raises Failed if there is none. An InputError of `read` is passed on."""
+  Raises Failed if there is none. An InputError of `read` is passed on, and what says nothing about
+  the checkpoint, such as too many open files."""
   damaged: dict[int, str] = {}
   for step in steps:
     try:
@@ -81,6 +84,8 @@ def whole(
     except errors.InputError:
       raise
     except Exception as error:  # Orbax and what it reads with raise many kinds.
+      if system.spares_the_file(error):
+        raise
       damaged[step] = " ".join(f"{type(error).__name__}: {error}".split())[:200]
       log.warning("%s is damaged (%s)", folder / str(step), damaged[step])
       continue
@@ -106,11 +111,32 @@ def _restore(manager: ocp.CheckpointManager, step: int, wanted: dict[str, Any]) 
   if (manager.directory / str(step) / _SUMS).exists():
     args[_SUMS] = ocp.args.JsonRestore()
   got = dict(manager.restore(step, args=ocp.args.Composite(**args)).items())
-  sums, _ = got.pop(_SUMS, {}), got.pop("config")
+  sums = got.pop(_SUMS, {})
+  _check_flags(got.pop("config"), sums)
   for name, item in got.items():
     if name in sums and sums[name] != _sums(item):
       raise ValueError(f"arrays of {name} are not what was saved")
   return got
+
+
+def _sum_of_flags(record: dict[str, Any]) -> int:
+  """The CRC-32 of a Config as JSON."""
+  return zlib.crc32(json.dumps(record, sort_keys=True).encode())
+
+
+def _check_flags(record: dict[str, Any], sums: dict[str, Any]) -> None:
+  """Raises ValueError for a Config that is not what was saved."""
+  if "config" in sums and sums["config"] != _sum_of_flags(record):
+    raise ValueError("the flags are not what was saved")
+
+
+def _read_flags(manager: ocp.CheckpointManager, step: int) -> dict[str, Any]:
+  """The Config of a step, as JSON. Raises ValueError if it is not what was saved."""
+  items = [name for name in ("config", _SUMS) if (manager.directory / str(step) / name).exists()]
+  args = ocp.args.Composite(**{name: ocp.args.JsonRestore() for name in items})
+  got = manager.restore(step, args=args)
+  _check_flags(got["config"], got[_SUMS] if _SUMS in items else {})
+  return got["config"]
 
 
 def _items(state: state_lib.TrainState) -> dict[str, Any]:
@@ -137,8 +163,9 @@ def save(
     return
   state_items = _items(state)
   items = {name: ocp.args.StandardSave(item) for name, item in state_items.items()}
-  items["config"] = ocp.args.JsonSave(config_lib.to_record(config))
-  items[_SUMS] = ocp.args.JsonSave({name: _sums(item) for name, item in state_items.items()})
+  flags, sums = config_lib.to_record(config), {n: _sums(item) for n, item in state_items.items()}
+  items["config"] = ocp.args.JsonSave(flags)
+  items[_SUMS] = ocp.args.JsonSave({**sums, "config": _sum_of_flags(flags)})
   manager.save(step, args=ocp.args.Composite(**items), force=True)
 
 
@@ -222,10 +249,7 @@ def read_config(workdir: str | os.PathLike, step: int = 0) -> tuple[config_lib.C
         f"`checkpoint={step}`: {workdir} has {', '.join(map(str, sorted(manager.all_steps())))}"
       )
     steps = [step] if step else sorted(manager.all_steps(), reverse=True)
-    args = ocp.args.Composite(config=ocp.args.JsonRestore())
-    step, record, _ = whole(
-      manager.directory, steps, lambda step: manager.restore(step, args=args)["config"]
-    )
+    step, record, _ = whole(manager.directory, steps, lambda step: _read_flags(manager, step))
   return config_lib.from_record(record), step
 
 

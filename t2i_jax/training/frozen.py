@@ -22,7 +22,7 @@ import numpy as np
 from jaxtyping import Float, Int, UInt8
 
 from t2i_jax import config as config_lib
-from t2i_jax import progress
+from t2i_jax import progress, seeds
 from t2i_jax.data import corpus as corpus_lib
 from t2i_jax.data import subsets
 from t2i_jax.judges import efficientnet, encoder, fitting
@@ -114,7 +114,7 @@ def fit(
   rows = np.flatnonzero(~is_held_out[corpus.image])
   vectors = jnp.zeros((1, 1, corpus.table.shape[1]))
   init = jax.jit(functools.partial(module.init, train=False, method="both"))
-  variables = init(jax.random.key(seed), vectors, _shown(jnp.asarray(seen[0, :1])))
+  variables = init(seeds.key(seed), vectors, _shown(jnp.asarray(seen[0, :1])))
 
   def loss_of(params, batch_stats, data, chosen, key):
     version_key, word_key = jax.random.split(key)
@@ -192,7 +192,7 @@ def _look(
   found = []
   with progress.bar("look", _VERSIONS * count, "images") as bar:
     for version in range(_VERSIONS):
-      key = jax.random.fold_in(jax.random.key(config.seed), version)
+      key = jax.random.fold_in(seeds.key(config.seed), version)
       parts = []
       for start in range(0, count, _AT_ONCE):
         rows = np.arange(start, start + _AT_ONCE) % count  # one shape is compiled

@@ -4,11 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
-import jax
 import numpy as np
 
 from t2i_jax import config as config_lib
-from t2i_jax import errors
+from t2i_jax import errors, seeds
 from t2i_jax.data import corpus as corpus_lib
 from t2i_jax.data import datasets, subsets
 from t2i_jax.judges import untrained
@@ -84,7 +83,7 @@ def make_score(
   ids, length, table = corpus.ids[rows], corpus.length[rows], corpus.table
   if is_read:
     ids, length, table = reading.whole_captions(config, table, ids, length, frozen.reader)
-  noise = reading.draw_noise(jax.random.key(config.seed), len(rows), config.noise_dim)
+  noise = reading.draw_noise(seeds.key(config.seed), len(rows), config.noise_dim)
   at_once = min(_AT_ONCE, len(rows))
   at_once += -at_once % devices.count
   parts = np.resize(np.arange(len(rows)), (-(-len(rows) // at_once), at_once))

@@ -17,7 +17,7 @@ import jax
 import numpy as np
 
 from t2i_jax import config as config_lib
-from t2i_jax import errors, pictures
+from t2i_jax import errors, pictures, seeds
 from t2i_jax.data import corpus as corpus_lib
 from t2i_jax.data import subsets
 from t2i_jax.nets import model
@@ -155,7 +155,7 @@ def _load(
     bucket.push(config.workdir)
     hosts.wait_for_all("prepared")
   bucket.pull(config.workdir)
-  vectors = word2vec.load(path)
+  vectors = corpus_lib.load_word_vectors(config.workdir)
   corpus = corpus_lib.make_corpus(config, examples, vectors, chosen)
   resume.check_data(config, corpus, eyes)
   if config.adversarial != "none" and not batches.scores_last(config) and corpus.length.max() < 2:
@@ -256,7 +256,7 @@ def _picture_writer(
   real, length = corpus.images_u8[corpus.image[rows]], corpus.length[rows]
   real = augment.centre(real, config.image_size)
   draw = drawing.make_draw(config, networks, devices)
-  noise = reading.draw_noise(jax.random.key(config.seed), len(rows), config.noise_dim)
+  noise = reading.draw_noise(seeds.key(config.seed), len(rows), config.noise_dim)
   table, reader = devices.put((corpus.table, frozen.reader))
   given = devices.put((corpus.ids[rows], length, np.asarray(noise)), mesh.SHARDED)
   size = reading.bucket(config, reading.by_device(length[None], devices.count))

@@ -69,18 +69,25 @@ def check_data(config: config_lib.Config, corpus: corpus_lib.Corpus, eyes: str) 
 def has_word_vectors(config: config_lib.Config, texts: Sequence[str]) -> bool:
   """Whether the word vectors in the workdir are this run's: it has a checkpoint, or they were made
   of these captions by these flags, and not by an earlier try that failed."""
-  if not os.path.exists(corpus_lib.word_vectors_path(config.workdir)):
+  kept = corpus_lib.word_vectors_path(config.workdir)
+  if not os.path.exists(kept):
+    return False
+  if corpus_lib.has_changed(config.workdir):
+    log.warning("%s is not what was written", kept)  # `check_data` compares what is made anew.
     return False
   saved = bucket.checkpoints(config.workdir)  # Orbax would wait for the other hosts here.
   if saved.is_dir() and any(folder.name.isdigit() for folder in saved.iterdir()):
     return True
   path = os.path.join(config.workdir, files.WORD_VECTORS_RECORD)
-  return files.read_json(path) == _origin(config, texts)
+  record = files.read_json(path) or {}
+  return {name: record[name] for name in record if name != "crc32"} == _origin(config, texts)
 
 
 def record_word_vectors(config: config_lib.Config, texts: Sequence[str]) -> None:
-  """For `has_word_vectors`."""
-  files.write_json(os.path.join(config.workdir, files.WORD_VECTORS_RECORD), _origin(config, texts))
+  """For `has_word_vectors`, and `corpus.load_word_vectors`."""
+  with open(corpus_lib.word_vectors_path(config.workdir), "rb") as file:
+    record = {**_origin(config, texts), "crc32": zlib.crc32(file.read())}
+  files.write_json(os.path.join(config.workdir, files.WORD_VECTORS_RECORD), record)
 
 
 def _origin(config: config_lib.Config, texts: Sequence[str]) -> dict[str, Any]:

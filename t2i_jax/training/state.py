@@ -11,7 +11,7 @@ import optax
 from jaxtyping import Array
 
 from t2i_jax import config as config_lib
-from t2i_jax import errors
+from t2i_jax import errors, seeds
 from t2i_jax.nets import model
 from t2i_jax.nets.discriminators import projected
 from t2i_jax.parallel import mesh
@@ -76,7 +76,7 @@ def init_state(
 ) -> TrainState:
   """A fresh state from the seed. Call it inside jit: leaves made eagerly may share memory and
   cannot be donated."""
-  weights_key, rng = jax.random.split(jax.random.key(config.seed))
+  weights_key, rng = jax.random.split(seeds.key(config.seed))
   variables = model.init(networks, weights_key, model.example_words(config, 2))
   states = {
     name: NetState(v["params"], v["batch_stats"], optimizers[name].init(v["params"]))

@@ -16,6 +16,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from t2i_jax import config as config_lib
+from t2i_jax import seeds
 from t2i_jax.data import corpus as corpus_lib
 from t2i_jax.nets import model
 from t2i_jax.parallel import collectives, mesh
@@ -41,7 +42,7 @@ def make_refresh(
   count = -(-min(_CAPTIONS, len(corpus.ids)) // config.batch_size)
   rows = np.random.default_rng(config.seed).permutation(len(corpus.ids))
   rows = np.resize(rows, (count, config.batch_size))
-  keys = reading.minibatch_keys(jax.random.key(config.seed), 0, count)
+  keys = reading.minibatch_keys(seeds.key(config.seed), 0, count)
   noise = [reading.draw_noise(key, config.batch_size, config.noise_dim) for key in keys]
   lengths = corpus.length[rows]
   by_device = reading.by_device(lengths, devices.count)

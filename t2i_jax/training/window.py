@@ -40,6 +40,7 @@ class Window:
     total: int,
   ):
     self._config, self._writer, self._total = config, writer, total
+    self._most_skipped = min(_MOST_SKIPPED, total - first)
     self.values = records.read_window(config.workdir, first)  # one dict a step
     self.means: dict[str, float] = {}  # over the window
     self.shown: dict[str, float] = {}  # last line, for the progress bar
@@ -74,12 +75,13 @@ class Window:
       self.shown.update(line)
 
   def _count_skipped(self, step: int, values: Mapping[str, float]) -> None:
-    """Tells of a step that was not applied. Raises NotFinite after several in a row."""
+    """Tells of a step that was not applied. Raises NotFinite after several in a row, and where no
+    step was applied of those that were left: a run never ends with steps that did nothing."""
     self._skipped += 1
     bad = ", ".join(name for name, value in values.items() if not math.isfinite(value))
     bad = bad or "parameters after it"
     log.warning("step %d: %s not finite; it is not applied", step, bad)
-    if self._skipped >= min(_MOST_SKIPPED, self._total):
+    if self._skipped >= self._most_skipped:
       raise NotFinite(
         f"step {step}: {bad} not finite; none of {self._skipped} steps in a row was applied",
         self._applied,

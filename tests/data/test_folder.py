@@ -9,6 +9,7 @@ import pytest
 
 from t2i_jax import errors
 from t2i_jax.data.sets import folder
+from tests.fixtures import folders
 
 
 def touch(path, *names):
@@ -353,3 +354,12 @@ def test_odd_entries_are_read_or_counted(tmp_path):
     "captions.jsonl line 4": "not JSON",
   }
   assert listing.images == 5
+
+
+@pytest.mark.parametrize("name", ["captions.yaml", "Captions", "image_captions.npy"])
+def test_a_file_named_after_captions_is_never_passed_over(tmp_path, name):
+  for k in range(3):
+    folders.draw(tmp_path / "raw", f"rose/{k}.png", k)
+  (tmp_path / "raw" / name).write_text("0.png: a red flower\n")
+  with pytest.raises(errors.InputError, match=name):
+    folders.load(tmp_path, tmp_path / "raw")

@@ -199,3 +199,13 @@ def test_whatever_a_plugin_of_pillow_raises_the_image_is_broken(monkeypatch, err
   monkeypatch.setattr(images.PIL.Image, "open", fail)
   with pytest.raises(images.UnusableImage, match="broken image"):
     images.fit("a.avif", 16)
+
+
+@pytest.mark.parametrize(("values", "mode"), [(np.float32(1e-3), "F"), (np.uint16(3), "I;16")])
+def test_measurements_that_would_be_black_are_refused(tmp_path, values, mode):
+  PIL.Image.fromarray(np.full((16, 16), values)).save(tmp_path / "a.tif")
+  assert PIL.Image.open(tmp_path / "a.tif").mode == mode
+  with pytest.raises(images.UnusableImage, match="black where"):
+    images.fit(tmp_path / "a.tif", 8)
+  PIL.Image.fromarray(np.zeros((16, 16), values.dtype)).save(tmp_path / "b.tif")
+  assert images.fit(tmp_path / "b.tif", 8).max() == 0  # It is black.

@@ -91,6 +91,7 @@ def test_a_copy_is_compared_with_files_that_changed_and_kept_their_times(tmp_pat
   (raw / "7.png").write_bytes(b"")  # left out of the copy
   settings = dict(data_dir=tmp_path / "prepared", raw_dir=raw, image_size=8, progress=False)
   assert prepare.verify("folder", **settings) == 39
+  folder = folders.prepare(tmp_path, raw).folder
   for name, content, what in (
     ("3.txt", b"flower 9\nbloom 3\n", "3.png: has other captions"),
     ("4.png", (raw / "4.png").read_bytes(), "4.png: has other pixels"),
@@ -105,7 +106,6 @@ def test_a_copy_is_compared_with_files_that_changed_and_kept_their_times(tmp_pat
     (raw / name).write_bytes(content)
     assert len(content) == len(kept)
     os.utime(raw / name, ns=(before.st_atime_ns, before.st_mtime_ns))
-    folder = folders.prepare(tmp_path, raw).folder  # The copy is taken for that of these files.
     with pytest.raises(errors.InputError, match=rf"1 images differ .*\({what}\)") as raised:
       prepare.verify("folder", **settings)
     assert folder in str(raised.value)

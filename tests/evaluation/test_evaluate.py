@@ -1,6 +1,11 @@
 """One command scores a run; what it says can be traced."""
 
+import builtins
+import contextlib
+import errno
+import functools
 import json
+import os
 import types
 
 import numpy as np
@@ -110,13 +115,66 @@ def test_the_ladder_of_a_run_trained_on_the_split_itself(command, trained, monke
   assert not [wrong for wrong in command.json["wrong"] if "mse" in wrong]
 
 
+def _line(step):
+  return {"step": step, "split": "test", "metrics": "all"}
+
+
+@contextlib.contextmanager
+def _no_room(folder):
+  """Files there can be read, not written: root, who runs tests in containers, may write all."""
+  opened = open
+
+  def limited(path, mode="r", *more, **how):
+    if mode.strip("bt") != "r" and str(path).startswith(str(folder)):
+      raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC), path)
+    return opened(path, mode, *more, **how)
+
+  with pytest.MonkeyPatch.context() as patched:
+    patched.setattr(builtins, "open", limited)
+    yield
+
+
+def test_scores_for_which_there_is_no_room_are_printed(command, trained, data_dir):
+  before = {p: p.read_bytes() for p in trained.rglob("*") if p.is_file()}
+  with _no_room(trained), _no_room(data_dir):
+    command("--mode=evaluate", f"--workdir={trained}", "--metrics=attributes", tiny=False)
+  assert command.status == 0 and command.json["attribute_accuracy"]["real"] > 0.9
+  assert command.json["pictures"] == {}
+  (told,) = [line for line in command.err.splitlines() if "scores.jsonl" in line]
+  assert "No space left on device" in told and "the run and the lines before" in told
+  assert {p: p.read_bytes() for p in trained.rglob("*") if p.is_file()} == before
+
+
+def test_following_keeps_lines_in_memory_until_there_is_room(monkeypatch, tmp_path, logged):
+  """Two checkpoints are scored without room; there is room at the next look, or never."""
+  config = config_lib.Config(workdir=str(tmp_path), steps=9)
+  monkeypatch.setattr(evaluate.checkpoints, "steps_in", lambda workdir: [3, 6])
+  monkeypatch.setattr(evaluate.checkpoints, "read_config", lambda workdir: (config, 6))
+  scored = []
+  monkeypatch.setattr(evaluate, "evaluate", lambda run, task: scored.append(run) or _line(run))
+  monkeypatch.setattr(evaluate, "_ALONE_S", 2 * evaluate._PAUSE_S)
+  (tmp_path / "data.json").write_text('{"images": 2, "captions": 5}')
+  task = types.SimpleNamespace(split_name="test", metrics="all")
+  follow = functools.partial(evaluate.follow.__wrapped__, str(tmp_path), task, lambda step: step)
+  with _no_room(tmp_path):
+    monkeypatch.setattr(evaluate.time, "sleep", lambda seconds: None)
+    assert follow() == _line(6) and not (tmp_path / "scores.jsonl").exists()
+  shown = [line for line in logged() if line.startswith("scores of step ")]
+  assert [json.loads(line.split(": ", 1)[1]) for line in shown] == [_line(3), _line(6)]
+  full = contextlib.ExitStack()
+  full.enter_context(_no_room(tmp_path))
+  monkeypatch.setattr(evaluate.time, "sleep", lambda seconds: full.close())
+  assert follow() == _line(6) and scored == [3, 6, 3, 6]
+  assert scores_file.read(tmp_path) == [_line(3), _line(6)]
+
+
 def test_following_ends_where_nobody_trains(monkeypatch, tmp_path):
   """A run of 9 steps whose trainer has gone after step 3; while it is there, it is waited for."""
   pauses, scored = [], []
   config = config_lib.Config(workdir=str(tmp_path), steps=9)
   monkeypatch.setattr(evaluate.checkpoints, "steps_in", lambda workdir: [3])
   monkeypatch.setattr(evaluate.checkpoints, "read_config", lambda workdir: (config, 3))
-  monkeypatch.setattr(evaluate, "evaluate", lambda run, task: scored.append(run) or {"step": run})
+  monkeypatch.setattr(evaluate, "evaluate", lambda run, task: scored.append(run) or _line(run))
   monkeypatch.setattr(evaluate.time, "sleep", pauses.append)
   monkeypatch.setattr(evaluate, "_PAUSE_S", 10)
   monkeypatch.setattr(evaluate, "_ALONE_S", 30)
@@ -125,4 +183,4 @@ def test_following_ends_where_nobody_trains(monkeypatch, tmp_path):
   held = iter([True, True])
   monkeypatch.setattr(evaluate.lock, "is_held", lambda workdir: next(held, False))
   line = evaluate.follow.__wrapped__(str(tmp_path), task, lambda step: step)
-  assert line == {"step": 3} and scored[0] == 3 and len(pauses) == 4
+  assert line == _line(3) and scored[0] == 3 and len(pauses) == 4

@@ -60,6 +60,21 @@ def test_values_that_changed_on_the_disk_are_made_again(trained, tmp_path):
   assert path.read_bytes() == whole
 
 
+def test_one_flipped_bit_of_a_kept_network_is_never_used(trained, tmp_path):
+  path = tmp_path / "classifier.msgpack"
+  record = {"split": "train", "seed": 0}
+  fitting.load_or_fit(path, classifier.Classifier, record, lambda: trained)
+  whole, made = path.read_bytes(), []
+  again = fitting.load_or_fit(path, classifier.Classifier, record, lambda: made.append(1))
+  assert not made and again.settings() == trained.settings()
+  head = whole.index(b"variables")  # before it: what it was fitted on, and its settings
+  for at in [*range(0, head, 3), *np.random.default_rng(0).integers(head, len(whole), 10)]:
+    path.write_bytes(whole[:at] + bytes([whole[at] ^ 1 << at % 8]) + whole[at + 1 :])
+    found = fitting.load_or_fit(path, classifier.Classifier, record, lambda: trained)
+    assert found is trained or found.settings() == trained.settings()
+    assert found.fingerprint() == trained.fingerprint()
+
+
 def test_what_cannot_be_kept_is_used_all_the_same(trained, tmp_path, caplog):
   (tmp_path / "file").write_text("")
   path = tmp_path / "file" / "classifier.msgpack"

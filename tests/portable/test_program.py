@@ -8,6 +8,7 @@ import runpy
 import shutil
 import subprocess
 import sys
+import zlib
 
 import jax
 import jax.numpy as jnp
@@ -122,6 +123,11 @@ def test_draw_py_tells_that_its_jax_is_too_old(folder, tmp_path):
   shutil.copytree(folder, copy)
   settings = json.loads((copy / program.SETTINGS).read_text("utf8"))
   (copy / program.SETTINGS).write_text(json.dumps({**settings, "jax": [9, 1]}), "utf8")
+  told = _draw(copy, "red", "out.png")
+  assert told.returncode == 2 and "draw.json is not what was written" in told.stderr
+  about = json.loads((copy / "config.json").read_text("utf8"))
+  about["crc32"][program.SETTINGS] = zlib.crc32((copy / program.SETTINGS).read_bytes())
+  (copy / "config.json").write_text(json.dumps(about), "utf8")
   told = _draw(copy, "red", "out.png")
   assert told.returncode == 2 and "need 9.1" in told.stderr and "Traceback" not in told.stderr
 

@@ -141,3 +141,18 @@ def test_what_killed_writers_left_is_removed_and_what_is_being_written_stays(tmp
   files.remove_parts(tmp_path)
   assert _names(tmp_path) == ["a.json", "new.json.56.part", "samples"]
   assert _names(tmp_path / "samples") == ["b.png"]
+
+
+def test_a_line_for_which_there_is_no_room_leaves_the_lines_before(tmp_path):
+  """The system writes the part of it that it has room for, and then refuses the rest."""
+  path = tmp_path / "scores.jsonl"
+  files.append_json_line(path, {"step": 1})
+  code = (
+    "import resource, signal, sys; from t2i_jax.rundir import files\n"
+    "signal.signal(signal.SIGXFSZ, signal.SIG_IGN)\n"
+    "resource.setrlimit(resource.RLIMIT_FSIZE, (30, 30))\n"
+    "files.append_json_line(sys.argv[1], {'step': 2, 'text': 'x' * 100})"
+  )
+  done = subprocess.run([sys.executable, "-c", code, str(path)], capture_output=True, text=True)
+  assert done.returncode == 1 and "File too large" in done.stderr
+  assert path.read_text() == '{"step": 1}\n'

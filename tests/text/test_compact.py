@@ -90,3 +90,21 @@ def test_a_file_that_holds_something_else_is_refused(tmp_path, content, reason):
   for only in (None, {"red"}):
     with pytest.raises(errors.InputError, match=rf"/v`: not a word2vec file \(.*{reason}"):
       word2vec.load(tmp_path / "v", only=only)
+
+
+@pytest.mark.parametrize("only", [None, ["5-petaled", "red"]])
+def test_a_flipped_bit_is_never_read(tmp_path, only):
+  compact.save(tmp_path / "v", WORDS, VECTORS)
+  content, refused = (tmp_path / "v").read_bytes(), 0
+  for at in range(len(content)):
+    data = bytearray(content)
+    data[at] ^= 1 << at % 7
+    (tmp_path / "v").write_bytes(data)
+    try:
+      found = word2vec.load(tmp_path / "v", only=only)
+    except errors.InputError:
+      refused += 1
+      continue
+    for word, vector in zip(found.words, found.vectors):
+      np.testing.assert_array_equal(vector, VECTORS[WORDS.index(word)])
+  assert refused > len(content) * 0.6  # Padding, and what is not asked for, makes no difference.

@@ -196,3 +196,15 @@ def test_special_rows_of_the_table_and_ids_that_point_past_them():
     np.testing.assert_allclose(table[captions.UNKNOWN_ID], unknown, rtol=1e-6)
   for word, row in VECTORS.vocabulary().items():
     np.testing.assert_array_equal(table[row], VECTORS.vectors[VECTORS.words.index(word)])
+
+
+@pytest.mark.parametrize("form", ["text", "binary"])
+def test_a_word_that_is_not_utf8_is_left_out_and_told(tmp_path, logged, form):
+  path, row = tmp_path / "v", np.array([1, 2], "<f4")
+  value = row.tobytes() if form == "binary" else b"1.0 2.0"
+  path.write_bytes(b"3 2\n" + b"".join(w + b" " + value + b"\n" for w in (b"a", b"\xff\xfe", b"c")))
+  assert word2vec.load(path).words == ("a", "c")
+  assert logged() == [f"{path}: 1 of 3 words are not UTF-8 and left out"]
+  path.write_bytes(b"2 2\n" + b"".join(w + b" " + value + b"\n" for w in (b"\xfe", b"\xff")))
+  with pytest.raises(errors.InputError, match="2 of 2 words are not UTF-8"):
+    word2vec.load(path)

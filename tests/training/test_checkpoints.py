@@ -1,5 +1,6 @@
 """Checkpoints that were cut, changed or removed: an older one is used instead, and that is said."""
 
+import errno
 import json
 import os
 import pathlib
@@ -42,7 +43,14 @@ def _change(folder):
   path.write_text(json.dumps(sums))
 
 
+def _change_flags(folder):
+  """A bit of the record of flags, which is read as other flags."""
+  (path,) = [p for p in (folder / "config").iterdir() if b"max_words" in p.read_bytes()]
+  path.write_bytes(path.read_bytes().replace(b'"max_words": 20', b'"max_words": 22'))
+
+
 DAMAGES = {
+  "other flags": _change_flags,
   "cut": _cut,
   "changed": _change,
   "without generator": lambda folder: shutil.rmtree(folder / "generator"),
@@ -115,3 +123,19 @@ def test_the_first_step_that_can_be_read_is_taken():
 
   with pytest.raises(errors.InputError, match="flags"):
     checkpoints.whole(folder, [4], refuse)
+
+
+@pytest.mark.parametrize("error", [
+  OSError(errno.EMFILE, "Too many open files", "a"),
+  OSError(errno.EACCES, "Permission denied", "a"),
+  ValueError("FAILED_PRECONDITION: [OS error: Too many open files]"),
+])  # fmt: skip
+def test_a_checkpoint_that_this_process_cannot_open_is_not_taken_for_damaged(error):
+  """An older one would be gone on from, and the whole one set aside."""
+
+  def read(step):
+    if step == 4:
+      raise error
+
+  with pytest.raises(type(error)):
+    checkpoints.whole(pathlib.Path("runs"), [4, 2], read)

@@ -175,6 +175,18 @@ def test_one_step_that_is_not_finite_is_left_out_of_the_means(tmp_path):
   assert lines == [(3, {"d/loss": 2.0}), (6, {"d/loss": 6.0})]
 
 
+@pytest.mark.parametrize("first", [0, 4])
+def test_a_run_does_not_end_with_steps_that_did_nothing(tmp_path, first):
+  """Two steps are left of it, fewer than end it in its midst; neither is applied."""
+  config = config_lib.Config(workdir=str(tmp_path), steps=first + 2)
+  window = window_lib.Window(config, metrics.NoWriter(tmp_path, 0), first, first + 2)
+  bad = {"d/loss": jnp.float32(np.nan), steps.SKIPPED: jnp.float32(1)}
+  window.put(first + 1, bad)
+  window.put(first + 2, bad)
+  with pytest.raises(window_lib.NotFinite, match="none of 2 steps"):
+    window.flush()
+
+
 def test_two_runs_do_not_share_a_folder(command, tmp_path):
   with lock.hold(tmp_path / "run"):
     # The system's lock is of the open file: another opening of it is as another process.
@@ -242,6 +254,20 @@ def test_word_vectors_of_a_try_that_failed_serve_the_same_captions_and_flags_alo
   assert not resume.has_word_vectors(config, [*texts, "more"])
   for change in ({"seed": 1}, {"word2vec": "skip_gram"}, {"embedding_dim": 8}):
     assert not resume.has_word_vectors(dataclasses.replace(config, **change), texts)
+
+
+@pytest.mark.slow
+def test_word_vectors_that_changed_on_the_disk_are_made_again(command, trained, tmp_path):
+  workdir = tmp_path / "run"
+  shutil.copytree(trained, workdir)
+  path = workdir / "word_vectors.bin"
+  whole = path.read_bytes()
+  path.write_bytes(whole[:-3] + bytes([whole[-3] ^ 1]) + whole[-2:])
+  command("--mode=sample", f"--workdir={workdir}", "--captions=a red flower", tiny=False)
+  assert command.status == 2 and "word_vectors.bin: is not what was written" in command.err
+  command("--mode=train", f"--workdir={workdir}", "--steps=10")
+  assert command.status == 0 and "word_vectors.bin is not what was written" in command.err
+  assert path.read_bytes() == whole
 
 
 def test_captions_of_one_word_need_a_discriminator_that_sees_them(command, tmp_path):
