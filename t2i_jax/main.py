@@ -20,10 +20,11 @@ import t2i_jax.process.python_version  # noqa: F401 (first: it ends the program 
 from t2i_jax import config as config_lib
 from t2i_jax import errors, modes
 from t2i_jax.config import flags
-from t2i_jax.parallel import memory
+from t2i_jax.parallel import memory, processor
 from t2i_jax.process import interrupts, standard_error, system
 from t2i_jax.rundir import bucket
 
+_FORCED = {"auto": None, "yes": True, "no": False}
 PREEMPTED = 75  # sysexits.h: EX_TEMPFAIL
 
 
@@ -62,10 +63,8 @@ def main(argv: Sequence[str]) -> int:
 
 def _run(config: config_lib.Config, given: frozenset[str], index: int = 0) -> int:
   """One mode, in the process of this index; the first prints its result."""
-  if config.bfloat16_products != "auto" or config.multihost:
-    from t2i_jax.parallel import processor  # and with it JAX, which some modes do without
-
-    processor.force(config.bfloat16_products == "yes")
+  is_left_open = config.bfloat16_products == "auto"
+  processor.force(False if is_left_open and config.multihost else _FORCED[config.bfloat16_products])
   try:
     with contextlib.redirect_stdout(sys.stderr), bucket.opened(config, index) as opened:
       result = modes.MODES[config.mode].run(opened, given)

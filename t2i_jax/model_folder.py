@@ -26,6 +26,7 @@ import t2i_jax
 from t2i_jax import config as config_lib
 from t2i_jax import errors
 from t2i_jax.nets import model as networks
+from t2i_jax.rundir import files
 from t2i_jax.text import word2vec
 
 PARAMETERS = "parameters.safetensors"
@@ -102,21 +103,20 @@ def write(
 def _sum_of(about: Mapping[str, Any]) -> int:
   """The CRC-32 of what config.json says besides the checksums."""
   said = {name: value for name, value in about.items() if name != "crc32"}
-  return zlib.crc32(json.dumps(said, sort_keys=True).encode())
+  return files.crc32_of_json(said)
 
 
 def _check(folder: str | os.PathLike, about: Mapping[str, Any]) -> None:
   """Raises ValueError for files that are not those that were written; older models have no
   checksums."""
-  for name, sum in about.get("crc32", {}).items():
+  for name, crc in about.get("crc32", {}).items():
     if name == CONFIG:
       found = _sum_of(about)
     elif name in (PARAMETERS, VOCABULARY):
-      with open(os.path.join(folder, name), "rb") as file:
-        found = zlib.crc32(file.read())
+      found = files.crc32(os.path.join(folder, name))
     else:
       continue  # draw.py checks what it reads.
-    if found != sum:
+    if found != crc:
       raise ValueError(f"{name} is not what was written")
 
 

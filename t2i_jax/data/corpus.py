@@ -123,8 +123,7 @@ def has_changed(workdir: str | os.PathLike) -> bool:
   """Whether the file of a run's word vectors is not what was written; older runs have no
   checksum."""
   record = files.read_json(os.path.join(workdir, files.WORD_VECTORS_RECORD)) or {}
-  with open(word_vectors_path(workdir), "rb") as file:
-    return "crc32" in record and record["crc32"] != zlib.crc32(file.read())
+  return "crc32" in record and record["crc32"] != files.crc32(word_vectors_path(workdir))
 
 
 def make_word_vectors(

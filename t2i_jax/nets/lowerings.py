@@ -68,8 +68,8 @@ def native_to_kernel(x, dy, k: int, stride: int):
 def cpu_strided(x, kernel, stride: int):
   """[n h w c], [k k c f] -> [n h/stride w/stride f]."""
   padding = _padding(kernel.shape[0], stride)
-  if bfloat16.suits_rows(x):
-    return bfloat16.rows(x, kernel, stride, padding)
+  if bfloat16.suits_by_row(x):
+    return bfloat16.patches_by_row(x, kernel, stride, padding)
   if stride == 1:
     fold = _fold(x.shape[2], *kernel.shape[2:])
     return _in_float32(folded, x, kernel, padding, fold)
@@ -81,11 +81,11 @@ def cpu_to_input(dy, kernel, stride: int):
   """[n h w f], [k k c f] -> [n h*stride w*stride c]."""
   if stride == 1:
     turned, padding = jnp.swapaxes(kernel[::-1, ::-1], 2, 3), _padding(kernel.shape[0], 1)[::-1]
-    if bfloat16.suits_rows(dy):
-      return bfloat16.rows(dy, turned, 1, padding)
+    if bfloat16.suits_by_row(dy):
+      return bfloat16.patches_by_row(dy, turned, 1, padding)
     fold = _fold(dy.shape[2], *turned.shape[2:])
     return _in_float32(folded, dy, turned, padding, fold)
-  if bfloat16.suits_overlap_add(dy):
+  if bfloat16.is_fast(dy):
     return overlap_add(dy, kernel, stride)
   form = overlap_add if kernel.shape[2] < _THIN_RESULT else sub_pixel
   return _in_float32(form, dy, kernel, stride)
@@ -93,8 +93,8 @@ def cpu_to_input(dy, kernel, stride: int):
 
 def cpu_to_kernel(x, dy, k: int, stride: int):
   """[n h w c], [n h/stride w/stride f] -> [k k c f]."""
-  if bfloat16.suits_turned(dy):
-    return bfloat16.turned(x, dy, k, stride, _padding(k, stride))
+  if bfloat16.suits_transposed(dy):
+    return bfloat16.patches_transposed(x, dy, k, stride, _padding(k, stride))
   is_thin = stride == 1 and _fold(x.shape[2], x.shape[-1], dy.shape[-1]) > 1
   if is_thin and x.shape[2] % 4 == 0:
     return _in_float32(row_products, x, dy, k, 4)
@@ -102,7 +102,8 @@ def cpu_to_kernel(x, dy, k: int, stride: int):
 
 
 def _in_float32(form, a, b, *settings):
-  """What XLA does to every form in bfloat16, and to each of its copies apart: done once, before."""
+  """form(a, b, *settings) in float32, in a's dtype. XLA would turn bfloat16 into float32 too, but
+  for each copy that a form makes."""
   return form(a.astype(jnp.float32), b.astype(jnp.float32), *settings).astype(a.dtype)
 
 
@@ -237,11 +238,8 @@ def overlap_add(dy, kernel, stride: int):
   n, h, w, f = dy.shape
   k, _, c, _ = kernel.shape
   low = _padding(k, stride)[0]
-  product = lax.dot(
-    dy.reshape(-1, f),
-    kernel.transpose(3, 0, 1, 2).reshape(f, -1),
-    preferred_element_type=jnp.float32,
-  ).reshape(n, h, w, k, k, c)
+  product = bfloat16.product(dy.reshape(-1, f), kernel.transpose(3, 0, 1, 2).reshape(f, -1))
+  product = product.reshape(n, h, w, k, k, c)
 
   def part(row: int, column: int):
     """Tap i adds input u - (i - low - place) / stride to output stride * u + place."""

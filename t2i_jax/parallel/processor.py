@@ -9,9 +9,6 @@ import logging
 import os
 import time
 
-import jax
-import jax.numpy as jnp
-
 log = logging.getLogger(__name__)
 
 _SIDE = 1024  # of the matrices that are multiplied to see which is faster
@@ -40,18 +37,22 @@ def is_fast_in_bfloat16() -> bool:
   """Whether bfloat16 convolutions on this machine's CPU should be products: as forced, else whether
   a product is at least twice as fast as in float32. Measured once a machine (half a second) and
   kept in JAX's cache folder, so that a run that continues computes what it did before."""
+  import jax  # here, since the program sets its answer before it needs JAX
+
   return _forced[0] if _forced else _measured(jax.config.jax_compilation_cache_dir or "")
 
 
 @functools.lru_cache
 def _measured(folder: str) -> bool:
+  import jax
+
   if jax.default_backend() != "cpu":
     return False  # The CPU's forms are traced, but not run.
   path, machine = os.path.join(folder, _KEPT), f"{name()}, jax {jax.__version__}"
   kept = _read(path)
   ratio = kept.get(machine)
   if not isinstance(ratio, float):
-    ratio = round(_seconds(jnp.float32) / _seconds(jnp.bfloat16), 2)
+    ratio = round(_seconds("float32") / _seconds("bfloat16"), 2)
     if folder:
       _keep(path, {**kept, machine: ratio})
   is_worth_it = ratio >= _FASTER
@@ -82,18 +83,18 @@ def _keep(path: str, found: dict[str, float]) -> None:
     return
 
 
-def _seconds(dtype) -> float:
-  """Of one product of square matrices, the shortest of nine."""
+def _seconds(dtype: str) -> float:
+  """Of one product of square matrices with a float32 result, the shortest of nine."""
+  import jax
+  import jax.numpy as jnp
+
+  dot = functools.partial(jax.lax.dot, preferred_element_type=jnp.float32)
   with jax.ensure_compile_time_eval():
     a = jnp.ones((_SIDE, _SIDE), dtype)
-    product = jax.jit(_product).lower(a, a).compile()
+    product = jax.jit(dot).lower(a, a).compile()
     times = []
     for _ in range(9):
       start = time.perf_counter()
       product(a, a).block_until_ready()
       times.append(time.perf_counter() - start)
   return min(times)
-
-
-def _product(a, b):
-  return jax.lax.dot(a, b, preferred_element_type=jnp.float32)

@@ -12,6 +12,7 @@ import os
 import secrets
 import stat
 import time
+import zlib
 from collections.abc import Iterator, Mapping
 from typing import IO, Any, BinaryIO
 
@@ -81,6 +82,17 @@ def atomic_write(path: str | os.PathLike, mode: str = "w", **how: Any) -> Iterat
     how = {"encoding": "utf8", **how}
   with atomic_path(path) as part, open(part, mode, **how) as file:
     yield file
+
+
+def crc32(path: str | os.PathLike) -> int:
+  """The CRC-32 of a file. Raises OSError if it cannot be read."""
+  with open(path, "rb") as file:
+    return zlib.crc32(file.read())
+
+
+def crc32_of_json(value: Any) -> int:
+  """The CRC-32 of what can be written as JSON, whatever the order of its keys."""
+  return zlib.crc32(json.dumps(value, sort_keys=True).encode())
 
 
 def write_json(path: str | os.PathLike, record: Any, indent: int | None = None) -> None:

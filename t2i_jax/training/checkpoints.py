@@ -10,7 +10,6 @@ read, or has other checksums, is damaged: an older one takes its place, and that
 from __future__ import annotations
 
 import dataclasses
-import json
 import logging
 import os
 import zlib
@@ -119,14 +118,9 @@ def _restore(manager: ocp.CheckpointManager, step: int, wanted: dict[str, Any]) 
   return got
 
 
-def _sum_of_flags(record: dict[str, Any]) -> int:
-  """The CRC-32 of a Config as JSON."""
-  return zlib.crc32(json.dumps(record, sort_keys=True).encode())
-
-
 def _check_flags(record: dict[str, Any], sums: dict[str, Any]) -> None:
   """Raises ValueError for a Config that is not what was saved."""
-  if "config" in sums and sums["config"] != _sum_of_flags(record):
+  if "config" in sums and sums["config"] != files.crc32_of_json(record):
     raise ValueError("the flags are not what was saved")
 
 
@@ -165,7 +159,7 @@ def save(
   items = {name: ocp.args.StandardSave(item) for name, item in state_items.items()}
   flags, sums = config_lib.to_record(config), {n: _sums(item) for n, item in state_items.items()}
   items["config"] = ocp.args.JsonSave(flags)
-  items[_SUMS] = ocp.args.JsonSave({**sums, "config": _sum_of_flags(flags)})
+  items[_SUMS] = ocp.args.JsonSave({**sums, "config": files.crc32_of_json(flags)})
   manager.save(step, args=ocp.args.Composite(**items), force=True)
 
 

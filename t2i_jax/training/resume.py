@@ -85,8 +85,8 @@ def has_word_vectors(config: config_lib.Config, texts: Sequence[str]) -> bool:
 
 def record_word_vectors(config: config_lib.Config, texts: Sequence[str]) -> None:
   """For `has_word_vectors`, and `corpus.load_word_vectors`."""
-  with open(corpus_lib.word_vectors_path(config.workdir), "rb") as file:
-    record = {**_origin(config, texts), "crc32": zlib.crc32(file.read())}
+  crc = files.crc32(corpus_lib.word_vectors_path(config.workdir))
+  record = {**_origin(config, texts), "crc32": crc}
   files.write_json(os.path.join(config.workdir, files.WORD_VECTORS_RECORD), record)
 
 

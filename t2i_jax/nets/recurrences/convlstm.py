@@ -32,8 +32,9 @@ INIT = nn.initializers.lecun_normal()
 
 
 class Cell(nn.Module):
-  """One word: (memory, the input's share of the gates) -> (memory, h). All but the convolution is
-  float32 whatever the dtype; a loop that keeps bfloat16 values is slow on a CPU, too.
+  """One word: (memory, the input's share of the gates f32[b h w 4c]) -> (memory, h), where the
+  memory is (c, h), each f32[b h w c]. All but the convolution is float32 whatever the dtype; a loop
+  that keeps bfloat16 values is slow on a CPU, too.
 
   No gradient reaches the kernel from here: `_scan_words` takes it for all words at once."""
 
