@@ -15,7 +15,7 @@ import jax.numpy as jnp
 from jax import lax
 from jaxtyping import Array, Float, UInt8
 
-from t2i_jax.nets import depthwise
+from t2i_jax.nets import convolutions
 
 # Blocks, side of their depthwise kernels, stride of the first, channels of the result. In a block
 # the channels are first multiplied by 6 (in the first by 1).
@@ -76,7 +76,9 @@ def maps(
   for number, (block, stride) in enumerate(zip(weights.blocks, _strides())):
     y = x if block.expand is None else _relu6(_pointwise(x, block.expand, precision))
     kernel, bias = block.depthwise
-    y = _relu6(depthwise.depthwise(y, kernel.astype(y.dtype), stride) + bias.astype(y.dtype))
+    kernel = kernel.astype(y.dtype)[:, :, None]
+    y = convolutions.depthwise(y, kernel, (stride, stride), "SAME")
+    y = _relu6(y + bias.astype(y.dtype))
     y = _pointwise(y, block.project, precision)
     x = x + y if stride == 1 and x.shape == y.shape else y
     if number in _AFTER:
@@ -131,7 +133,7 @@ def _patches(x, kernel):
   """The same as one product over patches of the image, whose gradient is fast on the CPU."""
   n, height, width, _ = x.shape
   h, w = -(-height // 2), -(-width // 2)
-  rows, columns = (depthwise.same_padding(size, 3, 2) for size in (height, width))
+  rows, columns = lax.padtype_to_pads((height, width), (3, 3), (2, 2), "SAME")
   x = jnp.pad(x, ((0, 0), rows, columns, (0, 0)))
   seen = [x[:, i : i + 2 * h - 1 : 2, j : j + 2 * w - 1 : 2] for i in range(3) for j in range(3)]
   seen = jnp.concatenate(seen, -1).reshape(n * h * w, -1)

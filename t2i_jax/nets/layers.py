@@ -12,13 +12,14 @@ import jax.numpy as jnp
 from jax import lax
 from jaxtyping import Array, Float
 
-from t2i_jax.nets import convolution, upsampling
+from t2i_jax.nets import upsampling
+from t2i_jax.nets.convolutions import passes
+from t2i_jax.parallel import processor
 
 _FORMS = {
-  "strided": convolution.strided,
-  "transposed": convolution.transposed,
-  "same": convolution.same,
-  "doubled": upsampling.double_and_convolve,
+  "strided": passes.strided,
+  "transposed": passes.transposed,
+  "same": passes.same,
 }
 # N(0, 0.02): Radford et al. 2016, https://arxiv.org/abs/1511.06434, section 3.
 DCGAN_INIT = nn.initializers.normal(0.02)
@@ -35,6 +36,11 @@ def add(y: Float[Array, "..."], bias: Float[Array, "..."]) -> Float[Array, "..."
 def scale(y: Float[Array, "..."], factor: Float[Array, "..."]) -> Float[Array, "..."]:
   """y * factor, as `add`."""
   return (y.astype(jnp.float32) * factor.astype(jnp.float32)).astype(y.dtype)
+
+
+def are_products(dtype: Any) -> bool:
+  """Whether convolutions of this dtype are matrix products on this machine's CPU."""
+  return dtype == jnp.bfloat16 and processor.is_fast_in_bfloat16()
 
 
 class Dense(nn.Module):
@@ -76,8 +82,11 @@ class Convolution(nn.Module):
     lead, image_shape = x.shape[:-3], x.shape[-3:]
     k = self.kernel_size
     kernel = self.param("kernel", self.kernel_init, (k, k, image_shape[-1], self.features))
-    flat = x.reshape(-1, *image_shape).astype(self.dtype)
-    y = _FORMS[self.form](flat, kernel.astype(self.dtype))
+    flat, kernel = x.reshape(-1, *image_shape).astype(self.dtype), kernel.astype(self.dtype)
+    if self.form == "doubled":
+      y = upsampling.double_and_convolve(flat, kernel)
+    else:
+      y = _FORMS[self.form](flat, kernel, bfloat16_products=are_products(self.dtype))
     if self.use_bias:
       y = add(y, self.param("bias", nn.initializers.zeros, (self.features,)))
     return y.reshape(*lead, *y.shape[1:])

@@ -12,7 +12,7 @@ import jax.numpy as jnp
 from jax import lax
 from jaxtyping import Array, Float
 
-from t2i_jax.nets import lowerings
+from t2i_jax.nets.convolutions import lowerings
 
 # Row of the result within its pair, place of the input in the window of two, row of the kernel.
 _SHARED = (((1, 0, 0), (0, 1, 1)), ((1, 1, 0), (0, 0, 1)))

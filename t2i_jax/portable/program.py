@@ -1,6 +1,6 @@
 """A trained run's drawing as StableHLO that `jax.export` serialises, a program for each platform.
 
-On the CPU a program computes in the forms that `nets.lowerings` chooses there, so its pixels are
+On the CPU a program computes in the forms that `nets.convolutions` chooses there, so its pixels are
 those of `mode=sample`; on CUDA and TPU in the backend library's own, and no other form is in it.
 """
 

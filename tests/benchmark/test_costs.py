@@ -6,7 +6,7 @@ import pytest
 from jax import lax
 
 from t2i_jax.benchmark import costs
-from t2i_jax.nets import convolution
+from t2i_jax.nets.convolutions import passes
 
 
 def _array(*shape, dtype="float32"):
@@ -75,18 +75,18 @@ def test_convolutions_and_both_of_their_gradients(form, stride, size, products):
   x, kernel = _array(3, 8, 8, 2, dtype="bfloat16"), _array(5, 5, 2, 7, dtype="bfloat16")
 
   def run(x, kernel):
-    return getattr(convolution, form)(x, kernel, stride)
+    return getattr(passes, form)(x, kernel, stride)
 
   value = costs.count(run, x, kernel)
   assert value == costs.Cost(2 * products, 2 * (3 * 8 * 8 * 2 + 3 * size * size * 7))
   # Second order: each of the two gradients has two of its own.
-  for wrong, passes in ((0, 2), (1, 2), ((0, 1), 3)):
+  for wrong, count in ((0, 2), (1, 2), ((0, 1), 3)):
     gradient = jax.grad(lambda *a: (run(*a).astype(jnp.float32) ** 2).sum(), wrong)
-    assert costs.count(gradient, x, kernel).flops == passes * 2 * products
+    assert costs.count(gradient, x, kernel).flops == count * 2 * products
 
 
 def test_a_convolution_of_the_library_with_its_own_dilations():
-  """As a network would write it that knows nothing of `nets.convolution`."""
+  """As a network would write it that knows nothing of `nets.convolutions`."""
 
   def run(x, kernel):
     return lax.conv_transpose(x, kernel, (2, 2), "SAME")

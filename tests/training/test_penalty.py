@@ -5,7 +5,8 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from t2i_jax.nets import convolution, words
+from t2i_jax.nets import words
+from t2i_jax.nets.convolutions import passes
 from t2i_jax.nets.discriminators.logits import Logits
 from t2i_jax.training.losses import penalty
 
@@ -74,4 +75,4 @@ def test_its_gradient_passes_through_our_convolutions():
 
     return jax.jit(jax.grad(value))(kernel)
 
-  np.testing.assert_allclose(of(convolution.strided), of(native), rtol=2e-3, atol=1e-3)
+  np.testing.assert_allclose(of(passes.strided), of(native), rtol=2e-3, atol=1e-3)

@@ -10,7 +10,8 @@ import pytest
 
 from t2i_jax import config as config_lib
 from t2i_jax.data import corpus as corpus_lib
-from t2i_jax.nets import lowerings, model, upsampling
+from t2i_jax.nets import model, upsampling
+from t2i_jax.nets.convolutions import lowerings
 from t2i_jax.training import batches, feed, steps
 from t2i_jax.training import state as state_lib
 
@@ -49,7 +50,8 @@ def _natively(monkeypatch):
   """Native forms in the places of those for the CPU."""
   for name in ("strided", "to_input", "to_kernel"):
     native = getattr(lowerings, f"native_{name}")
-    monkeypatch.setattr(lowerings, f"cpu_{name}", native)
+    form = lambda *a, native=native, products, **k: native(*a, **k)  # noqa: E731
+    monkeypatch.setattr(lowerings, f"cpu_{name}", form)
   monkeypatch.setattr(upsampling, "_product", upsampling._native)
 
 

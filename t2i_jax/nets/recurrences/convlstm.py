@@ -24,7 +24,8 @@ import jax.numpy as jnp
 from jax import ad_checkpoint
 from jaxtyping import Array, Float
 
-from t2i_jax.nets import convolution, layers, packing
+from t2i_jax.nets import layers, packing
+from t2i_jax.nets.convolutions import passes
 
 # The thesis gives no initialisation for these layers. N(0, 0.02) would let a 3-channel 5x5 layer
 # pass on a sixth of its input's spread, so they start at the scale that keeps it.
@@ -48,7 +49,9 @@ class Cell(nn.Module):
     c, h = memory
     k, channels = self.kernel_size, self.channels
     kernel = self.param("kernel", INIT, (k, k, channels, 4 * channels))
-    own = convolution.same_without_kernel_gradient(h.astype(self.dtype), kernel.astype(self.dtype))
+    own = passes.same_without_kernel_gradient(
+      h.astype(self.dtype), kernel.astype(self.dtype), layers.are_products(self.dtype)
+    )
     gates = ad_checkpoint.checkpoint_name(x_gates + own.astype(jnp.float32), "gates")
     i, f, g, o = jnp.split(gates, 4, axis=-1)
     new_c = nn.sigmoid(f + self._peep("forget", c)) * c
@@ -80,7 +83,9 @@ def _run_backward(saved, dy):
   before = jnp.concatenate([jnp.zeros_like(hidden[:1]), hidden[:-1]])
   kernel = gradients["params"]["kernel"]
   flat = [a.reshape(-1, *a.shape[2:]) for a in (before, d_gates.astype(hidden.dtype))]
-  new = convolution.kernel_gradient(*flat, k=kernel.shape[0]).astype(kernel.dtype)
+  products = layers.are_products(hidden.dtype)
+  new = passes.kernel_gradient(*flat, k=kernel.shape[0], bfloat16_products=products)
+  new = new.astype(kernel.dtype)
   return {"params": {**gradients["params"], "kernel": new}}, d_gates
 
 

@@ -1,5 +1,6 @@
 """bfloat16 convolutions as matrix products: against float32."""
 
+import functools
 import re
 
 import jax
@@ -7,16 +8,10 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from t2i_jax.nets import bfloat16, convolution, lowerings
-from t2i_jax.parallel import processor
+from t2i_jax.nets.convolutions import bfloat16, lowerings, passes
 
-
-@pytest.fixture(autouse=True)
-def forced():
-  """Products, whatever this machine is fast on; few channels suffice for them."""
-  processor.force(True)
-  yield
-  processor.force(None)
+strided = functools.partial(passes.strided, bfloat16_products=True)
+transposed = functools.partial(passes.transposed, bfloat16_products=True)
 
 
 @pytest.fixture
@@ -37,8 +32,8 @@ def _exactly(found, expected):
 
 
 @pytest.mark.parametrize(("form", "k", "stride"), [
-  ("strided", 5, 2), ("strided", 4, 2), ("strided", 3, 1), ("strided", 4, 1), ("transposed", 5, 2),
-  ("transposed", 4, 2),
+  (strided, 5, 2), (strided, 4, 2), (strided, 3, 1), (strided, 4, 1), (transposed, 5, 2),
+  (transposed, 4, 2),
 ])  # fmt: skip
 def test_values_and_gradients_are_float32_s_rounded_once(
   few_channels, monkeypatch, form, k, stride
@@ -47,7 +42,7 @@ def test_values_and_gradients_are_float32_s_rounded_once(
   x, kernel = _integers(2, 8, 8, 3), _integers(k, k, 3, 5)
 
   def run(x, kernel):
-    y, back = jax.vjp(lambda *a: getattr(convolution, form)(*a, stride), x, kernel)
+    y, back = jax.vjp(lambda *a: form(*a, stride), x, kernel)
     return y, *back(jnp.sign(y - 1).astype(y.dtype))
 
   program = jax.jit(run).lower(*(jnp.asarray(a, jnp.bfloat16) for a in (x, kernel)))
@@ -60,7 +55,7 @@ def test_values_and_gradients_are_float32_s_rounded_once(
 def test_products_read_bfloat16_and_sum_in_float32(few_channels):
   """Otherwise XLA multiplies in float32, five times slower on a processor with AMX."""
   x, kernel = jnp.ones((1, 8, 8, 4), jnp.bfloat16), jnp.ones((5, 5, 4, 4), jnp.bfloat16)
-  gradients = jax.grad(lambda *a: convolution.strided(*a).astype(jnp.float32).sum(), (0, 1))
+  gradients = jax.grad(lambda *a: strided(*a).astype(jnp.float32).sum(), (0, 1))
   text = jax.jit(gradients).lower(x, kernel).as_text()
   products = re.findall(r"stablehlo.dot_general .* : \((.*)\) -> (\S+)", text)
   assert len(products) >= 2
@@ -71,8 +66,8 @@ def test_products_read_bfloat16_and_sum_in_float32(few_channels):
 def test_gathered_values_are_copied_as_integers(few_channels):
   """A copy of bfloat16 values goes through float32."""
   x, kernel = jnp.ones((2, 8, 8, 4), jnp.bfloat16), jnp.ones((5, 5, 4, 4), jnp.bfloat16)
-  gradient = jax.grad(lambda k: convolution.strided(x, k).astype(jnp.float32).sum())
-  for function in (lambda k: convolution.strided(x, k), gradient):
+  gradient = jax.grad(lambda k: strided(x, k).astype(jnp.float32).sum())
+  for function in (lambda k: strided(x, k), gradient):
     text = jax.jit(function).lower(kernel).as_text()
     gathered = re.findall(r"stablehlo.(?:concatenate|pad)\b.*", text)
     assert gathered and all("ui16>" in line for line in gathered)
@@ -80,18 +75,18 @@ def test_gathered_values_are_copied_as_integers(few_channels):
 
 def test_maps_of_few_channels_are_convolved_in_float32():
   x, kernel = jnp.ones((1, 8, 8, 3), jnp.bfloat16), jnp.ones((5, 5, 3, 12), jnp.bfloat16)
-  text = jax.jit(convolution.same).lower(x, kernel).as_text()
+  text = jax.jit(lambda *a: passes.same(*a, True)).lower(x, kernel).as_text()
   (line,) = [line for line in text.splitlines() if "stablehlo.convolution" in line]
   assert "bf16" not in line
 
 
 def test_float32_keeps_its_forms(few_channels):
   x, kernel = jnp.ones((1, 8, 8, 4)), jnp.ones((5, 5, 4, 4))
-  program = lambda: jax.jit(convolution.strided).lower(x, kernel).as_text()  # noqa: E731
-  with_products = program()
-  processor.force(False)
-  jax.clear_caches()
-  assert program() == with_products
+  with_products, without = (
+    jax.jit(lambda *a, run=run: run(*a)).lower(x, kernel).as_text()
+    for run in (strided, passes.strided)
+  )
+  assert with_products == without
 
 
 def test_an_overlapping_sum_is_float32():

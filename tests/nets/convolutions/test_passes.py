@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 from jax import lax
 
-from t2i_jax.nets import convolution, lowerings
+from t2i_jax.nets.convolutions import lowerings, passes
 
 KERNELS_AND_STRIDES = [(1, 1), (2, 1), (3, 1), (5, 1), (2, 2), (3, 2), (4, 2), (5, 2)]
 
@@ -91,8 +91,8 @@ def test_values_and_gradients_equal_the_loops(k, stride, c, f):
 
   @jax.jit
   def run(x, kernel, dy, swapped):
-    y, back = jax.vjp(lambda *a: convolution.strided(*a, stride), x, kernel)
-    z, back_of_transposed = jax.vjp(lambda *a: convolution.transposed(*a, stride), dy, swapped)
+    y, back = jax.vjp(lambda *a: passes.strided(*a, stride), x, kernel)
+    z, back_of_transposed = jax.vjp(lambda *a: passes.transposed(*a, stride), dy, swapped)
     return (y, *back(dy)), (z, *back_of_transposed(x))
 
   strided, transposed = run(*_f32(x, kernel, dy, swapped))
@@ -148,8 +148,8 @@ def test_the_cpu_s_program_holds_only_convolutions_in_the_form_that_xla_is_fast_
   kernel, thin = jnp.ones((5, 5, 8, 8)), jnp.ones((5, 5, 3, 3))
 
   def loss(kernel, thin, x, image):
-    x = convolution.transposed(convolution.strided(x, kernel), kernel)
-    made = convolution.same(x, kernel), convolution.same(image, thin)
+    x = passes.transposed(passes.strided(x, kernel), kernel)
+    made = passes.same(x, kernel), passes.same(image, thin)
     return sum((y**2).sum() for y in made)
 
   lowered = jax.jit(jax.grad(loss, (0, 1, 2, 3))).lower(
@@ -249,7 +249,7 @@ def test_second_derivatives_equal_autodiff_and_stay_in_the_forms(
   for name in names:
     original = getattr(lowerings, name)
     monkeypatch.setattr(lowerings, name, lambda *a, f=original, name=name: used.add(name) or f(*a))
-  convolve = lambda x, kernel: getattr(convolution, form)(x, kernel, stride)  # noqa: E731
+  convolve = lambda x, kernel: getattr(passes, form)(x, kernel, stride)  # noqa: E731
   reference = lambda x, kernel: _reference(form, x, kernel, stride)  # noqa: E731
   arguments = _arguments(form, stride, c, f)
   program = jax.jit(_second_derivatives(convolve, in_scan)).lower(*arguments)
@@ -265,7 +265,7 @@ def test_third_derivatives_equal_autodiff(few_values):
     return jax.grad(lambda *a: sum((g**2).sum() for g in second(*a)), (0, 1))
 
   arguments = _arguments("strided", 2, 3, 4)
-  got = jax.jit(third(convolution.strided))(*arguments)
+  got = jax.jit(third(passes.strided))(*arguments)
   expected = jax.jit(third(lambda x, kernel: _reference("strided", x, kernel, 2)))(*arguments)
   _assert_equal_to_rounding(got, expected)
 
@@ -280,13 +280,13 @@ def test_a_kernel_gradient_s_own_gradients_equal_autodiff(few_values):
   def gradients(to_kernel):
     return jax.jit(jax.grad(lambda x, dy: jnp.sin(to_kernel(x, dy)).sum(), (0, 1)))(x, dy)
 
-  got = gradients(lambda x, dy: convolution.kernel_gradient(x, dy, k=3))
+  got = gradients(lambda x, dy: passes.kernel_gradient(x, dy, k=3))
   _assert_equal_to_rounding(got, gradients(reference))
 
 
 def test_bfloat16_stays_bfloat16_in_values_and_gradients():
   x, kernel = (jnp.asarray(a, jnp.bfloat16) for a in _case(4)[:2])
-  for fn in (convolution.strided, convolution.transposed):
+  for fn in (passes.strided, passes.transposed):
 
     def run(x, kernel, fn=fn):
       y, back = jax.vjp(fn, x, kernel)
@@ -297,6 +297,6 @@ def test_bfloat16_stays_bfloat16_in_values_and_gradients():
 
 def test_shapes_that_cannot_be():
   with pytest.raises(ValueError, match="5x5"):
-    convolution.strided(jnp.ones((1, 5, 5, 3)), jnp.ones((4, 4, 3, 2)))
+    passes.strided(jnp.ones((1, 5, 5, 3)), jnp.ones((4, 4, 3, 2)))
   with pytest.raises(ValueError, match="at least the stride"):
-    convolution.transposed(jnp.ones((1, 4, 4, 3)), jnp.ones((1, 1, 3, 2)))
+    passes.transposed(jnp.ones((1, 4, 4, 3)), jnp.ones((1, 1, 3, 2)))

@@ -14,8 +14,8 @@ slow on maps of few channels. The forms on the CPU (figures in docs/performance.
              a few images at a time. Stride 1 and few channels: `row_products`, one matrix product
              per kernel row
 
-bfloat16 maps are computed in float32, but on processors that are fast on bfloat16 products: there
-maps of many channels use the forms of `bfloat16`, and an adjoint of a stride is `overlap_add`.
+bfloat16 maps are computed in float32; with `products`, maps of many channels by the forms of
+`bfloat16`, and an adjoint of a stride by `overlap_add`.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ import jax
 import jax.numpy as jnp
 from jax import lax
 
-from t2i_jax.nets import bfloat16
+from . import bfloat16
 
 _DIMENSIONS = ("NHWC", "HWIO", "NHWC")
 # Measured on the CPU: where one form becomes faster than another.
@@ -65,10 +65,10 @@ def native_to_kernel(x, dy, k: int, stride: int):
 # --- on the CPU ---
 
 
-def cpu_strided(x, kernel, stride: int):
+def cpu_strided(x, kernel, stride: int, products: bool):
   """[n h w c], [k k c f] -> [n h/stride w/stride f]."""
   padding = _padding(kernel.shape[0], stride)
-  if bfloat16.suits_by_row(x):
+  if products and bfloat16.suits_by_row(x):
     return bfloat16.patches_by_row(x, kernel, stride, padding)
   if stride == 1:
     fold = _fold(x.shape[2], *kernel.shape[2:])
@@ -77,23 +77,23 @@ def cpu_strided(x, kernel, stride: int):
   return _in_float32(form, x, kernel, stride)
 
 
-def cpu_to_input(dy, kernel, stride: int):
+def cpu_to_input(dy, kernel, stride: int, products: bool):
   """[n h w f], [k k c f] -> [n h*stride w*stride c]."""
   if stride == 1:
     turned, padding = jnp.swapaxes(kernel[::-1, ::-1], 2, 3), _padding(kernel.shape[0], 1)[::-1]
-    if bfloat16.suits_by_row(dy):
+    if products and bfloat16.suits_by_row(dy):
       return bfloat16.patches_by_row(dy, turned, 1, padding)
     fold = _fold(dy.shape[2], *turned.shape[2:])
     return _in_float32(folded, dy, turned, padding, fold)
-  if bfloat16.is_fast(dy):
+  if products and bfloat16.suits(dy):
     return overlap_add(dy, kernel, stride)
   form = overlap_add if kernel.shape[2] < _THIN_RESULT else sub_pixel
   return _in_float32(form, dy, kernel, stride)
 
 
-def cpu_to_kernel(x, dy, k: int, stride: int):
+def cpu_to_kernel(x, dy, k: int, stride: int, products: bool):
   """[n h w c], [n h/stride w/stride f] -> [k k c f]."""
-  if bfloat16.suits_transposed(dy):
+  if products and bfloat16.suits_transposed(dy):
     return bfloat16.patches_transposed(x, dy, k, stride, _padding(k, stride))
   is_thin = stride == 1 and _fold(x.shape[2], x.shape[-1], dy.shape[-1]) > 1
   if is_thin and x.shape[2] % 4 == 0:

@@ -1,5 +1,5 @@
 """Forms of the passes of a convolution for bfloat16 maps, on processors that multiply bfloat16
-matrices faster than float32 ones (`parallel.processor`).
+matrices faster than float32 ones, as those with AMX.
 
 XLA's CPU backend keeps one operation in bfloat16: a matrix product with a float32 result. All else,
 convolutions included, is turned into float32 and back. So each pass is a few such products over
@@ -13,27 +13,25 @@ from __future__ import annotations
 import jax.numpy as jnp
 from jax import lax
 
-from t2i_jax.parallel import processor
-
 # Measured: with fewer channels products are no faster, since more is copied for each.
 _READ = 64  # of the maps that `patches_by_row` reads
 _REACHED = 48  # of the maps whose gradient `patches_transposed` multiplies with
 _VALUES = 1 << 21  # that `patches_transposed` gathers at a time, about
 
 
-def is_fast(maps) -> bool:
-  """Whether products are faster for maps [n h w c] of this dtype, on this processor."""
-  return maps.dtype == jnp.bfloat16 and processor.is_fast_in_bfloat16()
+def suits(maps) -> bool:
+  """Whether products are faster for maps of this dtype."""
+  return maps.dtype == jnp.bfloat16
 
 
 def suits_by_row(x) -> bool:
   """Whether `patches_by_row` is the faster form for maps [n h w c]."""
-  return x.shape[-1] >= _READ and is_fast(x)
+  return x.shape[-1] >= _READ and suits(x)
 
 
 def suits_transposed(dy) -> bool:
   """Whether `patches_transposed` is the faster form for the gradient dy [n h w f] of maps."""
-  return dy.shape[-1] >= _REACHED and is_fast(dy)
+  return dy.shape[-1] >= _REACHED and suits(dy)
 
 
 def product(a, b):

@@ -22,58 +22,57 @@ import functools
 import jax
 import jax.numpy as jnp
 from jax import lax
-from jaxtyping import Array, Float
 
-from t2i_jax.nets import lowerings
+from . import lowerings
 
 
 def strided(
-  x: Float[Array, "n h w c"], kernel: Float[Array, "k k c f"], stride: int = 2
-) -> Float[Array, "n h2 w2 f"]:
-  """Strided convolution; divides height and width by `stride`. Pads with zeros: (k-1)//2 before,
-  k-stride-(k-1)//2 after.
+  x: jax.Array, kernel: jax.Array, stride: int = 2, bfloat16_products: bool = False
+) -> jax.Array:
+  """Strided convolution, [n h w c], [k k c f] -> [n h/stride w/stride f]. Pads with zeros: (k-1)//2
+  before, k-stride-(k-1)//2 after.
 
   Raises ValueError if the kernel is smaller than the stride, or height or width is no multiple of
   it."""
   _check(kernel, stride)
   if x.shape[1] % stride or x.shape[2] % stride:
     raise ValueError(f"maps of {x.shape[1]}x{x.shape[2]} cannot be divided by stride {stride}")
-  return _value(x, kernel, stride)
+  return _value(x, kernel, stride, bfloat16_products)
 
 
 def transposed(
-  x: Float[Array, "n h w c"], kernel: Float[Array, "k k c f"], stride: int = 2
-) -> Float[Array, "n h2 w2 f"]:
-  """Transposed (fractionally strided) convolution; multiplies height and width by `stride`.
+  x: jax.Array, kernel: jax.Array, stride: int = 2, bfloat16_products: bool = False
+) -> jax.Array:
+  """Transposed (fractionally strided) convolution, [n h w c], [k k c f] -> [n h*stride w*stride f].
 
   It is the adjoint of `strided` with the kernel's last two axes swapped: <strided(y, K), x> = <y,
   transposed(x, K')>.
   Raises ValueError if the kernel is smaller than the stride."""
   _check(kernel, stride)
-  return _to_input(x, jnp.swapaxes(kernel, 2, 3), stride)
+  return _to_input(x, jnp.swapaxes(kernel, 2, 3), stride, bfloat16_products)
 
 
-def same(x: Float[Array, "n h w c"], kernel: Float[Array, "k k c f"]) -> Float[Array, "n h w f"]:
-  """Convolution of stride 1; keeps height and width."""
-  return strided(x, kernel, 1)
+def same(x: jax.Array, kernel: jax.Array, bfloat16_products: bool = False) -> jax.Array:
+  """Convolution of stride 1, [n h w c], [k k c f] -> [n h w f]."""
+  return strided(x, kernel, 1, bfloat16_products)
 
 
 def same_without_kernel_gradient(
-  x: Float[Array, "n h w c"], kernel: Float[Array, "k k c f"]
-) -> Float[Array, "n h w f"]:
+  x: jax.Array, kernel: jax.Array, bfloat16_products: bool = False
+) -> jax.Array:
   """`same`, with 0 as gradient to the kernel: after a loop, the caller computes it once for all
   turns with `kernel_gradient`.
 
   With `lax.stop_gradient` instead, second derivatives with respect to the kernel would be 0 too."""
-  return _same_without_kernel_gradient(x, kernel)
+  return _same_without_kernel_gradient(x, kernel, bfloat16_products)
 
 
 def kernel_gradient(
-  x: Float[Array, "n h w c"], dy: Float[Array, "n h2 w2 f"], k: int, stride: int = 1
-) -> Float[Array, "k k c f"]:
-  """Gradient with respect to the kernel of `strided`, of side k, for input x and output gradient
-  dy."""
-  return _to_kernel(x, dy, k, stride)
+  x: jax.Array, dy: jax.Array, k: int, stride: int = 1, bfloat16_products: bool = False
+) -> jax.Array:
+  """Gradient [k k c f] with respect to the kernel of `strided`, for input x [n h w c] and output
+  gradient dy [n h/stride w/stride f]."""
+  return _to_kernel(x, dy, k, stride, bfloat16_products)
 
 
 def _check(kernel, stride: int) -> None:
@@ -84,61 +83,63 @@ def _check(kernel, stride: int) -> None:
 # --- the three passes: each chooses its form, and its gradients are the other two ---
 
 
-@functools.partial(jax.custom_vjp, nondiff_argnums=(2,))
-def _value(x, kernel, stride: int):
+@functools.partial(jax.custom_vjp, nondiff_argnums=(2, 3))
+def _value(x, kernel, stride: int, products: bool):
   """[n h w c], [k k c f] -> [n h/stride w/stride f]."""
   return lax.platform_dependent(
     x,
     kernel,
-    cpu=functools.partial(lowerings.cpu_strided, stride=stride),
+    cpu=functools.partial(lowerings.cpu_strided, stride=stride, products=products),
     default=functools.partial(lowerings.native_strided, stride=stride),
   )
 
 
-@functools.partial(jax.custom_vjp, nondiff_argnums=(2,))
-def _to_input(dy, kernel, stride: int):
+@functools.partial(jax.custom_vjp, nondiff_argnums=(2, 3))
+def _to_input(dy, kernel, stride: int, products: bool):
   """[n h w f], [k k c f] -> [n h*stride w*stride c]."""
   return lax.platform_dependent(
     dy,
     kernel,
-    cpu=functools.partial(lowerings.cpu_to_input, stride=stride),
+    cpu=functools.partial(lowerings.cpu_to_input, stride=stride, products=products),
     default=functools.partial(lowerings.native_to_input, stride=stride),
   )
 
 
-@functools.partial(jax.custom_vjp, nondiff_argnums=(2, 3))
-def _to_kernel(x, dy, k: int, stride: int):
+@functools.partial(jax.custom_vjp, nondiff_argnums=(2, 3, 4))
+def _to_kernel(x, dy, k: int, stride: int, products: bool):
   """[n h w c], [n h/stride w/stride f] -> [k k c f]."""
   return lax.platform_dependent(
     x,
     dy,
-    cpu=functools.partial(lowerings.cpu_to_kernel, k=k, stride=stride),
+    cpu=functools.partial(lowerings.cpu_to_kernel, k=k, stride=stride, products=products),
     default=functools.partial(lowerings.native_to_kernel, k=k, stride=stride),
   )
 
 
-def _value_gradients(stride, saved, dy):
+def _value_gradients(stride, products, saved, dy):
   x, kernel = saved
-  return _to_input(dy, kernel, stride), _to_kernel(x, dy, kernel.shape[0], stride)
+  to_kernel = _to_kernel(x, dy, kernel.shape[0], stride, products)
+  return _to_input(dy, kernel, stride, products), to_kernel
 
 
-def _to_input_gradients(stride, saved, dx):
+def _to_input_gradients(stride, products, saved, dx):
   dy, kernel = saved
-  return _value(dx, kernel, stride), _to_kernel(dx, dy, kernel.shape[0], stride)
+  to_kernel = _to_kernel(dx, dy, kernel.shape[0], stride, products)
+  return _value(dx, kernel, stride, products), to_kernel
 
 
-def _to_kernel_gradients(k, stride, saved, d_kernel):
+def _to_kernel_gradients(k, stride, products, saved, d_kernel):
   x, dy = saved
-  return _to_input(dy, d_kernel, stride), _value(x, d_kernel, stride)
+  return _to_input(dy, d_kernel, stride, products), _value(x, d_kernel, stride, products)
 
 
-@jax.custom_vjp
-def _same_without_kernel_gradient(x, kernel):
-  return _value(x, kernel, 1)
+@functools.partial(jax.custom_vjp, nondiff_argnums=(2,))
+def _same_without_kernel_gradient(x, kernel, products: bool):
+  return _value(x, kernel, 1, products)
 
 
-def _same_without_kernel_gradient_gradients(saved, dy):
-  return _to_input(dy, saved[1], 1), None
+def _same_without_kernel_gradient_gradients(products, saved, dy):
+  return _to_input(dy, saved[1], 1, products), None
 
 
 def _set_gradients(run, gradients, value=None) -> None:
