@@ -18,5 +18,5 @@ def test_pure_modules_import_nothing_that_acts():
       if isinstance(node, ast.Import):
         names = [alias.name for alias in node.names]
       elif isinstance(node, ast.ImportFrom):
-        names = [node.module]
+        names = [node.module or ""]
       assert not {n.split(".")[0] for n in names} & {"absl", "os", "logging", "numpy"}, path
