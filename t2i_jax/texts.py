@@ -11,7 +11,7 @@ import numpy as np
 
 from t2i_jax import errors, sampling
 from t2i_jax.text import captions as captions_lib
-from t2i_jax.text import word2vec
+from t2i_jax.text import whitening, word2vec
 
 log = logging.getLogger(__name__)
 
@@ -43,7 +43,13 @@ def with_words(run: sampling.TrainedRun, words: set[str]) -> word2vec.WordVector
   more = words - set(run.vectors.words)
   if not more or not os.path.isfile(run.config.word_vectors):
     return run.vectors
-  found = word2vec.load(run.config.word_vectors, only=more)
+  if not run.config.whiten:
+    found = word2vec.load(run.config.word_vectors, only=more)
+  else:  # by those of the run's words as they stand in the file
+    found = word2vec.load(run.config.word_vectors, only=more.union(run.vectors.words))
+    is_more = np.array([word in more for word in found.words])
+    vectors = whitening.whiten(found.vectors[is_more], found.vectors[~is_more])
+    found = word2vec.WordVectors(tuple(np.array(found.words)[is_more].tolist()), vectors)
   return word2vec.WordVectors(
     run.vectors.words + found.words, np.concatenate([run.vectors.vectors, found.vectors])
   )

@@ -168,6 +168,12 @@ class Text(Group, role="shape", modes=("train", "bench")):
     "how word vectors are trained, on the captions or by --mode=word2vec",
     modes=("train", "word2vec"),
   )
+  whiten: bool = knob(
+    False,
+    "word vectors: centred and decorrelated, so that words of the same contexts, such as colours, "
+    "are as far apart as others",
+    modes=("train",),
+  )
   embedding_dim: int = knob(
     400, "length of a word vector", low=1, modes=("train", "bench", "params", "word2vec")
   )

@@ -31,6 +31,12 @@ class Losses(Group, role="shape", modes=("train", "bench")):
   euclid_weight: float = knob(
     1.0, "factor of the Euclidean term; above 1: the thesis' penalty method", low=0.0
   )
+  each_word_weight: float = knob(
+    0.0,
+    "factor of the distances of all words' images to the real one, averaged, as a term beside the "
+    "Euclidean one",
+    low=0.0,
+  )
   contrast_weight: float = knob(
     0.0,
     "--text=reader: factor of the term that draws a generated image to its caption, away from the "

@@ -17,7 +17,7 @@ from t2i_jax import config as config_lib
 from t2i_jax import errors, seeds
 from t2i_jax.data import datasets, stored, subsets
 from t2i_jax.rundir import files
-from t2i_jax.text import captions, word2vec
+from t2i_jax.text import captions, whitening, word2vec
 
 _FINGERPRINTED = 4000  # images; those of a large dataset stay on disk
 
@@ -130,15 +130,16 @@ def make_word_vectors(
   config: config_lib.Config, examples: datasets.Examples
 ) -> word2vec.WordVectors:
   """Vectors for the words of these captions: from the file `word_vectors`, or trained on the
-  captions if it is empty.
+  captions if it is empty; with `whiten`, whitened.
 
   Raises InputError if the file's vectors do not have `embedding_dim` values.
   """
   sentences = [captions.clean(text) for text in examples.captions]
   if not config.word_vectors:
-    return word2vec.train(
+    found = word2vec.train(
       sentences, dimension=config.embedding_dim, architecture=config.word2vec, seed=config.seed
     )
+    return _whitened(config, found)
   known = {word for words in sentences for word in words}
   found = word2vec.load(config.word_vectors, only=known)
   if found.vectors.shape[1] != config.embedding_dim:
@@ -147,7 +148,13 @@ def make_word_vectors(
       f"`embedding_dim={config.embedding_dim}`: the vectors in {config.word_vectors} have {width} "
       f"values; give `embedding_dim={width}`"
     )
-  return found
+  return _whitened(config, found)
+
+
+def _whitened(config: config_lib.Config, found: word2vec.WordVectors) -> word2vec.WordVectors:
+  if not config.whiten:
+    return found
+  return word2vec.WordVectors(found.words, whitening.whiten(found.vectors, found.vectors))
 
 
 def training_captions(

@@ -19,7 +19,7 @@ log = logging.getLogger(__name__)
 
 _MOST_RETURNS = 3  # in vain
 _AHEAD = 1009  # steps for each return
-_OF_WORD_VECTORS = ("word_vectors", "word2vec", "embedding_dim", "seed")
+_OF_WORD_VECTORS = ("word_vectors", "word2vec", "whiten", "embedding_dim", "seed")
 
 
 def check_config(config: config_lib.Config) -> None:

@@ -39,12 +39,23 @@ class Term:
 
 
 def _euclid(config: config_lib.Config, batch: batches.Batch, drawn, score, axes: collectives.Axes):
+  return _to_real(config, batch, drawn, config.euclid_target, axes)
+
+
+def _each_word(
+  config: config_lib.Config, batch: batches.Batch, drawn, score, axes: collectives.Axes
+):
+  return _to_real(config, batch, drawn, "mean_distance", axes)
+
+
+def _to_real(config: config_lib.Config, batch: batches.Batch, drawn, target, axes):
+  words = batch.asked
   return euclid.euclid(
     drawn.images,
     batch.own,
-    batch.asked.caption,
-    batch.asked.weight,
-    config.euclid_target,
+    words.caption,
+    words.weight,
+    target,
     config.euclid_reduction,
     axes,
   )
@@ -78,6 +89,7 @@ def _r1(config: config_lib.Config, batch: batches.Batch, drawn, score, axes: col
 # Each is logged as g/<name> or d/<name>, before its weight.
 TERMS = {
   "euclid": Term("generator", "euclid_weight", _euclid, always=True),
+  "each_word": Term("generator", "each_word_weight", _each_word),
   "contrast": Term("generator", "contrast_weight", _contrast),
   "interpolation": Term("generator", "interpolation_weight", _interpolation),
   "r1": Term("discriminator", "r1_weight", _r1),
