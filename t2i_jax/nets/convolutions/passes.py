@@ -142,7 +142,7 @@ def _same_without_kernel_gradient_gradients(products, saved, dy):
   return _to_input(dy, saved[1], 1, products), None
 
 
-def _set_gradients(run, gradients, value=None) -> None:
+def set_gradients(run, gradients, value=None) -> None:
   """Sets the gradients of `run`, a function of two arrays, both saved for them. Derivatives of
   higher order differentiate `value` in its place (default: `run`).
 
@@ -156,7 +156,7 @@ def _set_gradients(run, gradients, value=None) -> None:
   run.defvjp(forward, gradients, symbolic_zeros=True)
 
 
-_set_gradients(_value, _value_gradients)
-_set_gradients(_to_input, _to_input_gradients)
-_set_gradients(_to_kernel, _to_kernel_gradients)
-_set_gradients(_same_without_kernel_gradient, _same_without_kernel_gradient_gradients, same)
+set_gradients(_value, _value_gradients)
+set_gradients(_to_input, _to_input_gradients)
+set_gradients(_to_kernel, _to_kernel_gradients)
+set_gradients(_same_without_kernel_gradient, _same_without_kernel_gradient_gradients, same)

@@ -84,16 +84,26 @@ def test_gradients_are_those_of_the_library_s_own(taps, strides, size, padding):
 
 
 def test_second_derivatives_are_right():
+  """Of a penalty on both gradients, which uses every rule."""
   x, kernel = _given((3, 3), (6, 6))
 
-  def penalty(convolve, x):
-    value = lambda x: (convolve(x, kernel, (2, 2), "SAME") ** 3).sum()  # noqa: E731
-    return (jax.grad(value)(x) ** 2).sum()
+  def penalty(convolve):
+    value = lambda *a: jnp.sin(convolve(*a, (2, 2), "SAME")).sum()  # noqa: E731
+    return lambda *a: sum((g**2).sum() for g in jax.grad(value, (0, 1))(*a))
 
   ours, plain = (
-    jax.jit(jax.grad(lambda x, f=f: penalty(f, x)))(x) for f in (convolutions.depthwise, _library)
+    jax.jit(jax.grad(penalty(f), (0, 1)))(x, kernel) for f in (convolutions.depthwise, _library)
   )
-  np.testing.assert_allclose(ours, plain, rtol=1e-3, atol=1e-2)
+  for found, expected in zip(ours, plain, strict=True):
+    np.testing.assert_allclose(found, expected, rtol=1e-3, atol=1e-3)
+
+
+def test_bfloat16_s_kernel_gradient_is_summed_in_float32():
+  """16,384 products of 1: sums in bfloat16 stand still at 256."""
+  x, kernel = jnp.ones((1, 128, 128, 1), jnp.bfloat16), jnp.ones((1, 1, 1, 1), jnp.bfloat16)
+  value = lambda *a: convolutions.depthwise(*a, (1, 1), "SAME").astype(jnp.float32).sum()  # noqa: E731
+  to_x, to_kernel = jax.jit(jax.grad(value, (0, 1)))(x, kernel)
+  assert to_x.dtype == to_kernel.dtype == jnp.bfloat16 and to_kernel[0, 0, 0, 0] == 16384
 
 
 def test_accelerators_run_the_library_s_own_convolution():
