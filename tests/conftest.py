@@ -13,6 +13,9 @@ os.environ["XLA_FLAGS"] = (
   os.environ.get("XLA_FLAGS", "")
   + " --xla_backend_optimization_level=0 --xla_llvm_disable_expensive_passes=true"
   + " --xla_backend_extra_options=xla_cpu_disable_new_fusion_emitters"
+  # As `main.prepare_jax` has it, so that programs that a test starts compute as the test does.
+  + " --xla_cpu_experimental_ynn_fusion_type="
+  + "LIBRARY_FUSION_TYPE_DOT,LIBRARY_FUSION_TYPE_INDIVIDUAL_DOT,LIBRARY_FUSION_TYPE_REDUCE"
 )
 
 # A run that goes on, or is drawn from, need not compile again what an earlier test has compiled.

@@ -173,6 +173,39 @@ def test_the_installed_command_is_the_module(monkeypatch):
   assert done == ["restart", "interrupts", "prepare", ["/bin/t2i_jax", "--help"]]
 
 
+@pytest.mark.parametrize(("given", "has_tpu", "expected"), [
+  ("", False, "--xla_cpu_experimental_ynn_fusion_type=LIBRARY_FUSION_TYPE_DOT,"
+              "LIBRARY_FUSION_TYPE_INDIVIDUAL_DOT,LIBRARY_FUSION_TYPE_REDUCE"),
+  ("--xla_dump_to=x", False, "--xla_dump_to=x --xla_cpu_experimental_ynn_fusion_type="
+              "LIBRARY_FUSION_TYPE_DOT,LIBRARY_FUSION_TYPE_INDIVIDUAL_DOT,LIBRARY_FUSION_TYPE_REDUCE"),
+  ("--xla_cpu_experimental_ynn_fusion_type=", False, "--xla_cpu_experimental_ynn_fusion_type="),
+  ("--xla_dump_to=x", True, "--xla_dump_to=x"),
+])  # fmt: skip
+def test_convolutions_are_xla_s_own_unless_it_was_told_otherwise(
+  given, has_tpu, expected, monkeypatch
+):
+  for name in ("JAX_COMPILATION_CACHE_DIR", "JAX_CPU_ENABLE_ASYNC_DISPATCH"):
+    monkeypatch.setenv(name, os.environ.get(name, ""))
+  monkeypatch.setenv("XLA_FLAGS", given)
+  monkeypatch.setattr(main.importlib.util, "find_spec", lambda name: has_tpu or None)
+  for _ in range(2):  # The program restarts itself.
+    main.prepare_jax()
+  assert os.environ["XLA_FLAGS"] == expected
+
+
+def test_xla_knows_the_flags_that_it_is_given():
+  """Otherwise it ends the program."""
+  environment = {name: value for name, value in os.environ.items() if name != "XLA_FLAGS"}
+  code = (
+    "from t2i_jax import main; main.prepare_jax(); import jax; print(jax.numpy.ones(2).sum());"
+    "import os; print(os.environ['XLA_FLAGS'])"
+  )
+  run = subprocess.run(
+    [sys.executable, "-c", code], env=environment, capture_output=True, text=True, check=False
+  )
+  assert run.stdout.startswith("2.0\n--xla_cpu"), run.stderr
+
+
 @pytest.mark.parametrize(("version", "is_wrong"), [
   ((3, 10, 4), True), ((3, 11, 0), False), ((3, 13, 9), False), ((3, 14, 0), True)
 ])  # fmt: skip
