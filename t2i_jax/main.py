@@ -25,8 +25,8 @@ from t2i_jax.parallel import memory, processor
 from t2i_jax.process import interrupts, standard_error, system
 from t2i_jax.rundir import bucket
 
-# What XLA's CPU backend gives to its library YNNPACK. By default convolutions too, though its own are
-# faster: a step at base 64 takes 0.93 of the time without them (jax 0.12: 0.72).
+# What XLA's CPU backend gives to its library YNNPACK. By default convolutions too, though its own
+# are faster: a step at base 64 takes 0.93 of the time without them (jax 0.12: 0.72).
 _LIBRARY_FLAG = "--xla_cpu_experimental_ynn_fusion_type"
 _OF_LIBRARY = ("DOT", "INDIVIDUAL_DOT", "REDUCE")
 _FORCED = {"auto": None, "yes": True, "no": False}
