@@ -49,7 +49,7 @@ def with_words(run: sampling.TrainedRun, words: set[str]) -> word2vec.WordVector
     found = word2vec.load(run.config.word_vectors, only=more.union(run.vectors.words))
     is_more = np.array([word in more for word in found.words])
     vectors = whitening.whiten(found.vectors[is_more], found.vectors[~is_more])
-    found = word2vec.WordVectors(tuple(np.array(found.words)[is_more].tolist()), vectors)
+    found = word2vec.WordVectors(tuple(w for w in found.words if w in more), vectors)
   return word2vec.WordVectors(
     run.vectors.words + found.words, np.concatenate([run.vectors.vectors, found.vectors])
   )

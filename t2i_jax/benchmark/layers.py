@@ -8,17 +8,16 @@ from __future__ import annotations
 
 import dataclasses
 import statistics
-import time
 from collections.abc import Callable, Sequence
 
 import jax
 from jax import lax
 
+from t2i_jax.benchmark import timing
 from t2i_jax.nets import convolutions
 
 _TURNS = 4  # of the scan
-_SECONDS = 0.5  # for which a program is repeated
-_FEWEST = 5  # repetitions
+_SECONDS = 0.5  # for which a program is repeated, at least
 
 
 @dataclasses.dataclass(frozen=True)
@@ -104,14 +103,7 @@ def programs(convolve: Callable[[jax.Array, jax.Array], jax.Array]) -> dict[str,
 
 def milliseconds(run: Callable, *arguments) -> float:
   """The median of repeated runs of the compiled function."""
-  run = jax.jit(run)
-  jax.block_until_ready(run(*arguments))
-  seconds = []
-  while len(seconds) < _FEWEST or sum(seconds) < _SECONDS:
-    began = time.perf_counter()
-    jax.block_until_ready(run(*arguments))
-    seconds.append(time.perf_counter() - began)
-  return 1000 * statistics.median(seconds)
+  return 1000 * statistics.median(timing.repeated(run, *arguments, least=_SECONDS))
 
 
 def table(layers: Sequence[Layer] = LAYERS) -> str:

@@ -41,6 +41,7 @@ _OF_ONE_VECTOR = {  # what a caption that is one vector can be combined with
   "recurrence": ("none",),
   "share_gnn": (True,),
   "euclid_target": ("last", "none"),
+  "each_word_weight": (0,),
   "bn_statistics": ("joint",),
 }
 _WITHOUT_D = {"discriminator_steps": 1, "updates": "d_then_g", "blurry_fakes": 0}
@@ -71,6 +72,7 @@ _NEEDS = {
       "blurry_fakes": (0,),
     },
   ),
+  "each_word_weight": _Needs((0,), {"prefixes": ("all",)}),
   "contrast_weight": _Needs(
     (0,), {"discriminator": ("projected",), "reader_eyes": ("efficientnet",)}
   ),

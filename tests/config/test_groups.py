@@ -36,6 +36,8 @@ RUN = {"mode": "train", "workdir": "w", "steps": 1}
     ({"text": "sum", "recurrence": "none", "share_gnn": False}, "--share_gnn=false"),
     ({"text": "sum", "recurrence": "none", "bn_statistics": "per_word"}, "--bn_statistics"),
     ({"text": "sum", "recurrence": "none", "euclid_target": "mean_image"}, "=last or"),
+    ({"text": "sum", "recurrence": "none", "each_word_weight": 1.0}, "--each_word_weight=0"),
+    ({"prefixes": "one", "each_word_weight": 1.0}, "needs --prefixes=all"),
     ({"text": "noise", "recurrence": "none"}, "--noise_dim=400"),
     ({"normalize_text": True}, "--normalize_text"),
     ({"adversarial": "none", "euclid_target": "none"}, "--euclid_target=last"),

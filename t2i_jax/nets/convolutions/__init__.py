@@ -22,7 +22,7 @@ import jax
 import jax.numpy as jnp
 from jax import lax
 
-from . import by_channel, passes
+from . import depthwise_passes, lowerings, passes
 
 Padding = str | Sequence[tuple[int, int]]
 
@@ -46,9 +46,9 @@ def conv(
   stride, k = _equal(window_strides, "window_strides"), _side(lhs, rhs)
   pads = _pads(lhs, rhs, (stride, stride), padding)
   if k == 1:
-    return _pointwise(_moved(lhs, pads)[:, ::stride, ::stride], rhs)
+    return _pointwise(_padded(lhs, pads)[:, ::stride, ::stride], rhs)
   plans = [_align(size, k, stride, *zeros) for size, zeros in zip(lhs.shape[1:3], pads)]
-  y = passes.strided(_moved(lhs, [p[0] for p in plans]), rhs, stride, bfloat16_products)
+  y = passes.strided(_padded(lhs, [p[0] for p in plans]), rhs, stride, bfloat16_products)
   return _cut(y, *(p[1] for p in plans))
 
 
@@ -71,7 +71,7 @@ def conv_transpose(
   k = _side(lhs, kernel)
   pads = [_of_transpose(k, stride, padding)] * 2 if isinstance(padding, str) else padding
   plans = [_align_back(size, k, stride, *zeros) for size, zeros in zip(lhs.shape[1:3], pads)]
-  y = passes.transposed(_moved(lhs, [p[0] for p in plans]), kernel, stride, bfloat16_products)
+  y = passes.transposed(_padded(lhs, [p[0] for p in plans]), kernel, stride, bfloat16_products)
   return _cut(y, *(p[1] for p in plans))
 
 
@@ -87,7 +87,7 @@ def depthwise(
   if lhs.ndim != 4 or rhs.ndim != 4 or rhs.shape[2:] != (1, lhs.shape[3]):
     raise ValueError(f"maps {lhs.shape} and kernel {rhs.shape} are not [n h w c] and [k l 1 c]")
   strides = tuple(window_strides)
-  return by_channel.value(lhs, rhs[:, :, 0], strides, _pads(lhs, rhs, strides, padding))
+  return depthwise_passes.value(lhs, rhs[:, :, 0], strides, _pads(lhs, rhs, strides, padding))
 
 
 def _side(lhs, rhs) -> int:
@@ -164,13 +164,9 @@ def _align_back(size: int, k: int, stride: int, low: int, high: int):
   return (before, after), (first, first + found)
 
 
-def _moved(x, pads):
-  """Zeros around rows and columns; less than none takes away."""
-  if all(zeros == (0, 0) for zeros in pads):
-    return x
-  return lax.pad(
-    x, jnp.zeros((), x.dtype), ((0, 0, 0), *((*zeros, 0) for zeros in pads), (0, 0, 0))
-  )
+def _padded(x, pads):
+  is_padded = any(zeros != (0, 0) for zeros in pads)
+  return lowerings.pad(x, pads) if is_padded else x
 
 
 def _cut(y, rows: tuple[int, int], columns: tuple[int, int]):

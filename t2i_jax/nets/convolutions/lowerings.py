@@ -20,17 +20,25 @@ bfloat16 maps are computed in float32; with `products`, maps of many channels by
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import jax
 import jax.numpy as jnp
 from jax import lax
 
 from . import bfloat16
 
-_DIMENSIONS = ("NHWC", "HWIO", "NHWC")
+DIMENSIONS = ("NHWC", "HWIO", "NHWC")
 # Measured on the CPU: where one form becomes faster than another.
 _THIN_RESULT = 16  # result channels: fewer use overlap_add
 _MANY_CHANNELS = 256  # input channels: from here on, patches
 _POSITIONS = 1 << 12  # of the output that in_turns reads at a time
+
+
+def pad(x, padding: Sequence[tuple[int, int]]):
+  """Zeros before and after rows, and columns, of maps [n h w c]; less than none takes away."""
+  zeros = [(low, high, 0) for low, high in ((0, 0), *padding, (0, 0))]
+  return lax.pad(x, jnp.zeros((), x.dtype), zeros)
 
 
 # --- native: the backend library's own ---
@@ -45,7 +53,7 @@ def native_strided(x, kernel, stride: int):
   """[n h w c], [k k c f] -> [n h/stride w/stride f]."""
   padding = [_padding(kernel.shape[0], stride)] * 2
   return lax.conv_general_dilated(
-    x, kernel, (stride, stride), padding, dimension_numbers=_DIMENSIONS
+    x, kernel, (stride, stride), padding, dimension_numbers=DIMENSIONS
   )
 
 
@@ -142,7 +150,7 @@ def folded(x, kernel, padding: tuple[int, int], fold: int):
     kernel.reshape(k, before + 1 + after, fold * c, fold * f),
     (1, 1),
     [padding, (before, after)],
-    dimension_numbers=_DIMENSIONS,
+    dimension_numbers=DIMENSIONS,
   )
   return y.reshape(n, h, w, f)
 
@@ -190,7 +198,7 @@ def in_turns(x, dy, k: int, stride: int):
       (1, 1),
       [_padding(k, stride)] * 2,
       rhs_dilation=(stride, stride),
-      dimension_numbers=_DIMENSIONS,
+      dimension_numbers=DIMENSIONS,
       preferred_element_type=jnp.float32,
     )
     return moved.transpose(1, 2, 0, 3)
@@ -227,7 +235,7 @@ def sub_pixel(dy, kernel, stride: int):
     (i, rows), (j, columns) = _taps(k, stride, row), _taps(k, stride, column)
     small = kernel[i::stride, j::stride][::-1, ::-1]
     return lax.conv_general_dilated(
-      dy, small, (1, 1), [rows, columns], dimension_numbers=_DIMENSIONS
+      dy, small, (1, 1), [rows, columns], dimension_numbers=DIMENSIONS
     )
 
   return _interleave([[part(r, c) for c in range(stride)] for r in range(stride)])

@@ -8,7 +8,7 @@ import pytest
 from jax import lax
 
 from t2i_jax.nets import convolutions
-from t2i_jax.nets.convolutions import by_channel
+from t2i_jax.nets.convolutions import depthwise_passes
 
 # Kernel, strides, rows and columns, padding.
 CASES = [
@@ -72,8 +72,8 @@ def test_gradients_are_those_of_the_library_s_own(taps, strides, size, padding):
     ours = jax.vjp(lambda *a: convolutions.depthwise(*a, strides, padding), x, kernel)[1](dy)
     # What accelerators run is written out too.
     native = (
-      by_channel._native_to_input(dy, kernel[:, :, 0], size, strides, pads),
-      by_channel._native_to_kernel(x, dy, taps, strides, pads)[:, :, None],
+      depthwise_passes._native_to_input(dy, kernel[:, :, 0], size, strides, pads),
+      depthwise_passes._native_to_kernel(x, dy, taps, strides, pads)[:, :, None],
     )
     return back(dy), (ours, native)
 
