@@ -64,11 +64,11 @@ def interpolate(
   if run.draws_words_alone:
     mixed = [Read(one.vectors[-1:], one.noise) for one in mixed]
   length = np.array([len(one.vectors) for one in mixed], np.int32)
+  slots = np.arange(1 if run.draws_words_alone else run.config.max_words)
   # After a row of zeros for empty slots. Its size is that of a program, whatever the captions.
-  table = np.zeros((1 + len(mixed) * run.config.max_words, mixed[0].vectors.shape[1]), np.float32)
+  table = np.zeros((1 + len(mixed) * len(slots), mixed[0].vectors.shape[1]), np.float32)
   table[1 : 1 + length.sum()] = np.concatenate([one.vectors for one in mixed])
   starts = np.cumsum(length) - length + 1
-  slots = np.arange(run.config.max_words)
   ids = np.where(slots < length[:, None], starts[:, None] + slots, 0).astype(np.int32)
   if run.config.text == "reader":  # Its states have one length.
     table = np.asarray(words_lib.normalize(jnp.asarray(table)))

@@ -12,19 +12,17 @@ import os
 from collections.abc import Callable, Iterator
 
 import jax
-import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Float, UInt8
 
 from t2i_jax import config as config_lib
 from t2i_jax import errors, model_folder, seeds
 from t2i_jax.config import flags
-from t2i_jax.data import corpus
 from t2i_jax.nets import model
 from t2i_jax.parallel import mesh
 from t2i_jax.rundir import bucket, files
-from t2i_jax.text import word2vec
-from t2i_jax.training import checkpoints, drawing, frozen, reading
+from t2i_jax.text import run_vectors, word2vec
+from t2i_jax.training import checkpoints, drawing, reading
 
 BATCH = 64  # captions that are drawn at once, and whose noises have one key
 MAX_NOISE = 999_999_999  # the highest number of a noise that is asked for by its number
@@ -109,6 +107,8 @@ class TrainedRun:
     noise = self.noises(len(parts) * size)[:, 0] if noise is None else noise
     lengths = np.stack([length[rows % count] for rows in parts])
     bucket = reading.bucket(self.config, reading.by_device(lengths, devices.count))
+    if is_read:  # Mixtures of captions have any number of words: one program serves all.
+      bucket = None
     for rows in parts:
       given = ids[rows % count], length[rows % count], noise[rows % len(noise)]
       images = np.asarray(draw(variables, table, *devices.put(given, mesh.SHARDED), bucket))
@@ -173,11 +173,11 @@ class TrainedRun:
     """What `draw` gives the networks of each caption."""
     noise = self.noises(len(ids))[:, 0]
     found = []
-    table, rows, reader = jax.device_put((table, ids, self.variables.get("reader")))
-    for i, count in enumerate(length.tolist()):
-      caption, position = jnp.zeros(count, jnp.int32), jnp.arange(count)
-      vectors = reading.read(self.config, table, rows[i : i + 1], caption, position, reader)
-      found.append(Read(np.asarray(vectors), noise[i]))
+    table, reader = jax.device_put((table, self.variables.get("reader")))
+    read, slots = reading.make_read(self.config), np.arange(ids.shape[1], dtype=np.int32)
+    for i, count in enumerate(length):
+      vectors = read(table, ids[i : i + 1], np.zeros_like(slots), slots, reader)
+      found.append(Read(np.asarray(vectors)[:count], noise[i]))
     return found
 
 
@@ -212,8 +212,10 @@ def open_run(config: config_lib.Config, given: frozenset[str], step: int = 0) ->
     lambda step: checkpoints.restore_drawing(config.workdir, step, config),
   )
   if config.text == "reader":
+    from t2i_jax.training import frozen  # fitting and datasets: half a second
+
     variables["reader"] = frozen.load_reader(config.workdir)
-  vectors = corpus.load_word_vectors(config.workdir)
+  vectors = run_vectors.load(config.workdir)
   folder = os.path.join(bucket.remote(config.workdir), files.CHECKPOINTS, str(step))
   return TrainedRun(config, step, variables, vectors, folder)
 

@@ -3,7 +3,6 @@ length, the table of word vectors; and the order in which captions are trained o
 
 import dataclasses
 import logging
-import os
 import zlib
 from collections.abc import Callable
 from typing import Any
@@ -16,7 +15,6 @@ from jaxtyping import Float, Int32
 from t2i_jax import config as config_lib
 from t2i_jax import errors, seeds
 from t2i_jax.data import datasets, stored, subsets
-from t2i_jax.rundir import files
 from t2i_jax.text import captions, whitening, word2vec
 
 _FINGERPRINTED = 4000  # images; those of a large dataset stay on disk
@@ -100,30 +98,6 @@ def load_training_examples(
   chosen = subsets.choose(examples, config.subset, config.subset_words)
   log.info("a subset: %d of the %d images", chosen.sum(), len(chosen))
   return subsets.restrict(examples, chosen)
-
-
-def word_vectors_path(workdir: str | os.PathLike) -> str:
-  """The file with the vectors of a run's words, in word2vec's binary format."""
-  return os.path.join(workdir, files.WORD_VECTORS)
-
-
-def load_word_vectors(workdir: str | os.PathLike) -> word2vec.WordVectors:
-  """The vectors of a run's words.
-
-  Raises InputError if the file cannot be read, or is not what the run wrote."""
-  path = word_vectors_path(workdir)
-  if has_changed(workdir):
-    raise errors.InputError(
-      f"{path}: is not what was written; remove it, and the training command makes it anew"
-    )
-  return word2vec.load(path)
-
-
-def has_changed(workdir: str | os.PathLike) -> bool:
-  """Whether the file of a run's word vectors is not what was written; older runs have no
-  checksum."""
-  record = files.read_json(os.path.join(workdir, files.WORD_VECTORS_RECORD)) or {}
-  return "crc32" in record and record["crc32"] != files.crc32(word_vectors_path(workdir))
 
 
 def make_word_vectors(

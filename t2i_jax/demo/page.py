@@ -17,6 +17,7 @@ from t2i_jax.demo import limits
 from t2i_jax.demo import words as words_lib
 
 NOISES = 6  # of one caption, side by side
+SHOW = "noises", "between"  # what the page can show beside the caption's pictures
 _MOST_PARAMETERS = 16
 _NUMBER = re.compile(r"[0-9]{1,9}")
 
@@ -126,6 +127,8 @@ class Pages:
     return make(asked.caption.drawn, pictures)
 
   def _asked(self, query: Mapping[str, str]) -> Asked:
+    if query.get("show", "") not in ("", *SHOW):
+      raise limits.Refused(400, f"show is one of {', '.join(SHOW)}, or left out.")
     noise, step = _number(query, "noise"), _number(query, "step") or self._drawing.step
     if noise and not self._drawing.config.noise_dim:
       raise limits.Refused(400, "This model has no noise; leave it out.")

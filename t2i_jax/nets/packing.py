@@ -19,6 +19,7 @@ from jaxtyping import Array, Float, Int
 Size = Any  # int, or a symbolic dimension where a program is exported
 
 _BUCKETS = 16  # number of different m; bounds recompilation
+_BUCKETS_ALONE = 4  # the same for a single caption, for which someone waits: less to compile
 
 
 @flax.struct.dataclass
@@ -39,9 +40,10 @@ class Packing:
 
 
 def bucket_of(words: int, batch_size: int, slots: int) -> int:
-  """m for a batch of captions with `words` words in total, rounded up to one of 16 sizes."""
+  """m for a batch of captions with `words` words in total, rounded up to one of 16 sizes; for a
+  single caption, to one of 4."""
   most = (slots - 1) * batch_size
-  step = max(1, -(-most // _BUCKETS))
+  step = max(1, -(-most // (_BUCKETS if batch_size > 1 else _BUCKETS_ALONE)))
   return min(most, step * max(1, -(-(words - batch_size) // step)))
 
 

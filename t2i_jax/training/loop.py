@@ -24,7 +24,7 @@ from t2i_jax.nets import model
 from t2i_jax.parallel import hosts, mesh
 from t2i_jax.rundir import bucket, environment, files, lock, records
 from t2i_jax.rundir import metrics as metrics_lib
-from t2i_jax.text import word2vec
+from t2i_jax.text import run_vectors, word2vec
 from t2i_jax.training import (
   augment,
   batches,
@@ -146,7 +146,7 @@ def _load(
     f", and {len(others.names)} images held out" if others else "",
     state_lib.count_parameters(config)["total"],
   )  # fmt: skip
-  path = corpus_lib.word_vectors_path(config.workdir)
+  path = run_vectors.path(config.workdir)
   if hosts.is_first() and not resume.has_word_vectors(config, examples.captions):
     log.info("making the word vectors")
     word2vec.save(path, corpus_lib.make_word_vectors(config, examples))
@@ -155,7 +155,7 @@ def _load(
     bucket.push(config.workdir)
     hosts.wait_for_all("prepared")
   bucket.pull(config.workdir)
-  vectors = corpus_lib.load_word_vectors(config.workdir)
+  vectors = run_vectors.load(config.workdir)
   corpus = corpus_lib.make_corpus(config, examples, vectors, chosen)
   resume.check_data(config, corpus, eyes)
   if config.adversarial != "none" and not batches.scores_last(config) and corpus.length.max() < 2:

@@ -130,7 +130,7 @@ def whole_captions(
 ) -> tuple[Int[np.ndarray, "n 1"], Int[np.ndarray, "n"], Float[np.ndarray, "n d"]]:
   """Captions ids i32[n t] of length i32[n] as one word each: (ids, length, table), where a row of
   the table is what is read of a whole one: all that its last image needs with --text=reader."""
-  reading, found = _make_read(config), []
+  reading, found = make_read(config), []
   table, reader = jax.device_put((table, reader))
   for first in range(0, len(ids), _AT_ONCE):
     rows = np.arange(first, first + _AT_ONCE) % len(ids)  # one shape is compiled
@@ -141,7 +141,8 @@ def whole_captions(
 
 
 @functools.lru_cache(maxsize=4)
-def _make_read(config: config_lib.Config) -> Callable:
+def make_read(config: config_lib.Config) -> Callable:
+  """`read` of this config, jitted; kept, so that another call need not compile."""
   return jax.jit(functools.partial(read, config))
 
 

@@ -13,6 +13,7 @@ from t2i_jax import errors
 from t2i_jax.data import corpus as corpus_lib
 from t2i_jax.parallel import hosts
 from t2i_jax.rundir import bucket, files, metrics, records
+from t2i_jax.text import run_vectors
 from t2i_jax.training import checkpoints, collapse, window
 
 log = logging.getLogger(__name__)
@@ -69,10 +70,10 @@ def check_data(config: config_lib.Config, corpus: corpus_lib.Corpus, eyes: str) 
 def has_word_vectors(config: config_lib.Config, texts: Sequence[str]) -> bool:
   """Whether the word vectors in the workdir are this run's: it has a checkpoint, or they were made
   of these captions by these flags, and not by an earlier try that failed."""
-  kept = corpus_lib.word_vectors_path(config.workdir)
+  kept = run_vectors.path(config.workdir)
   if not os.path.exists(kept):
     return False
-  if corpus_lib.has_changed(config.workdir):
+  if run_vectors.has_changed(config.workdir):
     log.warning("%s is not what was written", kept)  # `check_data` compares what is made anew.
     return False
   saved = bucket.checkpoints(config.workdir)  # Orbax would wait for the other hosts here.
@@ -84,8 +85,8 @@ def has_word_vectors(config: config_lib.Config, texts: Sequence[str]) -> bool:
 
 
 def record_word_vectors(config: config_lib.Config, texts: Sequence[str]) -> None:
-  """For `has_word_vectors`, and `corpus.load_word_vectors`."""
-  crc = files.crc32(corpus_lib.word_vectors_path(config.workdir))
+  """For `has_word_vectors`, and `run_vectors.load`."""
+  crc = files.crc32(run_vectors.path(config.workdir))
   record = {**_origin(config, texts), "crc32": crc}
   files.write_json(os.path.join(config.workdir, files.WORD_VECTORS_RECORD), record)
 

@@ -4,6 +4,7 @@ checkpoint at a time."""
 import dataclasses
 import functools
 import io
+import time
 
 import numpy as np
 import pytest
@@ -100,6 +101,7 @@ def test_a_removed_checkpoint_is_not_drawn_by_if_none_is_named(drawing, monkeypa
   step = drawing.step
   assert drawing.steps == (step,)
   monkeypatch.setattr(drawing_lib.checkpoints, "steps_in", lambda workdir: [20, 30])
+  monkeypatch.setattr(drawing, "_looked", time.monotonic() + 1000)
   drawing.find_steps()
   assert drawing.steps == (step,)  # A moment ago it was so.
   monkeypatch.setattr(drawing, "_looked", -1000.0)

@@ -69,6 +69,7 @@ def test_a_caption_without_a_known_word_has_no_image_and_is_no_error(client, cap
     ("caption=red&noise=%D9%A3", 400, "noise is a whole number"),  # an Arabic 3
     ("caption=red&step=../10", 400, "step is a whole number"),
     ("caption=red&step=11", 404, "no checkpoint of step 11; there are 10"),
+    ("caption=red&show=..", 400, "noises, between"),
     ("caption=%ff%fe", 400, "not UTF-8"),
     ("caption=%ed%a0%80", 400, "not UTF-8"),
     ("caption=red&caption=blue", 400, "twice"),

@@ -56,6 +56,7 @@ def test_spread_and_collect_move_values_and_their_gradients():
 
 def test_a_bucket_holds_the_words_and_has_few_sizes(monkeypatch):
   monkeypatch.setattr(packing, "_BUCKETS", 16)
+  monkeypatch.setattr(packing, "_BUCKETS_ALONE", 4)
   sizes = set()
   for words in range(8, 8 * 25 + 1):
     m = packing.bucket_of(words, 8, 25)
@@ -63,3 +64,6 @@ def test_a_bucket_holds_the_words_and_has_few_sizes(monkeypatch):
     sizes.add(m)
   assert len(sizes) == 16 and packing.bucket_of(200, 8, 25) == 192
   assert packing.bucket_of(1, 1, 2) == 1
+  # A single caption of 1 to 25 words.
+  alone = [packing.bucket_of(words, 1, 25) for words in range(1, 26)]
+  assert alone == 7 * [6] + 6 * [12] + 6 * [18] + 6 * [24]
