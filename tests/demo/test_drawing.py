@@ -6,6 +6,7 @@ import functools
 import io
 import time
 
+import jax
 import numpy as np
 import pytest
 from PIL import Image
@@ -56,6 +57,27 @@ def test_the_way_between_two_captions_has_their_own_pictures_at_its_ends(drawing
   np.testing.assert_array_equal(way[[0, -1]], ends)
   steps, apart = np.abs(np.diff(way, axis=0)).mean((1, 2, 3)), np.abs(way[0] - way[-1]).mean()
   assert apart > 10 and (steps > 1).all() and (steps < 0.9 * apart).all()
+
+
+def test_nothing_is_compiled_once_it_is_warm(drawing):
+  compiled = []
+
+  def note(event, seconds, **_):
+    if event == "/jax/core/compile/backend_compile_duration":
+      compiled.append(event)
+
+  drawing.warm()
+  jax.monitoring.register_event_duration_secs_listener(note)
+  texts = ["red", "a blue flower", "a flower with red petals"]
+  texts.append(" ".join(["red"] * drawing.config.max_words))
+  read = [drawing.vocabulary.read(text) for text in texts]
+  for caption in read:
+    drawing.draw(caption, 7, drawing.step)
+  for a, b in [(read[0], read[0]), *zip(read, read[1:]), (read[-1], read[-1])]:
+    drawing.between(a, b, 7, drawing.step)
+  assert compiled == []
+  jax.jit(lambda x: x + 7)(1.0)
+  assert compiled  # It would have been noted.
 
 
 def test_what_was_drawn_is_kept_but_not_more_than_fits():
