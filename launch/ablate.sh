@@ -4,15 +4,17 @@
 # A run's folder is FOLDER/A/seed<k>, k from 0. Finished runs are skipped, interrupted ones continue. All are compared
 # with the first flag file. Flags of training after "--" override those of the files, as --flagfile=launch/flags/toy.flags
 # does; --metrics and --inception_weights are for the scores. Write --flag=value, with the "=".
-# Leaves FOLDER/report.html, .md, .json, .png. Exit status 1: a run failed and is named at the end; 2: wrong usage.
+# --follow scores every checkpoint of a run (see --checkpoint_every and --keep_checkpoints), not the newest alone.
+# Leaves FOLDER/report.html, .md, .json, .png, and with --follow FOLDER/study/: scores.jsonl, tables.md, curves.svg.
+# Exit status 1: a run failed and is named at the end; 2: wrong usage.
 set -euo pipefail
 usage() {
-  sed -n '2,7s/^# //p' "${BASH_SOURCE[0]}" >&2
+  sed -n '2,9s/^# //p' "${BASH_SOURCE[0]}" >&2
   echo "ablate: $1" >&2
   exit 2
 }
 
-files=() all=() data=() judged=() seeds=3 folder=runs/ablation metrics=all
+files=() all=() data=() judged=() follow="" seeds=3 folder=runs/ablation metrics=all
 while [ $# -gt 0 ] && [ "$1" != -- ]; do
   case "$1" in -*) usage "$1 stands before the --" ;; esac
   [ -f "$1" ] || usage "$1: there is no such flag file"
@@ -26,6 +28,7 @@ for flag in "${@:2}"; do
     --folder=*) folder="${flag#*=}" ;;
     --metrics=*) metrics="${flag#*=}" judged+=("$flag") ;;
     --inception_weights=*) judged+=("$flag") ;;
+    --follow) judged+=("$flag") follow=1 ;;
     --split=* | --data_dir=* | --raw_dir=*) all+=("$flag") data+=("$flag") ;;
     --seed=* | --workdir=* | --mode=*) usage "$flag is chosen here for each run; see --seeds and --folder" ;;
     --seeds | --seed | --folder | --metrics | --split) usage "$flag needs its value behind a =, as in $flag=VALUE" ;;
@@ -62,15 +65,15 @@ print("\n".join(flags.as_flags(config)))
 PY
 }
 
-# Succeeds if the newest checkpoint has scores: is_scored WORKDIR SPLIT METRICS
+# Succeeds if the newest checkpoint has scores, with --follow all of them: is_scored WORKDIR SPLIT METRICS
 is_scored() {
   "$python" - "$@" <<'PY'
 import os, sys
 from t2i_jax.rundir import files, scores
-workdir, *wanted = sys.argv[1:]
-step = max(int(name) for name in os.listdir(os.path.join(workdir, files.CHECKPOINTS)) if name.isdigit())
-found = [[line["step"], line["split"], line["metrics"]] for line in scores.read(workdir)]
-sys.exit([step, *wanted] not in found)
+workdir, split, metrics, follow = sys.argv[1:]
+steps = [int(name) for name in os.listdir(os.path.join(workdir, files.CHECKPOINTS)) if name.isdigit()]
+found = {line["step"] for line in scores.read(workdir) if (line["split"], line["metrics"]) == (split, metrics)}
+sys.exit(not set(steps if follow else [max(steps)]) <= found)
 PY
 }
 
@@ -103,7 +106,7 @@ for file in "${files[@]}"; do
       printf '%s\n' "$asked" >"$finished"
     fi
     trained+=("$run")
-    is_scored "$run" "$split" "$metrics" ||
+    is_scored "$run" "$split" "$metrics" "$follow" ||
       "$python" -m t2i_jax.main --mode=evaluate "--workdir=$run" "--split=$split" \
         ${data[@]+"${data[@]}"} ${judged[@]+"${judged[@]}"} >&2 || failed+=("$run: scoring")
   done
@@ -114,6 +117,7 @@ if [ ${#trained[@]} -gt 0 ]; then
   for run in "${trained[@]:1}"; do compare+=("--compare=$run"); done
   "$python" -m t2i_jax.main --mode=report "--workdir=${trained[0]}" ${compare[@]+"${compare[@]}"} \
     ${data[@]+"${data[@]}"} "--output=$folder/report.html" || failed+=("$folder/report.html")
+  [ -z "$follow" ] || "$python" -m t2i_jax.page.study "$folder/study" "${trained[@]}" || failed+=("$folder/study")
 fi
 if [ ${#failed[@]} -gt 0 ]; then
   printf 'ablate: failed: %s\n' "${failed[@]}" >&2

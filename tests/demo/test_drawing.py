@@ -4,6 +4,7 @@ checkpoint at a time."""
 import dataclasses
 import functools
 import io
+import itertools
 import time
 
 import jax
@@ -73,7 +74,7 @@ def test_nothing_is_compiled_once_it_is_warm(drawing):
   read = [drawing.vocabulary.read(text) for text in texts]
   for caption in read:
     drawing.draw(caption, 7, drawing.step)
-  for a, b in [(read[0], read[0]), *zip(read, read[1:]), (read[-1], read[-1])]:
+  for a, b in [(read[0], read[0]), *itertools.pairwise(read), (read[-1], read[-1])]:
     drawing.between(a, b, 7, drawing.step)
   assert compiled == []
   jax.jit(lambda x: x + 7)(1.0)

@@ -1,0 +1,238 @@
+"""A study: the scores of several experiments at each of their checkpoints, kept without the runs,
+and what follows from them: tables, curves and verdicts on claims.
+
+  python -m t2i_jax.page.study FOLDER [RUN ...]
+
+FOLDER/scores.jsonl has a line for each scored checkpoint. Lines of the runs named (folders
+EXPERIMENT/seed<k>) are added, an older line of the same checkpoint replaced. Then FOLDER/tables.md
+and FOLDER/curves.svg are made of all lines, and of FOLDER/claims.jsonl if it is there: lines of
+{"claim", "says", "score", "less", "more"}, where the score of the experiment `less` should be below
+that of `more`.
+"""
+
+from __future__ import annotations
+
+import io
+import json
+import math
+import os
+import re
+import sys
+import zlib
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Any
+
+import matplotlib
+import numpy as np
+from matplotlib import figure as mpl_figure
+from matplotlib import lines as mpl_lines
+
+from t2i_jax import errors
+from t2i_jax.page import ablation, contents
+from t2i_jax.rundir import files, scores
+
+SCORES = (
+  "frechet_classifier", "frechet_efficientnet", "coverage", "r_precision", "collapse", "mse",
+  "neighbour_distance", "caption_distance", "variance_by_caption", "variance_by_word",
+  "variance_by_position",
+)  # fmt: skip
+RULE = (
+  "A claim says that one experiment's score lies below another's. At the last step that both have: "
+  "confirmed if every seed's 95 % interval lies below every one of the other's, refuted if above, "
+  "and undecided if some overlap, or if one of the two has a single seed."
+)
+DATA, CLAIMS, TABLES, CURVES = "scores.jsonl", "claims.jsonl", "tables.md", "curves.svg"
+_HEAD = f"*Generated from {DATA} and {CLAIMS}: `python -m t2i_jax.page.study` and this folder.*"
+_KEY = ("experiment", "seed", "split", "step")
+_DRAWN = ("frechet_classifier", "coverage", "r_precision", "variance_by_caption")
+_DASHES = ("-", "--", ":")
+_COLOURS = ("#0072b2", "#d55e00", "#009e73", "#cc79a7")  # Okabe and Ito 2008
+_STYLE = {"svg.fonttype": "none", "svg.hashsalt": "t2i_jax", "font.size": 9}
+_CLAIM = ("claim", "says", "score", "less", "more")
+_RUN = re.compile(r"seed(\d+)")
+
+Line = dict[str, Any]
+
+
+def lines_of(runs: Iterable[str]) -> list[Line]:
+  """A line for each scored checkpoint of these runs: experiment, seed, split, step, and `scores`:
+  name -> [value, low, high] of `SCORES`.
+
+  Raises InputError for a folder that is not named EXPERIMENT/seed<k>, or has no scores."""
+  found = []
+  for run in map(os.path.abspath, runs):
+    seed, scored = _RUN.fullmatch(os.path.basename(run)), scores.read(run)
+    if seed is None or not scored:
+      what = "has no scores; run --mode=evaluate --follow" if seed else "is no EXPERIMENT/seed<k>"
+      raise errors.InputError(f"{run}: {what}")
+    experiment = os.path.basename(os.path.dirname(run))
+    for line in scored:
+      key = {"experiment": experiment, "seed": int(seed[1]), **{k: line[k] for k in _KEY[2:]}}
+      entries = contents.scores_of(line)
+      kept = {name: _rounded(entries[name]) for name in SCORES if name in entries}
+      found.append({**key, "scores": kept})
+  return found
+
+
+def _rounded(entry: Mapping[str, Any]) -> list[float | None]:
+  values = (entry[part] for part in ("value", "low", "high"))
+  return [None if v is None or not math.isfinite(v) else float(f"{v:.5g}") for v in values]
+
+
+def merge(before: Sequence[Line], new: Sequence[Line]) -> list[Line]:
+  """All lines in the order of experiments, seeds and steps; of a checkpoint the last one."""
+  of_key = {tuple(line[k] for k in _KEY): line for line in (*before, *new)}
+  return [of_key[key] for key in sorted(of_key)]
+
+
+def by_experiment(lines: Sequence[Line], name: str) -> dict[str, dict[int, dict[int, list]]]:
+  """Experiment -> step -> seed -> [value, low, high] of a score."""
+  found: dict[str, dict[int, dict[int, list]]] = {}
+  for line in lines:
+    if line["scores"].get(name, [None])[0] is not None:
+      of_step = found.setdefault(line["experiment"], {}).setdefault(line["step"], {})
+      of_step[line["seed"]] = line["scores"][name]
+  return found
+
+
+def verdict(claim: Mapping[str, str], lines: Sequence[Line]) -> dict[str, Any]:
+  """By `RULE`: the `step`, both sides' `values` by seed, the `difference` of their means with its
+  interval over seeds if there are several, as in `ablation.difference`, and the `verdict`."""
+  found = by_experiment(lines, claim["score"])
+  sides = [found.get(claim[side], {}) for side in ("less", "more")]
+  steps = set(sides[0]) & set(sides[1])
+  if not steps:
+    return {"step": None, "values": ({}, {}), "difference": None, "verdict": "not run"}
+  step = max(steps)
+  less, more = (side[step] for side in sides)
+  entries = [
+    [dict(zip(("value", "low", "high"), s)) for s in side.values()] for side in (less, more)
+  ]
+  said = "undecided"
+  if min(len(less), len(more)) > 1:
+    if _highest(less) < _lowest(more):
+      said = "confirmed"
+    elif _lowest(less) > _highest(more):
+      said = "refuted"
+  return {
+    "step": step,
+    "values": tuple({seed: s[0] for seed, s in side.items()} for side in (less, more)),
+    "difference": ablation.difference(*entries),
+    "verdict": said,
+  }
+
+
+def _lowest(side: Mapping[int, list]) -> float:
+  return min(value if low is None else low for value, low, _ in side.values())
+
+
+def _highest(side: Mapping[int, list]) -> float:
+  return max(value if high is None else high for value, _, high in side.values())
+
+
+def markdown(lines: Sequence[Line], claims: Sequence[Mapping[str, str]]) -> str:
+  """The claims' verdicts, then for each score a table: a row an experiment, a column a step, the
+  values of its seeds."""
+  parts = [_HEAD]
+  if claims:
+    parts.append("\n".join([RULE, "", *_claims_table(lines, claims)]))
+  steps = sorted({line["step"] for line in lines})
+  for name in SCORES:
+    found = by_experiment(lines, name)
+    if not found:
+      continue
+    title, better = contents.titles(name)
+    head = f"`{name}`: {title.lower()}" + (f", better {better}" if better else "")
+    rows = [
+      [experiment, *(_cell(of_step.get(step, {})) for step in steps)]
+      for experiment, of_step in found.items()
+    ]
+    parts.append("\n".join([head, "", *_table(["step", *map(str, steps)], rows)]))
+  return "\n\n".join(parts) + "\n"
+
+
+def _claims_table(lines: Sequence[Line], claims: Sequence[Mapping[str, str]]) -> list[str]:
+  rows = []
+  for claim in claims:
+    found = verdict(claim, lines)
+    less, more = (", ".join(map(contents.number, side.values())) for side in found["values"])
+    difference = found["difference"] or {}
+    told = contents.signed(difference.get("difference"))
+    if difference.get("low") is not None:
+      told += f" [{contents.signed(difference['low'])}, {contents.signed(difference['high'])}]"
+    compared = f"`{claim['score']}`: {claim['less']} ({less}) below {claim['more']} ({more})"
+    rows.append([claim["claim"], claim["says"], compared, told, found["verdict"]])
+  return _table(["claim", "says", "compared", "difference [over seeds]", "verdict"], rows)
+
+
+def _cell(of_seed: Mapping[int, Sequence[float | None]]) -> str:
+  return ", ".join(contents.number(of_seed[seed][0]) for seed in sorted(of_seed)) or "–"
+
+
+def _table(head: Sequence[str], rows: Sequence[Sequence[str]]) -> list[str]:
+  return [f"| {' | '.join(row)} |" for row in (head, ["---"] * len(head), *rows)]
+
+
+def curves(lines: Sequence[Line]) -> str:
+  """An SVG of four scores over steps: means over seeds, and each seed's value as a dot. It names
+  the checksum of its lines, `checksum`."""
+  experiments = sorted({line["experiment"] for line in lines})
+  looks = {
+    name: {"color": _COLOURS[i % 4], "linestyle": _DASHES[i // 4 % 3]}
+    for i, name in enumerate(experiments)
+  }
+  with matplotlib.rc_context(_STYLE):
+    figure = mpl_figure.Figure(figsize=(10, 7), layout="constrained")
+    for axes, name in zip(figure.subplots(2, 2).flat, _DRAWN):
+      for experiment, of_step in by_experiment(lines, name).items():
+        steps = sorted(of_step)
+        values = [[s[0] for s in of_step[step].values()] for step in steps]
+        axes.plot(steps, list(map(np.mean, values)), **looks[experiment])
+        for step, own in zip(steps, values):
+          axes.plot([step] * len(own), own, ".", color=looks[experiment]["color"])
+      axes.set_title(contents.titles(name)[0], fontsize=9)
+      axes.set_xlabel("step")
+    handles = [mpl_lines.Line2D([], [], label=name, **look) for name, look in looks.items()]
+    figure.legend(handles=handles, loc="outside lower center", ncols=4, frameon=False)
+    file = io.StringIO()
+    about = {"Date": None, "Creator": None, "Description": checksum(lines)}
+    figure.savefig(file, format="svg", metadata=about)
+  return file.getvalue()
+
+
+def checksum(lines: Sequence[Line]) -> str:
+  """CRC-32 of the lines as the file has them."""
+  return f"crc32 {zlib.crc32(_as_text(lines).encode()):08x}"
+
+
+def _as_text(lines: Sequence[Line]) -> str:
+  return "".join(f"{json.dumps(line)}\n" for line in lines)
+
+
+def write(folder: str, runs: Sequence[str]) -> None:
+  """Adds these runs' lines to the study in `folder`, and makes its tables and curves."""
+  data, claims = os.path.join(folder, DATA), os.path.join(folder, CLAIMS)
+  before = files.read_json_lines(data, {"experiment": str, "step": int, "scores": dict})
+  lines = merge(before, lines_of(runs))
+  said = files.read_json_lines(claims, dict.fromkeys(_CLAIM, str))
+  if not lines:
+    raise errors.InputError(f"{data}: there is no line; name scored runs, EXPERIMENT/seed<k>")
+  made = {
+    DATA: _as_text(lines),
+    TABLES: markdown(lines, said),
+    CURVES: curves(lines),
+  }
+  for name, text in made.items():
+    with files.atomic_write(os.path.join(folder, name)) as file:
+      file.write(text)
+
+
+if __name__ == "__main__":
+  if len(sys.argv) < 2:
+    print("usage: python -m t2i_jax.page.study FOLDER [RUN ...]", file=sys.stderr)
+    sys.exit(2)
+  try:
+    write(sys.argv[1], sys.argv[2:])
+  except errors.InputError as error:
+    print(f"t2i_jax: {errors.with_flags(error)}", file=sys.stderr)
+    sys.exit(2)
