@@ -102,6 +102,20 @@ def test_every_file_runs_under_every_seed_and_what_is_finished_is_left_alone(abl
   assert ["--mode=train" in call for call in calls] == [True, True, False]
 
 
+def test_followed_runs_are_scored_at_every_checkpoint_and_become_a_study(ablate):
+  (ablate.here / "a.flags").write_text("--steps=4\n")
+  folder = ablate.here / "runs" / "ablation"
+  words = ["a.flags", "--", "--seeds=1", "--follow"]
+  status, told, calls = ablate(*words)
+  assert status == 0, told
+  assert ["--follow" in call for call in calls] == [False, True, False]  # train, evaluate, report
+  assert (folder / "study" / "tables.md").exists() and (folder / "study" / "curves.svg").exists()
+  # An older checkpoint without scores.
+  (folder / "a" / "seed0" / "checkpoints" / "2").mkdir()
+  assert ["--mode=evaluate" in call for call in ablate(*words)[2]] == [True, False]
+  assert ["--mode=evaluate" in call for call in ablate(*words[:-1])[2]] == [False]
+
+
 @pytest.mark.parametrize(
   ("words", "told"),
   [
