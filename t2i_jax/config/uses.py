@@ -46,6 +46,7 @@ class Evaluation(Group, role="use", modes=("evaluate",)):
   metrics: Literal["all", "attributes"] = knob(
     "all", "all scores, or only the attributes of synthetic flowers, such as their colours"
   )
+  captions_scored: int = knob(0, "number of captions of each image to score; 0: all", low=0)
   follow: bool = knob(False, "score each checkpoint as it appears, until the run's last step")
   ladder: bool = knob(False, "score real images made worse step by step, instead of generated ones")
   inception_weights: str = knob(

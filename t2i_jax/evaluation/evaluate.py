@@ -147,7 +147,7 @@ def evaluate(run: sampling.TrainedRun, task: Task) -> dict[str, Any]:
   """Scores one checkpoint; returns its line, and adds line and pictures to the run's folder."""
   corpus, split, panel = task.corpus, task.split, task.panel
   one_each = scores.one_caption_each(corpus.image)
-  others = np.setdiff1d(np.arange(len(corpus.ids)), one_each)
+  others = scores.others(corpus.image, one_each, run.config.captions_scored)
   shown = np.linspace(0, len(one_each) - 1, min(_SHOWN, len(one_each))).astype(int)
   by_word = word_by_word.WordByWord(corpus, split, panel and panel.see_word)
   final, strips = [], []

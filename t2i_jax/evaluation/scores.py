@@ -47,6 +47,18 @@ def one_caption_each(image: Int[np.ndarray, "m"], seed: int = SEED) -> Int[np.nd
   return order[first]
 
 
+def others(
+  image: Int[np.ndarray, "m"], one_each: Int[np.ndarray, "n"], each: int = 0
+) -> Int[np.ndarray, "k"]:
+  """The captions besides `one_each`; with `each`, the first each - 1 of every image."""
+  found = np.setdiff1d(np.arange(len(image)), one_each)
+  if not each:
+    return found
+  found = found[np.argsort(image[found], kind="stable")]
+  first = np.searchsorted(image[found], image[found])  # of the same image
+  return np.sort(found[np.arange(len(found)) - first < each - 1])
+
+
 def panel_inputs(
   panel: panel_lib.Panel,
   *,

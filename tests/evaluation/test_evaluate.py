@@ -36,6 +36,13 @@ def test_one_caption_of_each_image():
   np.testing.assert_array_equal(image[rows], [0, 1, 3])
   several = {tuple(scores.one_caption_each(image, seed)) for seed in range(50)}
   assert len(several) > 10
+  # The others: all, or so many of each image.
+  mixed = np.array([1, 0, 0, 1, 3, 0, 3, 3])
+  one_each = np.array([1, 3, 4])
+  np.testing.assert_array_equal(scores.others(mixed, one_each), [0, 2, 5, 6, 7])
+  np.testing.assert_array_equal(scores.others(mixed, one_each, 2), [0, 2, 6])
+  np.testing.assert_array_equal(scores.others(mixed, one_each, 3), [0, 2, 5, 6, 7])
+  assert not len(scores.others(mixed, one_each, 1))
 
 
 def test_attributes_alone_need_no_judges(command, tmp_path, trained):
@@ -45,6 +52,11 @@ def test_attributes_alone_need_no_judges(command, tmp_path, trained):
   assert line["images_trained_on"] == 0 and "trained on" not in command.err
   assert line["attribute_accuracy"]["real"] > 0.9
   assert not {"frechet_classifier", "features"} & line.keys()
+  command(
+    "--mode=evaluate", f"--workdir={trained}", "--metrics=attributes", "--captions_scored=2",
+    tiny=False,
+  )  # fmt: skip
+  assert command.json["captions"] == 2 * line["real_images"] < line["captions"]
   command("--mode=evaluate", f"--workdir={trained}", tiny=False)
   assert command.status == 2 and "3 images" in command.err
   command("--mode=evaluate", f"--workdir={trained}", "--checkpoint=7", tiny=False)
