@@ -3,7 +3,7 @@
 # usage: bash launch/ablate.sh A.flags B.flags ... -- --steps=N [--seeds=3] [--split=test] [--folder=runs/ablation] [flags]
 # A run's folder is FOLDER/A/seed<k>, k from 0. Finished runs are skipped, interrupted ones continue. All are compared
 # with the first flag file. Flags of training after "--" override those of the files, as --flagfile=launch/flags/toy.flags
-# does; --metrics and --inception_weights are for the scores. Write --flag=value, with the "=".
+# does; --metrics, --captions_scored and --inception_weights are for the scores. Write --flag=value, with the "=".
 # --follow scores every checkpoint of a run (see --checkpoint_every and --keep_checkpoints), not the newest alone.
 # Leaves FOLDER/report.html, .md, .json, .png, and with --follow FOLDER/study/: scores.jsonl, tables.md, curves.svg.
 # Exit status 1: a run failed and is named at the end; 2: wrong usage.
@@ -28,6 +28,7 @@ for flag in "${@:2}"; do
     --folder=*) folder="${flag#*=}" ;;
     --metrics=*) metrics="${flag#*=}" judged+=("$flag") ;;
     --inception_weights=*) judged+=("$flag") ;;
+    --captions_scored=*) judged+=("$flag") ;;
     --follow) judged+=("$flag") follow=1 ;;
     --split=* | --data_dir=* | --raw_dir=*) all+=("$flag") data+=("$flag") ;;
     --seed=* | --workdir=* | --mode=*) usage "$flag is chosen here for each run; see --seeds and --folder" ;;
