@@ -54,9 +54,10 @@ class Evaluation(Group, role="use", modes=("evaluate",)):
   )
 
   def check(self) -> None:
-    if self.ladder and (self.follow or self.metrics != "all"):
+    if self.ladder and (self.follow or self.captions_scored or self.metrics != "all"):
       raise errors.InputError(
-        "--ladder: scores no checkpoint, and needs --metrics=all; leave --follow out"
+        "--ladder: scores no checkpoint, and needs --metrics=all; leave --follow and "
+        "--captions_scored out"
       )
 
 

@@ -210,13 +210,19 @@ def _as_text(lines: Sequence[Line]) -> str:
 
 
 def write(folder: str, runs: Sequence[str]) -> None:
-  """Adds these runs' lines to the study in `folder`, and makes its tables and curves."""
+  """Adds these runs' lines to the study in `folder`, and makes its tables and curves.
+
+  Raises InputError as `lines_of`, and where there is no line or there are several splits."""
   data, claims = os.path.join(folder, DATA), os.path.join(folder, CLAIMS)
   before = files.read_json_lines(data, {"experiment": str, "step": int, "scores": dict})
   lines = merge(before, lines_of(runs))
   said = files.read_json_lines(claims, dict.fromkeys(_CLAIM, str))
   if not lines:
     raise errors.InputError(f"{data}: there is no line; name scored runs, EXPERIMENT/seed<k>")
+  if len(splits := sorted({line["split"] for line in lines})) > 1:
+    raise errors.InputError(
+      f"{folder}: scores of the splits {', '.join(splits)} do not compare; keep a study for each"
+    )
   made = {
     DATA: _as_text(lines),
     TABLES: markdown(lines, said),

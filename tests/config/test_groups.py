@@ -46,6 +46,7 @@ RUN = {"mode": "train", "workdir": "w", "steps": 1}
     ({"blurry_fakes": 1.0}, "--blurry_fakes=1.0"),
     ({"fraction": 0.0}, "--fraction=0.0"),
     ({"mode": "evaluate", "ladder": True, "follow": True}, "--ladder"),
+    ({"mode": "evaluate", "ladder": True, "captions_scored": 1}, "--captions_scored"),
     ({"mode": "evaluate", "multihost": True, "follow": True}, "--follow"),
     ({"mode": "cluster", "features": "vgg16"}, "--vgg16_weights=vgg16.safetensors"),
     ({"mode": "cluster", "vgg16_layer": "fc6"}, "--vgg16_layer"),

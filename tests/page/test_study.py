@@ -72,6 +72,10 @@ def test_runs_become_lines_and_a_checkpoint_scored_again_replaces_its_own(tmp_pa
   (kept,) = files.read_json_lines(folder / "scores.jsonl")
   assert kept["scores"]["mse"][0] == 0.2
   assert "| e16 | 0.2000 |" in (folder / "tables.md").read_text()
+  files.append_json_line(run / files.SCORES, {**scored, "split": "train"})
+  with pytest.raises(errors.InputError, match="test, train"):
+    study.write(str(folder), [str(run)])
+  assert len(files.read_json_lines(folder / "scores.jsonl")) == 1
 
 
 @pytest.mark.parametrize("name", ["e16/seed1", "e16/first"])
