@@ -5,14 +5,15 @@ kernel); those of one pass are equal up to rounding. Maps are NHWC, kernels HWIO
 on a plain convolution, many times slower on a dilated one and on any gradient inside a loop, and
 slow on maps of few channels. The forms on the CPU (figures in docs/performance.md):
 
-  value      the plain convolution. Stride 1 and few channels: `folded`, which turns neighbouring
-             columns into channels. Very many channels: `patches`, one matrix product
+  value      the plain convolution. Stride 1 and few channels: `thin.folded`, which turns
+             neighbouring columns into channels, or `thin.planes`. Very many channels: `patches`,
+             one matrix product
   to input   stride 1: a convolution with the reversed kernel. Otherwise `sub_pixel`, one small
              convolution per position modulo the stride; few result channels: `overlap_add`, one
              matrix product for all taps, whose results are added where they overlap
   to kernel  `in_turns`, a convolution of input and gradient with batch and channel axes exchanged,
-             a few images at a time. Stride 1 and few channels: `row_products`, one matrix product
-             per kernel row
+             a few images at a time. Stride 1 and few channels: `thin.row_products`, one matrix
+             product per kernel row, or `thin.one_product`
 
 bfloat16 maps are computed in float32; with `products`, maps of many channels by the forms of
 `bfloat16`, and an adjoint of a stride by `overlap_add`.
@@ -26,7 +27,7 @@ import jax
 import jax.numpy as jnp
 from jax import lax
 
-from . import bfloat16
+from . import bfloat16, thin
 
 DIMENSIONS = ("NHWC", "HWIO", "NHWC")
 # Measured on the CPU: where one form becomes faster than another.
@@ -79,8 +80,7 @@ def cpu_strided(x, kernel, stride: int, products: bool):
   if products and bfloat16.suits_by_row(x):
     return bfloat16.patches_by_row(x, kernel, stride, padding)
   if stride == 1:
-    fold = _fold(x.shape[2], *kernel.shape[2:])
-    return _in_float32(folded, x, kernel, padding, fold)
+    return _cpu_same(x, kernel, padding)
   form = patches if x.shape[-1] >= _MANY_CHANNELS else native_strided
   return _in_float32(form, x, kernel, stride)
 
@@ -91,8 +91,7 @@ def cpu_to_input(dy, kernel, stride: int, products: bool):
     turned, padding = jnp.swapaxes(kernel[::-1, ::-1], 2, 3), _padding(kernel.shape[0], 1)[::-1]
     if products and bfloat16.suits_by_row(dy):
       return bfloat16.patches_by_row(dy, turned, 1, padding)
-    fold = _fold(dy.shape[2], *turned.shape[2:])
-    return _in_float32(folded, dy, turned, padding, fold)
+    return _cpu_same(dy, turned, padding)
   if products and bfloat16.suits(dy):
     return overlap_add(dy, kernel, stride)
   form = overlap_add if kernel.shape[2] < _THIN_RESULT else sub_pixel
@@ -103,21 +102,25 @@ def cpu_to_kernel(x, dy, k: int, stride: int, products: bool):
   """[n h w c], [n h/stride w/stride f] -> [k k c f]."""
   if products and bfloat16.suits_transposed(dy):
     return bfloat16.patches_transposed(x, dy, k, stride, _padding(k, stride))
-  is_thin = stride == 1 and _fold(x.shape[2], x.shape[-1], dy.shape[-1]) > 1
+  is_thin = stride == 1 and thin.fold_of(x.shape[2], x.shape[-1], dy.shape[-1]) > 1
   if is_thin and x.shape[2] % 4 == 0:
-    return _in_float32(row_products, x, dy, k, 4)
+    form = thin.one_product if dy.shape[-1] <= 2 * x.shape[-1] else thin.row_products
+    return _in_float32(form, x, dy, k, _padding(k, 1), 4)
   return _in_float32(in_turns, x, dy, k, stride)
+
+
+def _cpu_same(x, kernel, padding: tuple[int, int]):
+  """Value for stride 1."""
+  if thin.is_tiny(kernel):
+    return _in_float32(thin.planes, x, kernel, padding)
+  fold = thin.fold_of(x.shape[2], *kernel.shape[2:])
+  return _in_float32(thin.folded, x, kernel, padding, fold)
 
 
 def _in_float32(form, a, b, *settings):
   """form(a, b, *settings) in float32, in a's dtype. XLA would turn bfloat16 into float32 too, but
   for each copy that a form makes."""
   return form(a.astype(jnp.float32), b.astype(jnp.float32), *settings).astype(a.dtype)
-
-
-def _fold(width: int, c: int, f: int) -> int:
-  """Number of columns to fold: 4, 2, or 1 (none), the most that leaves at most 24 channels."""
-  return next((fold for fold in (4, 2) if fold * max(c, f) <= 24 and width % fold == 0), 1)
 
 
 def patches(x, kernel, stride: int):
@@ -133,54 +136,6 @@ def patches(x, kernel, stride: int):
   ]
   seen = jnp.concatenate(seen, -1)
   return (seen.reshape(n * h * w, -1) @ kernel.reshape(-1, f)).reshape(n, h, w, f)
-
-
-def folded(x, kernel, padding: tuple[int, int], fold: int):
-  """Value for stride 1, on [n h w/fold fold*c]: `fold` neighbouring columns become channels, by
-  reshape."""
-  n, h, w, c = x.shape
-  low, high = padding
-  before, after = -(-low // fold), -(-high // fold)  # folded columns
-  kernel = _banded(kernel, fold)
-  columns = (before * fold - low, after * fold - high)
-  kernel = jnp.pad(kernel, ((0, 0), columns, (0, 0), (0, 0), (0, 0)))
-  k, _, _, _, f = kernel.shape
-  y = lax.conv_general_dilated(
-    x.reshape(n, h, w // fold, fold * c),
-    kernel.reshape(k, before + 1 + after, fold * c, fold * f),
-    (1, 1),
-    [padding, (before, after)],
-    dimension_numbers=DIMENSIONS,
-  )
-  return y.reshape(n, h, w, f)
-
-
-def _banded(kernel, fold: int):
-  """[k k c f] -> [k k+fold-1 c fold f]: one shifted copy of the kernel per output column."""
-  shifted = [jnp.pad(kernel, ((0, 0), (o, fold - 1 - o), (0, 0), (0, 0))) for o in range(fold)]
-  return jnp.stack(shifted, 3)
-
-
-def row_products(x, dy, k: int, fold: int):
-  """Gradient to the kernel for stride 1: one matrix product per kernel row, over `fold` output
-  columns at a time."""
-  c, (n, h, w, f) = x.shape[-1], dy.shape
-  x = jnp.pad(x, ((0, 0), _padding(k, 1), _padding(k, 1), (0, 0)))
-  columns = fold - 1 + k
-  windows = jnp.concatenate([x[:, :, j : j + w - fold + 1 : fold] for j in range(columns)], -1)
-  dy = dy.reshape(n * h * (w // fold), fold * f)
-  rows = [
-    lax.dot_general(
-      windows[:, i : i + h].reshape(len(dy), columns * c),
-      dy,
-      (((0,), (0,)), ((), ())),
-      preferred_element_type=jnp.float32,
-    )
-    for i in range(k)
-  ]
-  products = jnp.stack(rows).reshape(k, columns, c, fold, f)
-  kernel = sum(products[:, o : o + k, :, o] for o in range(fold))
-  return kernel.astype(x.dtype)
 
 
 def in_turns(x, dy, k: int, stride: int):

@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 from jax import lax
 
-from t2i_jax.nets.convolutions import lowerings, passes
+from t2i_jax.nets.convolutions import lowerings, passes, thin
 
 KERNELS_AND_STRIDES = [(1, 1), (2, 1), (3, 1), (5, 1), (2, 2), (3, 2), (4, 2), (5, 2)]
 
@@ -72,7 +72,7 @@ def assert_close(got, expected):
   np.testing.assert_allclose(got, expected, rtol=1e-4, atol=1e-4)
 
 
-# Channels on either side of every rule that chooses a form: folded by 4, by 2, not at all; a thin
+# Channels on either side of every rule that chooses a form: planes, folded by 2, not at all; a thin
 # result, a wide one; few channels, very many.
 SLOW = pytest.mark.slow
 CHANNELS = [
@@ -114,19 +114,24 @@ def test_every_form_of_a_pass_equals_the_loop_whatever_the_rules_choose(k, strid
   value, to_input = _strided(x, kernel, stride), _transposed(dy, np.swapaxes(kernel, 2, 3), stride)
   to_kernel = _to_kernel(x, dy, k, stride)
   low = (k - 1) // 2
-  folds = (1, 2, 4) if stride == 1 else ()
+  folds, padding = (1, 2, 4) if stride == 1 else (), (low, k - 1 - low)
 
   @jax.jit  # one program, which compiles sooner than the operations one by one
   def run(x, kernel, dy):
     values = [lowerings.native_strided(x, kernel, stride), lowerings.patches(x, kernel, stride)]
-    values += [lowerings.folded(x, kernel, (low, k - 1 - low), fold) for fold in folds]
+    values += [thin.folded(x, kernel, padding, fold) for fold in folds]
+    values += [thin.planes(x, kernel, padding)] if stride == 1 else []
     to_inputs = [
       form(dy, kernel, stride)
       for form in (lowerings.native_to_input, lowerings.sub_pixel, lowerings.overlap_add)
     ]
     to_kernels = [form(x, dy, k, stride)
                   for form in (lowerings.native_to_kernel, lowerings.in_turns)]  # fmt: skip
-    to_kernels += [lowerings.row_products(x, dy, k, fold) for fold in folds]
+    to_kernels += [
+      form(x, dy, k, padding, fold)
+      for form in (thin.row_products, thin.one_product)
+      for fold in folds
+    ]
     return values, to_inputs, to_kernels
 
   for found, expected in zip(run(*_f32(x, kernel, dy)), (value, to_input, to_kernel), strict=True):
@@ -172,7 +177,8 @@ FORMS = [
   pytest.param(2, 3, 4, {"native", "overlap_add", "in_turns"}, id="native"),
   pytest.param(2, 8, 3, {"patches", "overlap_add", "in_turns"}, id="patches"),
   pytest.param(2, 17, 2, {"patches", "sub_pixel", "in_turns"}, id="sub_pixel"),
-  pytest.param(1, 3, 3, {"folded", "row_products"}, id="folded"),
+  pytest.param(1, 3, 3, {"planes", "one_product"}, id="planes"),
+  pytest.param(1, 3, 7, {"folded", "row_products"}, id="folded"),
   pytest.param(1, 25, 2, {"folded", "in_turns"}, id="same"),
 ]
 
@@ -245,10 +251,13 @@ def test_second_derivatives_equal_autodiff_and_stay_in_the_forms(
   few_values, monkeypatch, stride, c, f, forms, form, in_scan
 ):
   used = set()
-  names = ["patches", "folded", "row_products", "in_turns", "sub_pixel", "overlap_add"]
-  for name in names:
-    original = getattr(lowerings, name)
-    monkeypatch.setattr(lowerings, name, lambda *a, f=original, name=name: used.add(name) or f(*a))
+  names = {
+    lowerings: ["patches", "in_turns", "sub_pixel", "overlap_add"],
+    thin: ["planes", "folded", "row_products", "one_product"],
+  }
+  for module, name in [(module, name) for module, found in names.items() for name in found]:
+    original = getattr(module, name)
+    monkeypatch.setattr(module, name, lambda *a, f=original, name=name: used.add(name) or f(*a))
   convolve = lambda x, kernel: getattr(passes, form)(x, kernel, stride)  # noqa: E731
   reference = lambda x, kernel: _reference(form, x, kernel, stride)  # noqa: E731
   arguments = _arguments(form, stride, c, f)
