@@ -53,7 +53,7 @@ def adamw(
   loss_of: Loss,
   variables: Variables,
   data: Any,
-  batches: Iterator[Int[np.ndarray, "..."]],
+  batches: Iterator[Any],
   *,
   steps: int,
   rate: float,
@@ -65,8 +65,8 @@ def adamw(
   """`variables` after `steps` of AdamW (Loshchilov & Hutter 2019, https://arxiv.org/abs/1711.05101).
 
   The learning rate rises linearly to `rate` over the first 10 % of the steps, then follows a cosine
-  to 0. `data` stays on the device; `batches` yields the rows of it that each step uses. Weight
-  decay applies to arrays of two or more axes only.
+  to 0. `data` stays on the device; `batches` yields the rows of it that each step uses: an
+  integer array, or a tuple of some. Weight decay applies to arrays of two or more axes only.
 
   Raises FloatingPointError when the last loss is not finite.
   """
@@ -92,7 +92,7 @@ def adamw(
   root = seeds.key(seed)
   with progress_lib.bar(name, steps, "steps", is_shown=progress) as bar:
     for i in range(steps):
-      rows = jax.device_put(next(batches).astype(np.int32))
+      rows = jax.device_put(jax.tree.map(lambda a: a.astype(np.int32), next(batches)))
       state, loss = step(state, data, rows, jax.random.fold_in(root, i))
       bar.update()
       if progress and (i + 1) % 50 == 0:

@@ -11,7 +11,7 @@ from __future__ import annotations
 from typing import Literal
 
 import flax.linen as nn
-from jaxtyping import Array, Float
+from jaxtyping import Array, Float, Int
 
 from t2i_jax.nets import efficientnet, trunk, words
 from t2i_jax.nets.recurrences import convlstm
@@ -42,15 +42,18 @@ class Reader(nn.Module):
     self.to_embedding = nn.Dense(self.dimension)
     self.spread = nn.BatchNorm(momentum=0.95, use_bias=False, use_scale=False)
 
-  def __call__(self, vectors: Float[Array, "t b e"]) -> Float[Array, "t b d"]:
-    """The state after each word; it depends on no later word."""
+  def __call__(
+    self, vectors: Float[Array, "*n e"], places: Int[Array, "t b"] | None = None
+  ) -> Float[Array, "t b d"]:
+    """The state after each word; it depends on no later word. vectors: of the words in their slots
+    [t b e], or of different words [u e] of which `places` says where each slot's stands: what is
+    computed of a word by itself is then computed once."""
     if self.kind == "convlstm":
-      maps = self.to_maps(vectors)
-      maps = maps.reshape(*vectors.shape[:2], _SIDE, _SIDE, _CHANNELS)
-      read = self.recurrence(maps, None).reshape(*vectors.shape[:2], -1)
+      maps = self.to_maps(vectors).reshape(*vectors.shape[:-1], _SIDE, _SIDE, _CHANNELS)
+      read = self.recurrence(maps, None, places)
     else:
-      read = self.recurrence(vectors)
-    return words.normalize(self.to_state(read))
+      read = self.recurrence(vectors if places is None else vectors[places])
+    return words.normalize(self.to_state(read.reshape(*read.shape[:2], -1)))
 
   def embed(
     self, seen: Float[Array, "n f"] | Float[Array, "n s s 3"], train: bool
@@ -59,9 +62,9 @@ class Reader(nn.Module):
     features = self.trunk(seen, train) if self.eyes == "own" else seen
     return words.normalize(self.to_embedding(self.spread(features, use_running_average=not train)))
 
-  def both(self, vectors, seen, train: bool):
+  def both(self, vectors, seen, train: bool, places=None):
     """States and embeddings; also what `init` calls."""
-    return self(vectors), self.embed(seen, train)
+    return self(vectors, places), self.embed(seen, train)
 
 
 def features_of(maps: tuple[Float[Array, "n _ _ _"], ...]) -> Float[Array, "n f"]:

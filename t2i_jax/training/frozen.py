@@ -14,7 +14,7 @@ import functools
 import logging
 import os
 from collections.abc import Iterator
-from typing import Any
+from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -31,6 +31,7 @@ from t2i_jax.nets import model, pixels, trunk
 from t2i_jax.nets import reader as reader_lib
 from t2i_jax.parallel import hosts
 from t2i_jax.rundir import bucket, files
+from t2i_jax.text import captions as captions_lib
 from t2i_jax.training import augment, batches, reading
 from t2i_jax.training.losses import contrast
 
@@ -38,6 +39,7 @@ log = logging.getLogger(__name__)
 
 _BATCH = 256
 _SORTED = 8  # batches
+_REPEATED = 4  # times that a batch's words stand in it, at the least, in the mean
 _RATE, _DECAY = 1e-3, 0.02
 _VERSIONS = 3  # of each image: other crops
 _WORD_DROPOUT = 0.1
@@ -116,23 +118,22 @@ def fit(
   init = jax.jit(functools.partial(module.init, train=False, method="both"))
   variables = init(seeds.key(seed), vectors, _shown(jnp.asarray(seen[0, :1])))
 
-  def loss_of(params, batch_stats, data, chosen, key):
+  def loss_of(params, batch_stats, data, batch, key):
     version_key, word_key = jax.random.split(key)
-    captions, last, ids = chosen[:, 0], chosen[:, 1], chosen[:, 2:]
-    length, image = (data[name][captions] for name in ("length", "image"))
-    words = data["table"][ids.T]
-    words *= jax.random.bernoulli(word_key, 1 - _WORD_DROPOUT, (*words.shape[:2], 1))
+    length, image = (data[name][batch.caption] for name in ("length", "image"))
+    is_read = jax.random.bernoulli(word_key, 1 - _WORD_DROPOUT, batch.places.shape)
     version = jax.random.randint(version_key, length.shape, 0, len(seen))
     (states, points), updated = module.apply(
       {"params": params, "batch_stats": batch_stats},
-      words,
+      data["table"][batch.words],
       _shown(data["seen"][version, image]),
       train=True,
+      places=jnp.where(is_read, batch.places, 0),  # padding, whose vector is 0
       method="both",
       mutable=["batch_stats"],
     )
-    states = states[last, jnp.arange(len(last))]
-    loss = contrast.contrast(states, points, data["kind"][image], (last + 1) / length)
+    states = states[batch.last, jnp.arange(len(batch.last))]
+    loss = contrast.contrast(states, points, data["kind"][image], (batch.last + 1) / length)
     return loss, updated["batch_stats"]
 
   read = {name: getattr(corpus, name) for name in ("length", "table", "image", "kind")}
@@ -152,12 +153,22 @@ def fit(
   return fitted
 
 
+class Batch(NamedTuple):
+  """Captions to fit on. caption: their rows. last: the place of the last word that is read of each.
+  words: the ids of their different words, padding first and then, up to a size that few batches
+  exceed, once more. places: where the words in their slots stand among these; as many slots as any
+  caption of the batch needs, a third, two thirds or all of them."""
+
+  caption: Int[np.ndarray, "b"]
+  last: Int[np.ndarray, "b"]
+  words: Int[np.ndarray, "u"]
+  places: Int[np.ndarray, "t b"]
+
+
 def caption_batches(
   corpus: corpus_lib.Corpus, rows: Int[np.ndarray, "m"], rng: np.random.Generator
-) -> Iterator[Int[np.ndarray, "b _"]]:
-  """Endless batches of captions out of `rows`. Columns: the caption's row, the place of the last
-  word that is read of it, and the ids of its words, as many as any caption of the batch needs, a
-  third, two thirds or all of them.
+) -> Iterator[Batch]:
+  """Endless batches of captions out of `rows`.
 
   Eight batches at a time are sorted by how far captions are read, since a step takes as long as its
   longest caption: 14 words are read instead of 25 in the mean of flowers."""
@@ -171,8 +182,17 @@ def caption_batches(
     for number in rng.permutation(_SORTED):
       part = parts[number]
       slots = next(n for n in (-(-most // 3), -(-2 * most // 3), most) if n > last[part].max())
-      chosen = captions[part]
-      yield np.column_stack([chosen, last[part], corpus.ids[chosen, :slots]])
+      ids = corpus.ids[captions[part], :slots].T
+      yield Batch(captions[part], last[part], *_different(ids))
+
+
+def _different(ids: Int[np.ndarray, "t b"]) -> tuple[Int[np.ndarray, "u"], Int[np.ndarray, "t b"]]:
+  """The different words, and where each slot's stands among them."""
+  words, places = np.unique(np.append(captions_lib.PADDING_ID, ids), return_inverse=True)
+  size = -(-ids.size // _REPEATED)
+  while size < len(words):
+    size *= 2
+  return np.resize(words, size), places[1:].reshape(ids.shape)
 
 
 def _look(

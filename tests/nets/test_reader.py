@@ -32,6 +32,25 @@ def test_a_state_reads_the_words_up_to_its_own(made):
   assert np.abs(np.asarray(turned - states))[2:].max() > 1e-4  # The order of words counts.
 
 
+def test_words_that_stand_often_may_be_given_once(made):
+  """Values and gradients as of the words in their slots."""
+  module, variables, vectors, _ = made
+  different, places = vectors[:, 0], jnp.array([[0, 3], [2, 0], [2, 2], [1, 0]])
+  weights = jnp.asarray(np.random.default_rng(2).normal(size=(4, 2, 12)), jnp.float32)
+
+  def states_and_gradients(given):
+    def total(params, different):
+      states = given({**variables, "params": params}, different)
+      return (states * weights).sum(), states
+
+    return jax.jit(jax.grad(total, (0, 1), has_aux=True))(variables["params"], different)
+
+  found = states_and_gradients(lambda v, x: module.apply(v, x, places))
+  expected = states_and_gradients(lambda v, x: module.apply(v, x[places]))
+  for ours, plain in zip(jax.tree.leaves(found), jax.tree.leaves(expected), strict=True):
+    np.testing.assert_allclose(ours, plain, rtol=1e-4, atol=1e-5)
+
+
 def test_features_and_states_have_one_length(made):
   module, variables, _, features = made
   points = module.apply(variables, features, False, method="embed")

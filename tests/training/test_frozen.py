@@ -28,16 +28,17 @@ def test_a_batch_has_the_words_that_are_read_of_its_captions(monkeypatch):
   batches = frozen.caption_batches(corpus, rows, np.random.default_rng(1))
   seen, whole, read, slots = collections.Counter(), 0, 0, collections.Counter()
   for _ in range(400):
-    batch = next(batches)
-    captions, last, words = batch[:, 0], batch[:, 1], batch[:, 2:]
-    assert len(batch) == 8 and np.isin(captions, rows).all()
+    captions, last, different, places = next(batches)
+    words = different[places].T
+    assert different[0] == 0 and len(different) <= max(2 * places.size // 4, 2 * 9)
+    assert len(captions) == 8 and np.isin(captions, rows).all()
     assert ((last >= 0) & (last < length[captions])).all()
     np.testing.assert_array_equal(words, ids[captions, : words.shape[1]])
     assert words.shape[1] in (3, 6, 9) and words.shape[1] > last.max()
     assert words.shape[1] == 3 or words.shape[1] - 3 <= last.max()
     seen.update(captions.tolist())
     whole += (last == length[captions] - 1).sum()
-    read += len(batch)
+    read += len(captions)
     slots[words.shape[1]] += 1
   assert set(seen) == set(rows.tolist())
   # Half to the end, and of the others each in its length.

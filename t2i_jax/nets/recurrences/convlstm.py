@@ -22,7 +22,7 @@ import flax.linen as nn
 import jax
 import jax.numpy as jnp
 from jax import ad_checkpoint
-from jaxtyping import Array, Float
+from jaxtyping import Array, Float, Int
 
 from t2i_jax.nets import layers, packing
 from t2i_jax.nets.convolutions import passes
@@ -126,11 +126,14 @@ class Recurrence(nn.Module):
 
   @nn.compact
   def __call__(
-    self, maps: Float[Array, "*n h w c"], packed: packing.Packing | None
-  ) -> Float[Array, "*n h w c"]:
+    self,
+    maps: Float[Array, "*n h w c"],
+    packed: packing.Packing | None,
+    places: Int[Array, "t b"] | None = None,
+  ) -> Float[Array, "*m h w c"]:
     """Reads each caption's words left to right: packed words [n h w c], or, where `packed` is None,
-    words in their slots [t b h w c]. Empty slots come last, so the memory after them reaches no
-    image."""
+    words in their slots [t b h w c], or different words [u h w c] of which `places` says where each
+    slot's stands. Empty slots come last, so the memory after them reaches no image."""
     channels = maps.shape[-1]
     x_gates = layers.Convolution(
       "same", 4 * channels, self.kernel_size, False, INIT, self.dtype, name="from_input"
@@ -139,6 +142,8 @@ class Recurrence(nn.Module):
     x_gates = x_gates.astype(jnp.float32) + bias
     if packed is not None:
       x_gates = packing.spread(packed, x_gates)
+    elif places is not None:
+      x_gates = x_gates[places]
     keep_gates = jax.checkpoint_policies.save_only_these_names("gates")
     scan = nn.scan(
       nn.remat(Cell, policy=keep_gates, prevent_cse=False),
