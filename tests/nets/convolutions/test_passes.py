@@ -148,6 +148,13 @@ def test_the_kernel_s_gradient_counts_every_image_once(monkeypatch, images):
   assert_close(found, _to_kernel(x, dy, 5, 2))
 
 
+def test_a_weight_that_is_no_number_is_not_lost():
+  """In the form that branches on it, as in the others."""
+  x, kernel = _f32(*_case(3, 3, 3)[:2])
+  found = jax.jit(passes.same)(x, kernel.at[0, 0, 0, 0].set(jnp.nan))
+  assert jnp.isnan(found[:, 1:, 1:, 0]).all()
+
+
 def test_the_cpu_s_program_holds_only_convolutions_in_the_form_that_xla_is_fast_on():
   """Gradients included: images first, channels last, none of the input dilated."""
   kernel, thin = jnp.ones((5, 5, 8, 8)), jnp.ones((5, 5, 3, 3))
