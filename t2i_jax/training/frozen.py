@@ -39,7 +39,7 @@ log = logging.getLogger(__name__)
 
 _BATCH = 256
 _SORTED = 8  # batches
-_REPEATED = 4  # times that a batch's words stand in it, at the least, in the mean
+_REPEATED = 4  # mean number of times that a batch has each of its words, at the least
 _RATE, _DECAY = 1e-3, 0.02
 _VERSIONS = 3  # of each image: other crops
 _WORD_DROPOUT = 0.1
@@ -155,9 +155,9 @@ def fit(
 
 class Batch(NamedTuple):
   """Captions to fit on. caption: their rows. last: the place of the last word that is read of each.
-  words: the ids of their different words, padding first and then, up to a size that few batches
-  exceed, once more. places: where the words in their slots stand among these; as many slots as any
-  caption of the batch needs, a third, two thirds or all of them."""
+  words: the ids of their different words, padding first, repeated to fill a size that few batches
+  exceed. places: for each slot the index of its word among these; a third, two thirds or all of the
+  slots, as many as any caption of the batch needs."""
 
   caption: Int[np.ndarray, "b"]
   last: Int[np.ndarray, "b"]
@@ -187,7 +187,7 @@ def caption_batches(
 
 
 def _different(ids: Int[np.ndarray, "t b"]) -> tuple[Int[np.ndarray, "u"], Int[np.ndarray, "t b"]]:
-  """The different words, and where each slot's stands among them."""
+  """The different words, repeated to fill the size, and each slot's index among them."""
   words, places = np.unique(np.append(captions_lib.PADDING_ID, ids), return_inverse=True)
   size = -(-ids.size // _REPEATED)
   while size < len(words):
