@@ -22,7 +22,7 @@ import jax
 import jax.numpy as jnp
 from jax import lax
 
-from . import depthwise_passes, lowerings, passes
+from . import depthwise_passes, layout, passes
 
 Padding = str | Sequence[tuple[int, int]]
 
@@ -166,7 +166,7 @@ def _align_back(size: int, k: int, stride: int, low: int, high: int):
 
 def _padded(x, pads):
   is_padded = any(zeros != (0, 0) for zeros in pads)
-  return lowerings.pad(x, pads) if is_padded else x
+  return layout.pad(x, pads) if is_padded else x
 
 
 def _cut(y, rows: tuple[int, int], columns: tuple[int, int]):

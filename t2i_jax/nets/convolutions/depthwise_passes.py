@@ -14,7 +14,7 @@ import jax
 import jax.numpy as jnp
 from jax import lax
 
-from . import lowerings, passes
+from . import layout, passes
 
 Pair = tuple[int, int]  # for rows and for columns
 
@@ -87,7 +87,7 @@ def native(x, kernel, strides: Pair, padding: tuple[Pair, Pair]):
     kernel[:, :, None],
     strides,
     padding,
-    dimension_numbers=lowerings.DIMENSIONS,
+    dimension_numbers=layout.DIMENSIONS,
     feature_group_count=x.shape[-1],
   )
 
@@ -110,7 +110,7 @@ def _cpu_value(x, kernel, strides: Pair, padding: tuple[Pair, Pair]):
     (found + sum(zeros) - taps) // stride + 1
     for found, zeros, taps, stride in zip(x.shape[1:3], padding, kernel.shape, strides)
   )
-  return _shifted_products(lowerings.pad(x, padding), kernel, size, strides)
+  return _shifted_products(layout.pad(x, padding), kernel, size, strides)
 
 
 def _cpu_to_input(dy, kernel, size: Pair, strides: Pair, padding: tuple[Pair, Pair]):
@@ -126,7 +126,7 @@ def _cpu_to_input(dy, kernel, size: Pair, strides: Pair, padding: tuple[Pair, Pa
 
 def _cpu_to_kernel(x, dy, taps: Pair, strides: Pair, padding: tuple[Pair, Pair]):
   """All sums in one loop, three to eight times as fast as one after another."""
-  padded = lax.optimization_barrier(lowerings.pad(x, padding).astype(jnp.float32))
+  padded = lax.optimization_barrier(layout.pad(x, padding).astype(jnp.float32))
   dy = dy.astype(jnp.float32)
   products = [part * dy for part in _shifted(padded, taps, dy.shape[1:3], strides)]
   add = lambda some, others: [a + b for a, b in zip(some, others)]  # noqa: E731

@@ -21,25 +21,16 @@ bfloat16 maps are computed in float32; with `products`, maps of many channels by
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-
 import jax
 import jax.numpy as jnp
 from jax import lax
 
-from . import bfloat16, thin
+from . import bfloat16, layout, thin
 
-DIMENSIONS = ("NHWC", "HWIO", "NHWC")
 # Measured on the CPU: where one form becomes faster than another.
 _THIN_RESULT = 16  # result channels: fewer use overlap_add
 _MANY_CHANNELS = 256  # input channels: from here on, patches
 _POSITIONS = 1 << 12  # of the output that in_turns reads at a time
-
-
-def pad(x, padding: Sequence[tuple[int, int]]):
-  """Zeros before and after rows, and columns, of maps [n h w c]; less than none takes away."""
-  zeros = [(low, high, 0) for low, high in ((0, 0), *padding, (0, 0))]
-  return lax.pad(x, jnp.zeros((), x.dtype), zeros)
 
 
 # --- native: the backend library's own ---
@@ -54,7 +45,7 @@ def native_strided(x, kernel, stride: int):
   """[n h w c], [k k c f] -> [n h/stride w/stride f]."""
   padding = [_padding(kernel.shape[0], stride)] * 2
   return lax.conv_general_dilated(
-    x, kernel, (stride, stride), padding, dimension_numbers=DIMENSIONS
+    x, kernel, (stride, stride), padding, dimension_numbers=layout.DIMENSIONS
   )
 
 
@@ -153,7 +144,7 @@ def in_turns(x, dy, k: int, stride: int):
       (1, 1),
       [_padding(k, stride)] * 2,
       rhs_dilation=(stride, stride),
-      dimension_numbers=DIMENSIONS,
+      dimension_numbers=layout.DIMENSIONS,
       preferred_element_type=jnp.float32,
     )
     return moved.transpose(1, 2, 0, 3)
@@ -190,7 +181,7 @@ def sub_pixel(dy, kernel, stride: int):
     (i, rows), (j, columns) = _taps(k, stride, row), _taps(k, stride, column)
     small = kernel[i::stride, j::stride][::-1, ::-1]
     return lax.conv_general_dilated(
-      dy, small, (1, 1), [rows, columns], dimension_numbers=DIMENSIONS
+      dy, small, (1, 1), [rows, columns], dimension_numbers=layout.DIMENSIONS
     )
 
   return _interleave([[part(r, c) for c in range(stride)] for r in range(stride)])
@@ -206,21 +197,18 @@ def overlap_add(dy, kernel, stride: int):
 
   def part(row: int, column: int):
     """Tap i adds input u - (i - low - place) / stride to output stride * u + place."""
+    shift = lambda by: (by, -by)  # noqa: E731
     return sum(
-      _shifted(product[:, :, :, i, j], (i - low - row) // stride, (j - low - column) // stride)
+      layout.pad(
+        product[:, :, :, i, j],
+        (shift((i - low - row) // stride), shift((j - low - column) // stride)),
+      )
       for i in range((low + row) % stride, k, stride)
       for j in range((low + column) % stride, k, stride)
     )
 
   whole = _interleave([[part(r, c) for c in range(stride)] for r in range(stride)])
   return whole.astype(dy.dtype)
-
-
-def _shifted(x, down: int, right: int):
-  """x shifted by that many rows and columns; zeros fill the gap."""
-  return lax.pad(
-    x, jnp.zeros((), x.dtype), ((0, 0, 0), (down, -down, 0), (right, -right, 0), (0, 0, 0))
-  )
 
 
 def _interleave(parts):

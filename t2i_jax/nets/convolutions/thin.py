@@ -1,5 +1,6 @@
-"""Forms of the passes of a convolution of stride 1 on maps of few channels, for the CPU. Maps are
-NHWC, kernels HWIO; `padding`: rows, and columns, of zeros before and after.
+"""Forms of the passes of a convolution of stride 1 on maps of few channels, for the CPU. Values:
+[n h w c], [k k c f] -> [n h w f]; gradients to the kernel: [n h w c], [n h w f] -> [k k c f].
+`padding`: rows, and columns, of zeros before and after.
 
 A vector register holds more values than these maps have channels, so neighbouring columns, or the
 whole row, take the channels' place. Figures are in docs/performance.md.
@@ -8,10 +9,11 @@ whole row, take the channels' place. Figures are in docs/performance.md.
 from __future__ import annotations
 
 import functools
-from collections.abc import Iterator
 
 import jax.numpy as jnp
 from jax import lax
+
+from . import layout
 
 Pair = tuple[int, int]
 # Measured on the CPU: where one form becomes faster than another.
@@ -72,7 +74,7 @@ def folded(x, kernel, padding: Pair, fold: int):
     kernel.reshape(k, before + 1 + after, fold * c, fold * f),
     (1, 1),
     [padding, (before, after)],
-    dimension_numbers=("NHWC", "HWIO", "NHWC"),
+    dimension_numbers=layout.DIMENSIONS,
   )
   return y.reshape(n, h, w, f)
 
@@ -87,7 +89,7 @@ def row_products(x, dy, k: int, padding: Pair, fold: int):
   """Gradient to the kernel: one matrix product per kernel row, over `fold` output columns at a
   time."""
   c, (n, h, w, f) = x.shape[-1], dy.shape
-  x = jnp.pad(x, ((0, 0), padding, padding, (0, 0)))
+  x = layout.pad(x, (padding, padding))
   columns = fold - 1 + k
   windows = jnp.concatenate([x[:, :, j : j + w - fold + 1 : fold] for j in range(columns)], -1)
   dy = dy.reshape(n, h, w // fold, fold * f)
@@ -103,17 +105,13 @@ def one_product(x, dy, k: int, padding: Pair, fold: int):
   blocks = -(-(fold - 1 + k) // fold)  # of `fold` columns, which `fold` output columns read
   low = padding[0]
   columns = (low, (blocks - 1) * fold - low)
-  x = jnp.pad(x, ((0, 0), (0, 0), columns, (0, 0))).reshape(n, h, -1, fold * c)
+  x = layout.pad(x, ((0, 0), columns)).reshape(n, h, -1, fold * c)
   windows = jnp.concatenate([x[:, :, b : b + w // fold] for b in range(blocks)], -1)
-  dy = jnp.concatenate(list(_shifted(dy.reshape(n, h, w // fold, fold * f), k, low)), -1)
+  dy = dy.reshape(n, h, w // fold, fold * f)
+  # Each row of dy beside the rows of x that it is made from, one after another.
+  dy = jnp.concatenate([layout.pad(dy, ((i, -i), (0, 0))) for i in range(-low, k - low)], -1)
   products = _product(windows, dy).reshape(blocks * fold, c, k, fold, f)
   return sum(products[o : o + k, :, :, o] for o in range(fold)).transpose(2, 0, 1, 3)
-
-
-def _shifted(dy, k: int, low: int) -> Iterator:
-  """dy's rows beside the rows of the input that they read through each row of the kernel."""
-  for down in range(-low, k - low):
-    yield lax.pad(dy, jnp.zeros((), dy.dtype), ((0, 0, 0), (down, -down, 0), *[(0, 0, 0)] * 2))
 
 
 def _product(a, b):

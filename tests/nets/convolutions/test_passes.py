@@ -157,15 +157,15 @@ def test_a_weight_that_is_no_number_is_not_lost():
 
 def test_the_cpu_s_program_holds_only_convolutions_in_the_form_that_xla_is_fast_on():
   """Gradients included: images first, channels last, none of the input dilated."""
-  kernel, thin = jnp.ones((5, 5, 8, 8)), jnp.ones((5, 5, 3, 3))
+  kernel, tiny = jnp.ones((5, 5, 8, 8)), jnp.ones((5, 5, 3, 3))
 
-  def loss(kernel, thin, x, image):
+  def loss(kernel, tiny, x, image):
     x = passes.transposed(passes.strided(x, kernel), kernel)
-    made = passes.same(x, kernel), passes.same(image, thin)
+    made = passes.same(x, kernel), passes.same(image, tiny)
     return sum((y**2).sum() for y in made)
 
   lowered = jax.jit(jax.grad(loss, (0, 1, 2, 3))).lower(
-    kernel, thin, jnp.ones((1, 8, 8, 8)), jnp.ones((1, 8, 8, 3))
+    kernel, tiny, jnp.ones((1, 8, 8, 8)), jnp.ones((1, 8, 8, 3))
   )
   assert _assert_fast_on_the_cpu(lowered.as_text()) >= 6
 
