@@ -40,7 +40,7 @@ from t2i_jax.judges import classifier, efficientnet, encoder, untrained
 from t2i_jax.nets import packing
 
 # A bucket is compiled once: few of them, for the same reason.
-packing._BUCKETS = packing._BUCKETS_ALONE = 2
+packing._BUCKETS = packing._BUCKETS_ALONE = 1
 
 # A batch is padded to its full size, whatever the number of images: not many more than toys have.
 efficientnet._BATCH = 8

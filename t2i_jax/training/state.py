@@ -110,7 +110,9 @@ def only_finite(new: TrainState, old: TrainState, metrics: Any) -> tuple[TrainSt
   finite.)"""
   moved = [getattr(new, name) for name in model.NETWORKS] + [new.average, metrics]
   parts = [x.sum() for x in jax.tree.leaves(moved) if jnp.issubdtype(x.dtype, jnp.floating)]
-  is_finite = jnp.isfinite(sum(parts))
+  # As a running sum, since XLA fuses a plain sum of hundreds of terms into the choice of every array
+  # anew: half of the step's instructions.
+  is_finite = jnp.isfinite(jnp.cumsum(jnp.stack(parts))[-1])
   kept = {
     name: jax.tree.map(
       lambda a, b: jnp.where(is_finite, a, b), getattr(new, name), getattr(old, name)

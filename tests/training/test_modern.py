@@ -4,6 +4,7 @@ exactly, draws, and is scored."""
 import dataclasses
 import json
 import os
+import re
 
 import jax.numpy as jnp
 import numpy as np
@@ -13,6 +14,7 @@ import safetensors.numpy
 from t2i_jax import config as config_lib
 from t2i_jax import errors, main
 from t2i_jax.judges import efficientnet, weight_files
+from t2i_jax.nets import efficientnet as network
 from t2i_jax.nets import model
 from t2i_jax.parallel import mesh
 from t2i_jax.training import frozen, reading
@@ -57,19 +59,39 @@ PROJECTED = {
 }
 
 
+@pytest.fixture
+def shallow(monkeypatch):
+  """Weights by name of EfficientNet-Lite0 with the first block of each stage alone: the same maps,
+  of which less is to be compiled."""
+  first = np.cumsum([0, *(count for count, *_ in network.STAGES[:-1])]).tolist()
+  monkeypatch.setattr(network, "STAGES", tuple((1, *rest) for _, *rest in network.STAGES))
+  monkeypatch.setattr(network, "_AFTER", (1, 2, 4, 6))
+  kept = {}
+  for name, value in weight_files.read(efficientnet._packaged(), "").items():
+    block = re.match(r"_blocks\.(\d+)\.", name)
+    if block and int(block[1]) not in first:
+      continue
+    if block:
+      name = f"_blocks.{first.index(int(block[1]))}.{name[block.end() :]}"
+    kept[name] = np.ascontiguousarray(value)
+  return kept
+
+
 @pytest.mark.slow
-def test_a_run_goes_on_exactly_and_draws_with_averages(command, tmp_path, monkeypatch):
+def test_a_run_goes_on_exactly_and_draws_with_averages(command, tmp_path, monkeypatch, shallow):
   monkeypatch.setattr(frozen, "_BATCH", 8)
   monkeypatch.setattr(frozen, "_AT_ONCE", 8)
-  whole, parts = tmp_path / "whole", tmp_path / "parts"
-  command(*MODERN, "--steps=4", f"--workdir={whole}")
+  whole, parts, weights = tmp_path / "whole", tmp_path / "parts", tmp_path / "w.safetensors"
+  safetensors.numpy.save_file(shallow, weights)
+  flags = [*MODERN, f"--feature_weights={weights}"]
+  command(*flags, "--steps=4", f"--workdir={whole}")
   assert command.status == 0, command.err
   assert "looking through EfficientNet-Lite0" in command.err
   assert "the reader finds the own caption" in command.err
-  command(*MODERN, "--steps=2", f"--workdir={parts}")
+  command(*flags, "--steps=2", f"--workdir={parts}")
   # The reader is kept, and is not fitted again.
   monkeypatch.setattr(frozen, "fit", lambda *_: pytest.fail("was kept"))
-  command(*MODERN, "--steps=4", f"--workdir={parts}")
+  command(*flags, "--steps=4", f"--workdir={parts}")
   assert command.status == 0, command.err
   lines = [_lines(folder) for folder in (whole, parts)]
   assert lines[0] == lines[1]
@@ -83,12 +105,9 @@ def test_a_run_goes_on_exactly_and_draws_with_averages(command, tmp_path, monkey
   assert command.status == 0, command.err
   assert os.path.exists(tmp_path / "a.png")
   # It does not go on with another pretrained network.
-  arrays = weight_files.read(efficientnet._packaged(), "")
-  other = {n: np.ascontiguousarray(v) for n, v in arrays.items()}
-  other["_bn0.bias"] = other["_bn0.bias"] + 1
-  safetensors.numpy.save_file(other, tmp_path / "w.safetensors")
-  weights = f"--feature_weights={tmp_path}/w.safetensors"
-  command(*MODERN, "--steps=5", f"--workdir={parts}", weights)
+  shallow["_bn0.bias"] = shallow["_bn0.bias"] + 1
+  safetensors.numpy.save_file(shallow, weights)
+  command(*flags, "--steps=5", f"--workdir={parts}")
   assert command.status == 2 and "began with another pretrained network" in command.err
   os.remove(whole / "reader.msgpack")
   command("--mode=sample", *drawn, f"--output={tmp_path}/a.png", tiny=False)
