@@ -18,6 +18,13 @@ os.environ["XLA_FLAGS"] = (
   + "LIBRARY_FUSION_TYPE_DOT,LIBRARY_FUSION_TYPE_INDIVIDUAL_DOT,LIBRARY_FUSION_TYPE_REDUCE"
 )
 
+# Processes of tests keep to a core each where there are no more cores: otherwise the threads of one
+# wait for those of the other.
+if "PYTEST_XDIST_WORKER" in os.environ and hasattr(os, "sched_setaffinity"):
+  _cores, _count = sorted(os.sched_getaffinity(0)), int(os.environ["PYTEST_XDIST_WORKER_COUNT"])
+  if len(_cores) <= _count:
+    os.sched_setaffinity(0, {_cores[int(os.environ["PYTEST_XDIST_WORKER"][2:]) % len(_cores)]})
+
 # A run that goes on, or is drawn from, need not compile again what an earlier test has compiled.
 if "PYTEST_XDIST_WORKER" not in os.environ:  # which has it from the process that started it
   _compiled = tempfile.mkdtemp(prefix="t2i_jax_compiled_")
@@ -39,7 +46,7 @@ from t2i_jax import main
 from t2i_jax.judges import classifier, efficientnet, encoder, untrained
 from t2i_jax.nets import packing
 
-# A bucket is compiled once: few of them, for the same reason.
+# Each bucket is compiled: one, for the same reason.
 packing._BUCKETS = packing._BUCKETS_ALONE = 1
 
 # A batch is padded to its full size, whatever the number of images: not many more than toys have.

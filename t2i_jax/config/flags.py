@@ -162,8 +162,11 @@ def merge(
         f"--{name}={getattr(asked, name)}: the run in {asked.workdir} was made with "
         f"{getattr(trained, name)}; leave the flag out"
       )
-  changed = given | {"mode", "workdir"}
-  return dataclasses.replace(trained, **{name: getattr(asked, name) for name in changed})
+  changed = {name: getattr(asked, name) for name in given | {"mode", "workdir"}}
+  for field, _ in config_lib.fields():  # what training was told that this mode has no flag for
+    if asked.mode not in field.metadata["modes"] and not field.metadata["anywhere"]:
+      changed.setdefault(field.name, field.default)
+  return dataclasses.replace(trained, **changed)
 
 
 def by_group() -> Iterator[tuple[type[groups.Group], list[tuple[dataclasses.Field, Any]]]]:

@@ -110,8 +110,8 @@ def only_finite(new: TrainState, old: TrainState, metrics: Any) -> tuple[TrainSt
   finite.)"""
   moved = [getattr(new, name) for name in model.NETWORKS] + [new.average, metrics]
   parts = [x.sum() for x in jax.tree.leaves(moved) if jnp.issubdtype(x.dtype, jnp.floating)]
-  # As a running sum, since XLA fuses a plain sum of hundreds of terms into the choice of every array
-  # anew: half of the step's instructions.
+  # A running sum, since XLA fuses a plain one's hundreds of terms into the choice of every array
+  # anew: three quarters of the step's instructions.
   is_finite = jnp.isfinite(jnp.cumsum(jnp.stack(parts))[-1])
   kept = {
     name: jax.tree.map(

@@ -131,6 +131,16 @@ def test_use_of_a_run_may_change_what_is_free_and_nothing_else():
   assert flags.merge(trained, same, frozenset({"base_channels"})).base_channels == 8
 
 
+@pytest.mark.parametrize(
+  ("mode", "kept"), [("evaluate", "w.pth"), ("sample", ""), ("demo", ""), ("export", "")]
+)
+def test_what_only_training_was_told_is_left_out_where_there_is_no_flag_for_it(mode, kept):
+  trained = config_lib.Config(workdir="w", steps=1, feature_weights="w.pth")
+  given = {"captions": ("red",)} if mode == "sample" else {}
+  asked = config_lib.Config(mode=mode, workdir="w", **given)
+  assert flags.merge(trained, asked, frozenset(given)).feature_weights == kept
+
+
 def test_every_flag_file_is_read_without_complaint(monkeypatch):
   monkeypatch.chdir(ROOT)  # some name another file from here
   files = sorted((ROOT / "launch" / "flags").rglob("*.flags"))
