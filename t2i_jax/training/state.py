@@ -110,9 +110,10 @@ def only_finite(new: TrainState, old: TrainState, metrics: Any) -> tuple[TrainSt
   finite.)"""
   moved = [getattr(new, name) for name in model.NETWORKS] + [new.average, metrics]
   parts = [x.sum() for x in jax.tree.leaves(moved) if jnp.issubdtype(x.dtype, jnp.floating)]
-  # A running sum, since XLA fuses a plain one's hundreds of terms into the choice of every array
-  # anew: three quarters of the step's instructions.
-  is_finite = jnp.isfinite(jnp.cumsum(jnp.stack(parts))[-1])
+  # Sorted, NaN last, since XLA fuses a sum's hundreds of terms into the choice of every array anew:
+  # three quarters of the step's instructions.
+  least_and_most = jnp.sort(jnp.stack(parts))[jnp.array([0, -1])]
+  is_finite = jnp.isfinite(least_and_most).all()
   kept = {
     name: jax.tree.map(
       lambda a, b: jnp.where(is_finite, a, b), getattr(new, name), getattr(old, name)
