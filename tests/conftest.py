@@ -46,8 +46,8 @@ from t2i_jax import main
 from t2i_jax.judges import classifier, efficientnet, encoder, untrained
 from t2i_jax.nets import packing
 
-# Each bucket is compiled: one, for the same reason.
-packing._BUCKETS = packing._BUCKETS_ALONE = 1
+# A bucket is compiled once: few of them, for the same reason.
+packing._BUCKETS = packing._BUCKETS_ALONE = 2
 
 # A batch is padded to its full size, whatever the number of images: not many more than toys have.
 efficientnet._BATCH = 8

@@ -154,7 +154,7 @@ def merge(
   """The trained run's Config with what the command line may change about its use.
 
   A given flag that contradicts the run's shape raises InputError. `also_free` names flags of the
-  shape that this use may set."""
+  shape that this use may set. Flags that the asked mode does not have are at their defaults."""
   fixed = set(config_lib.names("shape")) - set(also_free)
   for name in sorted(fixed & given):
     if not config_lib.is_same(name, getattr(asked, name), getattr(trained, name)):
@@ -163,7 +163,7 @@ def merge(
         f"{getattr(trained, name)}; leave the flag out"
       )
   changed = {name: getattr(asked, name) for name in given | {"mode", "workdir"}}
-  for field, _ in config_lib.fields():  # what training was told that this mode has no flag for
+  for field, _ in config_lib.fields():
     if asked.mode not in field.metadata["modes"] and not field.metadata["anywhere"]:
       changed.setdefault(field.name, field.default)
   return dataclasses.replace(trained, **changed)

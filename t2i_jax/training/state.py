@@ -106,14 +106,14 @@ def move_average(config: config_lib.Config, state: TrainState) -> TrainState:
 
 def only_finite(new: TrainState, old: TrainState, metrics: Any) -> tuple[TrainState, Array]:
   """The new state, if all its values and the metrics are finite, else the old one at the new step;
-  and whether it is the new one. (A sum of finite values beyond float32's range does not count as
-  finite.)"""
+  and whether it is the new one, bool[]. (An array whose finite values sum to more than float32's
+  range does not count as finite.)"""
   moved = [getattr(new, name) for name in model.NETWORKS] + [new.average, metrics]
   parts = [x.sum() for x in jax.tree.leaves(moved) if jnp.issubdtype(x.dtype, jnp.floating)]
-  # Sorted, NaN last, since XLA fuses a sum's hundreds of terms into the choice of every array anew:
-  # three quarters of the step's instructions.
-  least_and_most = jnp.sort(jnp.stack(parts))[jnp.array([0, -1])]
-  is_finite = jnp.isfinite(least_and_most).all()
+  # NaN comes last. A sum of them all would be fused into the choice of every array anew, as three
+  # quarters of the step's instructions (docs/performance.md).
+  parts = jnp.sort(jnp.stack(parts))
+  is_finite = jnp.isfinite(parts[0]) & jnp.isfinite(parts[-1])
   kept = {
     name: jax.tree.map(
       lambda a, b: jnp.where(is_finite, a, b), getattr(new, name), getattr(old, name)

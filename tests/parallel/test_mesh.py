@@ -48,7 +48,7 @@ def _furthest(some, others):
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("devices", ["4", "8", "4 sharded"])
+@pytest.mark.parametrize("devices", ["2", "4", "8", "4 sharded"])
 def test_losses_and_parameters_are_those_of_one_device(found, devices):
   one, many = found["runs"]["1"], found["runs"][devices]
   assert len(many["metrics"]) == 12
@@ -63,7 +63,7 @@ def test_losses_and_parameters_are_those_of_one_device(found, devices):
 @pytest.mark.slow
 def test_a_bucket_is_compiled_once_whatever_the_devices(found):
   assert {name: run["programs"] for name, run in found["runs"].items()} == dict.fromkeys(
-    ("1", "4", "8", "4 sharded"), 1
+    ("1", "2", "4", "8", "4 sharded"), 1
   )
 
 

@@ -45,8 +45,8 @@ def test_finite_values_are_the_new_state_and_a_metric_that_is_not_finite_keeps_t
     jax.tree.map(np.testing.assert_array_equal, kept.generator, expected.generator)
 
 
-def test_the_sum_over_all_arrays_is_computed_once():
-  """And not in the choice of each array again: XLA fused it into all of them."""
+def test_what_all_arrays_have_a_part_in_is_computed_once():
+  """And not in the choice of each array again, into which XLA fuses a sum of them."""
   old, new = _state(4, 0.0), _state(5, 7.0)
   compiled = jax.jit(state_lib.only_finite).lower(new, old, {}).compile()
   programs = re.findall(r"^%?\S+ \(.*?^\}", compiled.as_text(), re.M | re.S)
