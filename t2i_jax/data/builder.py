@@ -207,7 +207,11 @@ class Builder(tfds.core.GeneratorBasedBuilder, skip_registration=True):
     self.info.metadata["captions"] = self._captions
     self.info.metadata["missing_images"] = found.missing_images
     self.info.metadata["missing_captions"] = found.missing_captions
-    self.info.metadata["skipped"] = [*self._skipped_images, *found.skipped_captions]
+    self.info.metadata["skipped"] = [
+      *self._skipped_images,
+      *found.skipped_captions,
+      *found.skipped_lines,
+    ]
 
   def _log_download_bytes(self):
     """Prints nothing: nothing is downloaded, and TFDS would print to standard output."""

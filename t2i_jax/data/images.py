@@ -13,6 +13,8 @@ import PIL.Image
 import PIL.ImageOps
 from jaxtyping import UInt8
 
+from t2i_jax.process import system
+
 # Formats of Pillow that are drawings, documents, films or arrays.
 _NO_PHOTOGRAPHS = ("EPS", "PDF", "WMF", "MPEG", "HDF5", "GRIB", "BUFR", "FITS", "FLI")
 SUFFIXES = tuple(
@@ -70,6 +72,7 @@ def fit(
   Raises:
     UnusableImage: empty, truncated, no image, a side under 8 pixels, or more pixels than
       `PIL.Image.MAX_IMAGE_PIXELS`, Pillow's limit against decompression bombs; or `crop` says so.
+    OSError: the system refuses to read the file, which may be whole.
   """
   try:
     with PIL.Image.open(source) as image:
@@ -97,6 +100,10 @@ def fit(
   except FileNotFoundError as error:
     raise UnusableImage("missing file") from error
   except _BROKEN as error:
+    if system.refuses_to_read(error):
+      if isinstance(error, OSError) and error.filename is None:  # of a read
+        error.filename = source if isinstance(source, (str, os.PathLike)) else None
+      raise
     raise UnusableImage(f"broken image: {' '.join(str(error).split())}") from error
 
 

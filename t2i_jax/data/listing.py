@@ -34,7 +34,8 @@ class Listing:
   """All sources of a dataset by split, in source order, and what was left out.
 
   origin: the raw folder, as error messages name it. images, captions: numbers of those found,
-  whether usable or not. skipped_images, skipped_captions: {"file": ..., "reason": ...} each.
+  whether usable or not. skipped_images, skipped_captions: {"file": ..., "reason": ...} each, and
+  skipped_lines of lists of images, which cost no image.
   missing_images, missing_captions: numbers of images that the dataset's own lists name but that
   are not there, and of their captions; no other number counts them.
   """
@@ -47,6 +48,7 @@ class Listing:
   skipped_captions: Sequence[Mapping[str, str]] = ()
   missing_images: int = 0
   missing_captions: int = 0
+  skipped_lines: Sequence[Mapping[str, str]] = ()
 
 
 @dataclasses.dataclass(frozen=True)

@@ -15,6 +15,7 @@ import zlib
 from collections.abc import Mapping, Sequence
 
 from t2i_jax import errors
+from t2i_jax.process import system
 from t2i_jax.rundir import files
 
 _SUMS = "sums.json"
@@ -33,8 +34,8 @@ def sample(raw_dir: pathlib.Path, paths: Sequence[pathlib.Path]) -> dict[str, in
 
 
 def _crc32(path: pathlib.Path) -> int:
-  """Of the whole file, or of three blocks of a large one; 0 for one that cannot be read, which
-  `prepare` has told or left out."""
+  """Of the whole file, or of three blocks of a large one; 0 for one that is not there, which
+  `prepare` has told or left out. Raises OSError if the system refuses to read it."""
   try:
     with open(path, "rb") as file:
       size = os.fstat(file.fileno()).st_size
@@ -44,7 +45,9 @@ def _crc32(path: pathlib.Path) -> int:
         file.seek(start)
         crc = zlib.crc32(file.read(_BLOCK), crc)
       return crc
-  except OSError:
+  except OSError as error:
+    if system.refuses_to_read(error):
+      raise
     return 0
 
 

@@ -11,6 +11,7 @@ from collections.abc import Iterable, Sequence
 import numpy as np
 
 from t2i_jax import errors
+from t2i_jax.process import system
 
 log = logging.getLogger(__name__)
 
@@ -48,7 +49,9 @@ def decode_text(data: bytes) -> str:
 
 
 def read_captions(file: pathlib.Path) -> tuple[list[str], str | None]:
-  """The captions of a text file, one a line, and None; or no captions and the reason."""
+  """The captions of a text file, one a line, and None; or no captions and the reason.
+
+  Raises OSError if the system refuses to read the file, which may be whole."""
   try:
     if file.stat().st_size > _MOST_BYTES:
       return [], f"caption file {file.name} is larger than {_MOST_BYTES >> 20} MB"
@@ -58,6 +61,8 @@ def read_captions(file: pathlib.Path) -> tuple[list[str], str | None]:
   except UnicodeDecodeError:
     return [], f"caption file {file.name} is not UTF-8"
   except OSError as error:
+    if system.refuses_to_read(error):
+      raise
     return [], f"caption file {file.name}: {error.strerror}"
   captions = [" ".join(line.split()) for line in _LINE_END.split(text) if line.strip()]
   return captions, None if captions else f"empty caption file {file.name}"

@@ -5,18 +5,24 @@ from __future__ import annotations
 
 import collections
 import dataclasses
-import functools
 import os
 import pathlib
+import re
 import unicodedata
-from collections.abc import Iterable
+from collections.abc import Collection, Iterable
 
+from t2i_jax import errors
 from t2i_jax.data import images, tables
+from t2i_jax.process import system
+from t2i_jax.rundir import files
 
 BESIDE = (".txt", ".caption")
 _CAPTION_FOLDERS = ("captions", "caption", "text", "texts", "text_c10")
 # What could hold captions; read or not.
 _COULD_HOLD = (*tables.SUFFIXES, ".xml", ".parquet", ".arrow", ".xlsx", ".xls", ".caption")
+# Files of folders that this program writes: a run, clusters, a prepared copy.
+_OWN = ({files.FLAGS}, {"clusters.json"}, {"dataset_info.json", "features.json"})
+_ABSOLUTE = re.compile(r"/|[A-Za-z]:/")
 
 
 @dataclasses.dataclass(frozen=True)
@@ -30,9 +36,17 @@ class Found:
 
 
 def scan(raw_dir: pathlib.Path) -> Found:
-  """What is below raw_dir, linked folders included, each folder once; without hidden files."""
+  """What is below raw_dir, linked folders included, each folder once; without hidden files, and
+  without what this program wrote there.
+
+  Raises InputError if raw_dir itself is such a folder, and OSError for what the system refuses to
+  look at."""
+
+  def fail(error: OSError):
+    raise error
+
   photographs, others, unusable, seen = [], [], [], {os.path.realpath(raw_dir)}
-  for folder, subfolders, names in os.walk(raw_dir, followlinks=True):
+  for folder, subfolders, names in os.walk(raw_dir, onerror=fail, followlinks=True):
     kept = []
     for name in sorted(subfolders):
       real = os.path.realpath(os.path.join(folder, name))
@@ -40,6 +54,13 @@ def scan(raw_dir: pathlib.Path) -> Found:
         seen.add(real)
         kept.append(name)
     subfolders[:] = kept
+    if own := _is_own(names):
+      if not os.path.samefile(folder, raw_dir):
+        subfolders.clear()
+        continue
+      raise errors.InputError(
+        f"`raw_dir={raw_dir}`: this program's own folder (it has {own}); give one of images"
+      )
     inner = os.path.relpath(folder, raw_dir).replace(os.sep, "/")
     for name in names:
       suffix = os.path.splitext(name)[1].lower()
@@ -56,11 +77,20 @@ def scan(raw_dir: pathlib.Path) -> Found:
   return Found(sorted(photographs), sorted(others), sorted(unusable, key=lambda u: u["file"]))
 
 
+def _is_own(names: Collection[str]) -> str:
+  """The file that tells that this program wrote a folder with these files; empty: it did not."""
+  return next((min(own) for own in _OWN if own <= set(names)), "")
+
+
 def _unusable(path: str, name: str, suffix: str) -> str | None:
   """Why a file cannot be used, before it is opened; None: it may be."""
   if _shown(name) != name:
     return "its name is not UTF-8"
-  if not os.path.exists(path):
+  try:
+    os.stat(path)
+  except OSError as error:
+    if system.refuses_to_read(error):
+      raise
     return "a link to nothing"
   if suffix in images.OTHER_SUFFIXES:
     return f"a format that is not read ({suffix})"
@@ -79,33 +109,31 @@ def _normal(name: str) -> str:
 
 
 class Names:
-  """Which image a table means by a name: below the table's folder, or below raw_dir, or the only
-  one with this end."""
+  """Images by the names that tables and lists give them."""
 
-  def __init__(self, photographs: Iterable[str], table: str):
-    self._folder = table.rpartition("/")[0]
-    self._whole, self._ends = _by_name(tuple(photographs))
+  def __init__(self, photographs: Iterable[str]):
+    self._whole, self._ends = {_normal(n): n for n in photographs}, collections.defaultdict(list)
+    for name in self._whole:
+      self._ends[name.rpartition("/")[2]].append(name)
 
-  def find(self, name: str) -> str | None:
-    name = _normal(name).lstrip("/")
-    for whole in (f"{self._folder}/{name}" if self._folder else name, name):
+  def find(self, name: str, file: str) -> str | None:
+    """The image that this file means: below its own folder, or below raw_dir, or the only one with
+    this end; or, by an absolute path, the one whose name below raw_dir is the longest end of it."""
+    folder, name = file.rpartition("/")[0], _normal(name)
+    is_absolute, name = _ABSOLUTE.match(name), name.lstrip("/")
+    for whole in (f"{folder}/{name}" if folder else name, name):
       if whole in self._whole:
         return self._whole[whole]
     found = [whole for whole in self._ends.get(name.rpartition("/")[2], ()) if _ends(whole, name)]
+    if not found and is_absolute:
+      parts = name.split("/")
+      ends = ("/".join(parts[at:]) for at in range(1, len(parts)))
+      found = [end for end in ends if end in self._whole][:1]
     return self._whole[found[0]] if len(found) == 1 else None
 
 
 def _ends(whole: str, name: str) -> bool:
   return whole == name or whole.endswith(f"/{name}")
-
-
-@functools.lru_cache(maxsize=4)
-def _by_name(photographs: tuple[str, ...]) -> tuple[dict[str, str], dict[str, list[str]]]:
-  """Names as they are stored by their normal spelling; and these by their last part."""
-  whole, ends = {_normal(name): name for name in photographs}, collections.defaultdict(list)
-  for name in whole:
-    ends[name.rpartition("/")[2]].append(name)
-  return whole, ends
 
 
 def texts_of(found: Found) -> tuple[dict[str, str], dict[str, str]]:
@@ -119,23 +147,24 @@ def texts_of(found: Found) -> tuple[dict[str, str], dict[str, str]]:
       for at, part in enumerate(parts[:-1]):
         if part.lower() in _CAPTION_FOLDERS:
           inner["/".join(parts[at + 1 :])].append(name)
-  texts, wanted = {}, collections.defaultdict(list)
+  texts, wanted = {}, collections.defaultdict(list)  # of the files that could be theirs, images
   for name in found.photographs:
     whole = _normal(name)
     stem = os.path.splitext(whole)[0]
-    own = beside.get(stem) or beside.get(whole)
-    if own:
-      texts[name] = own
-      continue
-    parts = stem.split("/")
-    ends = ("/".join(parts[at:]) for at in range(len(parts)))
-    if key := next((end for end in ends if end in inner), None):
-      wanted[key].append(name)
-  ambiguous = {}
-  for key, names in wanted.items():
-    if len(names) == len(inner[key]) == 1:
-      texts[names[0]] = inner[key][0]
+    if whole in beside:  # a.jpg.txt
+      texts[name] = beside[whole]
+    elif stem in beside:
+      wanted[(beside[stem],)].append(name)
     else:
-      several = ", ".join(inner[key]) if len(inner[key]) > 1 else f"{len(names)} images"
-      ambiguous |= dict.fromkeys(names, f"{inner[key][0]} could be of it: there are {several}")
+      parts = stem.split("/")
+      ends = ("/".join(parts[at:]) for at in range(len(parts)))
+      if key := next((end for end in ends if end in inner), None):
+        wanted[tuple(inner[key])].append(name)
+  ambiguous = {}
+  for files_of, names in wanted.items():
+    if len(names) == len(files_of) == 1:
+      texts[names[0]] = files_of[0]
+    else:
+      several = ", ".join(files_of) if len(files_of) > 1 else f"{len(names)} images"
+      ambiguous |= dict.fromkeys(names, f"{files_of[0]} could be of it: there are {several}")
   return texts, ambiguous

@@ -76,10 +76,10 @@ def read(path: pathlib.Path, is_image: Callable[[str], bool]) -> list[Row]:
     return list(_lines_of_json(data))
   if path.suffix.lower() == ".json":
     return list(_json(data))
-  return list(_columns(_decode(data), is_image))
+  return list(_columns(decode(data), is_image))
 
 
-def _decode(data: bytes) -> str:
+def decode(data: bytes) -> str:
   """UTF-8, or UTF-16 with its mark, as Excel saves it. Bytes that are neither become lone
   surrogates, so that only their own row is lost."""
   if data[:2] in (b"\xff\xfe", b"\xfe\xff"):

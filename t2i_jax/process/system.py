@@ -20,6 +20,11 @@ _NO_ROOM = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EROFS)
 _TOLD_AS_TEXT = tuple(os.strerror(number) for number in (*_NO_ROOM, *_TOO_LITTLE))
 _WRAPPED = (*_WRONG_PATH, *_NO_ROOM, *_TOO_LITTLE, errno.EIO, errno.ENOENT, errno.ESTALE)
 _NOT_OF_THE_FILE = (*_NO_ROOM, *_TOO_LITTLE, errno.EACCES, errno.EPERM)
+# A disk, or the way to one, that fails.
+_OF_THE_DISK = (
+  errno.EIO, errno.ESTALE, errno.ENODEV, errno.ENOTCONN, errno.ETIMEDOUT,
+  errno.EHOSTDOWN, errno.ECONNRESET,
+)  # fmt: skip
 
 
 @dataclasses.dataclass(frozen=True)
@@ -59,6 +64,14 @@ def spares_the_file(error: BaseException) -> bool:
     if any(text in str(one) for text in _TOLD_AS_TEXT):
       return True
   return False
+
+
+def refuses_to_read(error: BaseException) -> bool:
+  """Whether an error of reading is the system's: it says nothing of the file's content, and another
+  time the file may be read. So the file of a user is not taken for broken."""
+  return spares_the_file(error) or any(
+    isinstance(one, OSError) and one.errno in _OF_THE_DISK for one in _chain(error)
+  )
 
 
 def _chain(error: BaseException) -> Iterator[BaseException]:

@@ -15,6 +15,7 @@ import os
 import pathlib
 import shutil
 import tempfile
+import time
 from collections.abc import Iterator
 from typing import TYPE_CHECKING
 
@@ -25,6 +26,10 @@ if TYPE_CHECKING:
   from etils import epath
 
   from t2i_jax import config as config_lib
+
+
+# A store tells times in whole seconds, so a file may change and keep size and time for so long.
+_SETTLED_S = 5
 
 
 def is_bucket(path: str) -> bool:
@@ -119,19 +124,21 @@ def push(workdir: str | os.PathLike) -> None:
 
 
 def pull(workdir: str | os.PathLike) -> None:
-  """Copies from the bucket all but checkpoints and what this process has changed since its last
-  push; no-op for a folder of this machine."""
+  """Copies from the bucket what has changed there since the last pull, but no checkpoints, nor what
+  this process has changed since its last push; no-op for a folder of this machine."""
   if copy := _find(workdir):
     copy.pull()
 
 
 @dataclasses.dataclass(frozen=True)
 class _Copy:
-  """A local copy. `same`: of each file that is the same in the bucket, its size and time here."""
+  """A local copy. `same`: of each file that is the same in the bucket, its size and time here;
+  `there`: its size and time in the bucket when it was copied from there, where these tell."""
 
   address: str
   folder: pathlib.Path
   same: dict[pathlib.Path, tuple[int, int]] = dataclasses.field(default_factory=dict)
+  there: dict[pathlib.Path, tuple[int, int]] = dataclasses.field(default_factory=dict)
 
   def push(self) -> None:
     for path in sorted(self.folder.rglob("*")):
@@ -144,6 +151,7 @@ class _Copy:
       self.same[path] = state
 
   def pull(self) -> None:
+    _forget_listings(self.address)
     source = _path(self.address)
     if source.is_dir():
       self._pull(source, self.folder)
@@ -152,13 +160,24 @@ class _Copy:
     folder.mkdir(exist_ok=True)
     for there in source.iterdir():
       here = folder / there.name
-      if there.name == files.CHECKPOINTS:
+      if there.name in (files.CHECKPOINTS, files.DAMAGED):
         continue
-      if there.is_dir():
+      found = there.stat()
+      if found.is_directory:
         self._pull(there, here)
       elif not self._is_changed(here):
-        here.write_bytes(there.read_bytes())
-        self.same[here] = _state(here)
+        self._fetch(there, here, (found.length, found.mtime))
+
+  def _fetch(self, there: epath.Path, here: pathlib.Path, state: tuple[int, int]) -> None:
+    """Copies a file of this size and time from the bucket, unless that is done."""
+    if here.exists() and self.there.get(here) == state:
+      return
+    with files.atomic_write(here, "wb") as file:  # Half a file would be pushed over the whole one.
+      file.write(there.read_bytes())
+    self.same[here] = _state(here)
+    self.there.pop(here, None)
+    if 0 < state[1] < time.time() - _SETTLED_S:  # 0: the store tells no time.
+      self.there[here] = state
 
   def _is_changed(self, path: pathlib.Path) -> bool:
     return path.exists() and self.same.get(path) != _state(path)
@@ -173,6 +192,15 @@ def _find(workdir: str | os.PathLike) -> _Copy | None:
 
 def _state(path: pathlib.Path) -> tuple[int, int]:
   return path.stat().st_size, path.stat().st_mtime_ns
+
+
+def _forget_listings(address: str) -> None:
+  """fsspec keeps the listings of a bucket, and with them sizes: what other machines have written
+  since would not be seen, and of a longer file only its old length be read."""
+  from etils.epath import backend
+
+  with contextlib.suppress(ImportError):  # Of a package without which TensorFlow may read there.
+    backend.fsspec_backend.fs(address).invalidate_cache()
 
 
 def _path(address: str) -> epath.Path:

@@ -172,7 +172,7 @@ def _read_rows(
   """Each word and its values, which are still text in a text file. Raises ValueError unless there
   are `count` rows of `dimension` values."""
   begin = file.readline(_CHUNK)
-  read = _read_text if _is_text(begin) else _read_binary
+  read = _read_text if _is_text(begin, file.peek(1), dimension) else _read_binary
   done = 0
   for row in read(file, begin, count, dimension):
     yield row
@@ -181,12 +181,19 @@ def _read_rows(
     raise ValueError(f"{count} words announced, {done} found")
 
 
-def _is_text(line: bytes) -> bool:
-  """Whether the first word is followed by numbers written as text."""
+def _is_text(line: bytes, after: bytes, dimension: int) -> bool:
+  """Whether the first word is followed by numbers written as text. A binary vector may begin like
+  one, with a digit and a newline: then it has too few numbers, and no text after them."""
   try:
-    return len([float(value) for value in line.split()[1:]]) > 0
+    count = len([float(value) for value in line.split()[1:]])
   except ValueError:
     return False
+  return count == dimension or (count > 0 and _is_printable(after[: 4 * dimension]))
+
+
+def _is_printable(data: bytes) -> bool:
+  text = data[:-3].decode("utf8", "replace")  # Its last letter may be cut.
+  return not any(c == "\ufffd" or (c < " " and c not in "\t\n\r") for c in text)
 
 
 def _read_text(file, line: bytes, count: int, dimension: int):

@@ -1,6 +1,8 @@
 """What is written is whole or not there at all, and records what was left out."""
 
+import errno
 import io
+import json
 import os
 import pathlib
 import subprocess
@@ -11,7 +13,7 @@ import numpy as np
 import PIL.Image
 import pytest
 
-from t2i_jax import errors
+from t2i_jax import errors, main
 from t2i_jax.data import builder, images
 from tests.fixtures import folders
 
@@ -99,3 +101,34 @@ def test_an_aborted_prepare_is_begun_again(tmp_path, monkeypatch):
     with pytest.raises(KeyboardInterrupt):
       folders.prepare(tmp_path, raw)
   assert folders.prepare(tmp_path, raw).images == 3
+
+
+@pytest.mark.parametrize("of", ["3.png", "3.txt"])
+@pytest.mark.parametrize(
+  ("number", "end", "status"),
+  [
+    (errno.EMFILE, "no run was changed", 1),
+    (errno.EIO, "no run was changed", 1),
+    (errno.EACCES, "give another path", 2),
+  ],
+)
+def test_what_the_system_refuses_to_read_ends_the_program_and_is_not_left_out(
+  tmp_path, monkeypatch, capsys, of, number, end, status
+):
+  """One of 40 is below the share of broken images that is passed over."""
+  raw, open_image = folders.make_folder(tmp_path / "raw", 40), PIL.Image.open
+  asked = (f"--raw_dir={raw}", f"--data_dir={tmp_path / 'data'}", "--image_size=16")
+
+  def refuse(path):
+    if os.fspath(path) == str(raw / of):
+      raise OSError(number, os.strerror(number), os.fspath(path))
+
+  with monkeypatch.context() as patch:
+    patch.setattr(images.PIL.Image, "open", lambda path: refuse(path) or open_image(path))
+    read = pathlib.Path.read_bytes
+    patch.setattr(pathlib.Path, "read_bytes", lambda path: refuse(path) or read(path))
+    assert main.main(["t2i_jax", "--mode=prepare", "--dataset=folder", *asked]) == status
+  line = f"t2i_jax: {raw / of}: {os.strerror(number)}; {end}"
+  assert capsys.readouterr().err.splitlines()[-1] == line
+  assert main.main(["t2i_jax", "--mode=prepare", "--dataset=folder", *asked]) == 0
+  assert json.loads(capsys.readouterr().out)["images"] == 40

@@ -1,6 +1,8 @@
 """Any image file becomes a square of RGB, or says why not."""
 
+import errno
 import io
+import os
 
 import numpy as np
 import PIL.Image
@@ -209,3 +211,40 @@ def test_measurements_that_would_be_black_are_refused(tmp_path, values, mode):
     images.fit(tmp_path / "a.tif", 8)
   PIL.Image.fromarray(np.zeros((16, 16), values.dtype)).save(tmp_path / "b.tif")
   assert images.fit(tmp_path / "b.tif", 8).max() == 0  # It is black.
+
+
+class _Failing(io.BytesIO):
+  """A file that the system stops reading after some bytes, as it does when a disk fails."""
+
+  def __init__(self, data, number, after):
+    super().__init__(data)
+    self._number, self._after = number, after
+
+  def read(self, *args):
+    if self.tell() >= self._after:
+      raise OSError(self._number, os.strerror(self._number))
+    return super().read(*args)
+
+
+_REFUSALS = ("EMFILE", "ENFILE", "ENOMEM", "EIO", "ESTALE", "ETIMEDOUT", "EACCES", "EPERM")
+
+
+@pytest.mark.parametrize("name", _REFUSALS)
+@pytest.mark.parametrize("after", [0, 60])
+def test_what_the_system_refuses_to_read_is_no_broken_image(name, after):
+  pixels = np.random.default_rng(0).integers(0, 256, (40, 40, 3), dtype=np.uint8)
+  data = save(PIL.Image.fromarray(pixels)).getvalue()
+  number = getattr(errno, name)
+  with pytest.raises(OSError) as raised:
+    images.fit(_Failing(data, number, after), 8)
+  assert raised.value.errno == number
+
+
+def test_a_refusal_names_the_file(tmp_path, monkeypatch):
+  path = tmp_path / "a.png"
+  PIL.Image.new("RGB", (8, 8)).save(path)
+  failing = _Failing(path.read_bytes(), errno.EIO, 0)
+  open_image = PIL.Image.open
+  monkeypatch.setattr(images.PIL.Image, "open", lambda source: open_image(failing))
+  with pytest.raises(OSError, match=r"a\.png"):
+    images.fit(path, 8)

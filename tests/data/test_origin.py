@@ -1,5 +1,6 @@
 """A prepared copy that is not what was written, or whose raw files are others now, is refused."""
 
+import errno
 import os
 import pathlib
 
@@ -95,3 +96,13 @@ def test_a_copy_of_an_older_version_has_no_checksums(tmp_path):
   with pytest.raises(errors.InputError, match=r"7\.png: has other captions"):
     settings = dict(data_dir=tmp_path / "prepared", raw_dir=raw, image_size=8, progress=False)
     prepare.verify("folder", **settings)
+
+
+def test_a_raw_file_that_the_system_refuses_to_read_has_no_checksum(tmp_path, monkeypatch):
+  def fail(path, mode):
+    raise OSError(errno.EMFILE, os.strerror(errno.EMFILE), path)
+
+  (tmp_path / "a").write_bytes(b"1")
+  monkeypatch.setattr(origin, "open", fail, raising=False)
+  with pytest.raises(OSError, match="Too many open files"):
+    origin.sample(tmp_path, [tmp_path / "a"])

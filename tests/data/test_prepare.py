@@ -72,6 +72,13 @@ def test_wrong_settings_are_input_errors(tmp_path):
     assert "\n" not in str(raised.value)
 
 
+def test_an_address_is_no_folder_for_prepared_data(tmp_path, monkeypatch):
+  monkeypatch.chdir(tmp_path)
+  with pytest.raises(errors.InputError, match=r"`data_dir=gs://bucket/d`: .* disk of this"):
+    prepare.prepare("synthetic", data_dir="gs://bucket/d", image_size=8, synthetic_images=4)
+  assert not list(tmp_path.iterdir())
+
+
 def test_skipped_files_are_stored_beside_the_data(tmp_path):
   raw = folders.make_folder(tmp_path / "raw", 40)
   (raw / "7.png").write_bytes(b"")

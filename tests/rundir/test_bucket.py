@@ -1,11 +1,14 @@
 """A run's folder in a bucket: what is copied there and back, and a run that lives in one."""
 
+import contextlib
 import dataclasses
 import json
 import os
 import pathlib
+import resource
 import sys
 import tempfile
+import types
 
 import fsspec
 import pytest
@@ -84,6 +87,29 @@ def test_files_are_worked_on_here_and_copied_back_but_not_checkpoints(store, tem
   assert not list(temporary.iterdir())
 
 
+@contextlib.contextmanager
+def _files_of_at_most(size):
+  limits = resource.getrlimit(resource.RLIMIT_FSIZE)
+  resource.setrlimit(resource.RLIMIT_FSIZE, (size, limits[1]))
+  try:
+    yield
+  finally:
+    resource.setrlimit(resource.RLIMIT_FSIZE, limits)
+
+
+def test_a_pull_that_finds_no_room_leaves_the_bucket_as_it_is(store, temporary):
+  (epath.Path(RUN) / "word_vectors.bin").write_bytes(b"v" * 1000)
+  before = {name: file.getvalue() for name, file in store.items()}
+  with (
+    _files_of_at_most(600),
+    pytest.raises(errors.InputError, match=r"cannot be read .*too large"),
+    bucket.opened(CONFIG),
+  ):
+    pass
+  assert {name: file.getvalue() for name, file in store.items()} == before
+  assert not list(temporary.iterdir())
+
+
 def test_a_folder_of_this_machine_is_used_itself(tmp_path):
   config = dataclasses.replace(CONFIG, workdir=str(tmp_path / "a"))
   with bucket.opened(config) as opened:
@@ -119,6 +145,77 @@ def test_one_trains_while_another_scores(store):
   assert (
     _in_bucket("scores.jsonl") == '{"step": 1, "split": "test"}\n{"step": 2, "split": "test"}\n'
   )
+
+
+@pytest.fixture
+def clock(store, monkeypatch):
+  """Files of the store have times, in whole seconds, and `clock` moves them and the time by some
+  seconds; the store keeps listings as gcsfs does. `asked`: names of the files that were read."""
+  now, asked, listings = [1000], [], {}
+  real_open = Store._open
+
+  def ls(self, path, detail=True, **kwargs):
+    path = self._strip_protocol(path)
+    if path not in listings:
+      found = memory.MemoryFileSystem.ls(self, path, detail=True, **kwargs)
+      for entry in found:
+        if entry["type"] == "file":
+          file = store[entry["name"]]
+          if times.get(entry["name"], (None, 0))[0] is not file:
+            times[entry["name"]] = file, now[0]
+          entry["mtime"] = times[entry["name"]][1]
+      listings[path] = found
+    return listings[path] if detail else [entry["name"] for entry in listings[path]]
+
+  def info(self, path, **kwargs):
+    path = self._strip_protocol(path)
+    kept = listings.get(self._parent(path), ())
+    found = next((entry for entry in kept if entry["name"] == path), None)
+    return found or memory.MemoryFileSystem.info(self, path, **kwargs)
+
+  def opened(self, path, mode="rb", **kwargs):
+    if mode == "rb":
+      asked.append(path.rpartition("/")[2])
+    return real_open(self, path, mode, **kwargs)
+
+  times = {}
+  monkeypatch.setattr(Store, "ls", ls)
+  monkeypatch.setattr(Store, "info", info)
+  monkeypatch.setattr(Store, "_open", opened)
+  monkeypatch.setattr(Store, "invalidate_cache", lambda self, path=None: listings.clear())
+  monkeypatch.setattr(bucket, "time", types.SimpleNamespace(time=lambda: now[0]))
+
+  def move(seconds):
+    now[0] += seconds
+
+  move.asked = asked
+  return move
+
+
+def test_a_pull_fetches_what_has_changed_in_the_bucket_and_nothing_else(store, clock):
+  (epath.Path(RUN) / "damaged" / "5").mkdir(parents=True)
+  (epath.Path(RUN) / "damaged" / "5" / "array").write_bytes(b"0" * 9)
+  with bucket.opened(CONFIG) as config:
+    folder = pathlib.Path(config.workdir)
+    assert sorted(clock.asked) == ["metrics.jsonl", "s.png"]
+    for seconds, expected in (
+      (1, ["metrics.jsonl", "s.png"]),  # Just written: they may have changed within the second.
+      (100, ["metrics.jsonl", "s.png"]),
+      (1, []),
+    ):
+      clock(seconds)
+      clock.asked.clear()
+      bucket.pull(folder)
+      assert sorted(clock.asked) == expected
+    (epath.Path(RUN) / "metrics.jsonl").write_text('{"step": 2}\n')  # of the same size
+    clock(100)
+    clock.asked.clear()
+    bucket.pull(folder)
+    assert clock.asked == ["metrics.jsonl"]
+    assert metrics.read(folder)[-1]["step"] == 2
+    (folder / "samples" / "s.png").unlink()
+    bucket.pull(folder)
+    assert (folder / "samples" / "s.png").exists() and not (folder / "damaged").exists()
 
 
 def test_names_that_differ_in_punctuation_do_not_share_a_copy(store, temporary):

@@ -95,6 +95,21 @@ def test_the_format_is_told_from_the_content_not_the_name(tmp_path, write, zippe
   np.testing.assert_array_equal(found.vectors, VECTORS.vectors)
 
 
+@pytest.mark.parametrize("begin", [b"1\n", b"12\n", b"1 2\n", b"7\n \n"])
+@pytest.mark.parametrize("zipped", [False, True])
+def test_a_binary_vector_that_begins_like_a_number_is_read_as_binary(tmp_path, begin, zipped):
+  vectors = np.random.default_rng(0).normal(size=(3, 8)).astype("<f4")
+  first = np.frombuffer(begin + vectors[0].tobytes()[len(begin) :], "<f4")
+  vectors[0] = np.nan_to_num(first)
+  words = ("red", "blue", "petals")
+  body = b"".join(w.encode() + b" " + row.tobytes() for w, row in zip(words, vectors))
+  data = b"3 8\n" + body
+  (tmp_path / "v.bin").write_bytes(gzip.compress(data) if zipped else data)
+  found = word2vec.load(tmp_path / "v.bin")
+  assert found.words == words
+  np.testing.assert_array_equal(found.vectors, vectors)
+
+
 @pytest.mark.parametrize("chunk", [1, 5, 13, 64])
 def test_binary_rows_may_begin_anywhere_in_what_is_read_at_once(tmp_path, monkeypatch, chunk):
   monkeypatch.setattr(word2vec, "_CHUNK", chunk)
@@ -169,6 +184,9 @@ _ROW = np.array([1.0, 2.0, 3.0], "<f4").tobytes()
     (b"5 2\nred 1.0 -2.5000\nblue 0.1250 3.0000\npetals 7.0000 0.0000\n", "3 found"),
     (b"2 2\nred " + _ROW + b"\nblue " + _ROW, "bytes are left"),
     (b"1 2\nred nan 1.0\n", "finite"),
+    # As many bytes as three binary values have.
+    (b"2 3\nred 1.000 2.0000\nblue 1.0 2.0\n", "line 2 has 2 values instead of 3"),
+    (b"1 3\nred 1.000 2.0000", "line 2 has 2 values instead of 3"),
     (b"2 2\nred 1.0 2.0\nblue 0.5 0.5 0.5\n", "line 3 has 3 values instead of 2"),
     (b"1 2\nred 1.0 2.0\nblue 0.5 0.5\n", "there are more"),
     (b"2 3\nred " + _ROW + b"\nblue " + _ROW[:-1], "1 found"),

@@ -53,21 +53,28 @@ def read(raw_dir: pathlib.Path) -> listing.Listing:
   """Images sorted by path; those without a usable caption are listed as skipped.
 
   Raises:
-    InputError: a file that could hold captions is not understood, or two tables name an image.
+    InputError: a file that could hold captions is not understood, two of them have captions of an
+      image, or a file named after a split is no list of images.
   """
   found = scan.scan(raw_dir)
+  names = scan.Names(found.photographs)
   folders = splits_lib.Splits(found.photographs)
-  lists = dict(splits_lib.lists_of(raw_dir, found))
+  named = splits_lib.lists_of(raw_dir, found, names)
+  lists = {file: dict.fromkeys(of.images, of.split) for file, of in named.items() if of.is_used()}
   texts, ambiguous = scan.texts_of(found)
-  rows = _read_tables(raw_dir, found, _loose(found, set(texts.values()) | set(lists)))
+  rows = _read_tables(raw_dir, found, names, _loose(found, set(texts.values()) | set(lists)))
+  for file in named:
+    if file not in {*lists, *rows.tables, *texts.values()}:
+      splits_lib.refuse(raw_dir, file, named[file])
   classes = {}
   if rows.captions or (rows.tables and not texts):
+    _refuse_both(raw_dir, rows.table_of, texts)
     captions_of = rows.captions_of
-  elif texts:
+  elif texts or ambiguous:
     rows = _Rows()
     captions_of = functools.partial(_of_text, raw_dir, texts, ambiguous)
   else:
-    classes = folders.classes()
+    classes = folders.classes(raw_dir)
     _refuse(raw_dir, found, rows.not_understood, set(classes.values()))
     captions_of = functools.partial(_of_class, classes)
   labels = sorted(set(classes.values()))
@@ -91,6 +98,11 @@ def read(raw_dir: pathlib.Path) -> listing.Listing:
     captions_seen,
     skipped,
     rows.skipped,
+    skipped_lines=[
+      {"file": f"{file} line {number}", "reason": f"no image {line}"}
+      for file in lists
+      for number, line in named[file].strange.items()
+    ],
   )
 
 
@@ -139,11 +151,11 @@ def _is_document(name: str) -> bool:
 
 class _Rows:
   """The rows of all tables: captions and splits of images, rows that were skipped, the number of
-  captions; the tables' names, and why other files are none."""
+  captions; the tables' names, the table of each image, and why other files are none."""
 
   def __init__(self):
     self.captions, self.splits, self.skipped, self.seen = {}, {}, [], 0
-    self.tables, self.not_understood = [], {}
+    self.tables, self.table_of, self.not_understood = [], {}, {}
 
   def captions_of(self, name: str) -> tuple[list[str], str | None]:
     """An image's captions, or why there are none."""
@@ -157,7 +169,7 @@ class _Rows:
     for row in rows:
       count = max(1, len(row.captions))
       self.seen += count
-      image = None if row.fault else names.find(row.image)
+      image = None if row.fault else names.find(row.image, table)
       split = splits_lib.OF.get(row.split.casefold()) if row.split else by_name
       fault = row.fault
       if not fault and image is None:
@@ -179,23 +191,43 @@ class _Rows:
     return found
 
 
-def _read_tables(raw_dir: pathlib.Path, found: scan.Found, names: Iterable[str]) -> _Rows:
+def _read_tables(
+  raw_dir: pathlib.Path, found: scan.Found, names: scan.Names, files_of: Iterable[str]
+) -> _Rows:
   """The rows of those files that are tables. Raises InputError if two of them name an image."""
-  rows, table_of = _Rows(), {}
-  for table in names:
-    images_of = scan.Names(found.photographs, table)
+  rows = _Rows()
+  stems = {os.path.splitext(name)[0] for name in found.photographs}
+  for table in files_of:
     try:
-      own = tables.read(raw_dir / table, images_of.find)
-    except (tables.NotATable, OSError) as error:
+      own = tables.read(raw_dir / table, lambda name, table=table: names.find(name, table))
+      if _is_record(table, own, stems, names):
+        raise tables.NotATable("JSON that names no image")
+    except tables.NotATable as error:
       rows.not_understood[table] = str(error)
       continue
-    for image in sorted(rows.add(table, own, images_of)):
-      other = table_of.setdefault(image, table)
+    for image in sorted(rows.add(table, own, names)):
+      other = rows.table_of.setdefault(image, table)
       if other != table:
         raise errors.InputError(
           f"`raw_dir={raw_dir}`: both {other} and {table} have captions of {image}; keep one"
         )
   return rows
+
+
+def _is_record(table: str, rows: list[tables.Row], stems: set[str], names: scan.Names) -> bool:
+  """Whether it is the record of the image beside it, as img2dataset writes one for each."""
+  stem, suffix = os.path.splitext(table)
+  is_beside = suffix.lower() == ".json" and stem in stems
+  return is_beside and not any(names.find(row.image, table) for row in rows)
+
+
+def _refuse_both(raw_dir: pathlib.Path, table_of: dict[str, str], texts: dict[str, str]) -> None:
+  """Raises InputError if an image has captions in a table and a text file of its own."""
+  for image, table in table_of.items():
+    if image in texts:
+      raise errors.InputError(
+        f"`raw_dir={raw_dir}`: both {table} and {texts[image]} have captions of {image}; keep one"
+      )
 
 
 def _refuse(

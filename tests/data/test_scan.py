@@ -1,0 +1,128 @@
+"""Which files of a user's folder are the user's, and which text is of which image."""
+
+import errno
+import json
+import os
+
+import pytest
+
+from t2i_jax import errors
+from t2i_jax.data import prepare, scan
+from t2i_jax.rundir import files
+from tests.data import test_folder
+from tests.fixtures import folders
+
+
+def test_what_the_program_writes_into_the_folder_is_none_of_its_data(tmp_path):
+  raw = folders.make_folder(tmp_path / "raw")
+  settings = dict(data_dir=raw / "data", image_size=8, progress=False)
+  first = prepare.prepare("folder", raw_dir=raw, **settings)
+  for step in (500, 1000):
+    folders.draw(raw, f"runs/a/samples/step_{step}.png")
+  (raw / "runs/a" / files.FLAGS).write_text("--mode=train\n")
+  (raw / "runs/a" / files.METRICS).write_text('{"step": 1}\n')
+  folders.draw(raw, "data/clusters/class0.png")
+  (raw / "data/clusters/labels.csv").write_text("filename,text\n0.png,1\n")
+  (raw / "data/clusters/clusters.json").write_text("{}")
+  assert prepare.prepare("folder", raw_dir=raw, **settings) == first
+  names = {path.relative_to(raw).as_posix() for path in test_folder.folder.files(raw)}
+  assert names == {f"{k}.{suffix}" for k in range(3) for suffix in ("png", "txt")}
+
+
+def test_a_prepared_copy_of_class_folders_may_lie_among_them(tmp_path):
+  for k, name in enumerate(("rose/a.png", "tulip/b.png")):
+    folders.draw(tmp_path, name, k)
+  for _ in range(2):
+    prepared = prepare.prepare(
+      "folder", raw_dir=tmp_path, data_dir=tmp_path, image_size=8, progress=False
+    )
+    assert prepared.images == 2
+
+
+def test_a_runs_folder_is_refused_as_the_users_folder(tmp_path):
+  folders.make_folder(tmp_path)
+  (tmp_path / files.FLAGS).write_text("--mode=train\n")
+  with pytest.raises(errors.InputError, match=r"this program's own folder \(it has run\.flags\)"):
+    test_folder.read(tmp_path)
+
+
+def test_a_text_beside_two_images_of_its_name_is_of_neither(tmp_path):
+  test_folder.touch(tmp_path, "a.jpg", "a.png", "b.jpg", "b.png", "c.jpg", "d.jpg", "d.png")
+  for name in ("a", "b.jpg", "b.png", "c", "d", "d.jpg"):
+    (tmp_path / f"{name}.txt").write_text(name)
+  listing = test_folder.read(tmp_path)
+  assert test_folder.content(listing) == {
+    "b.jpg": ["b.jpg"], "b.png": ["b.png"], "c.jpg": ["c"], "d.jpg": ["d.jpg"], "d.png": ["d"]
+  }  # fmt: skip
+  reason = "a.txt could be of it: there are 2 images"
+  assert test_folder.reasons(listing.skipped_images) == {"a.jpg": reason, "a.png": reason}
+
+
+def test_texts_that_are_all_of_two_images_are_told_and_no_folder_stands_in(tmp_path):
+  for name in ("rose/a.jpg", "rose/a.png"):
+    folders.draw(tmp_path / "raw", name)
+  (tmp_path / "raw/rose/a.txt").write_text("a red one")
+  with pytest.raises(
+    errors.InputError, match=r"2 of 2 images .*a\.txt could be of it: there are 2"
+  ):
+    folders.prepare(tmp_path, tmp_path / "raw")
+
+
+def test_an_image_has_captions_in_a_table_or_in_its_text_but_not_in_both(tmp_path):
+  test_folder.touch(tmp_path, "1.jpg", "2.jpg")
+  for k in (1, 2):
+    (tmp_path / f"{k}.txt").write_text(f"a long caption {k}")
+  (tmp_path / "index.csv").write_text("filename,description\n1.jpg,unlabelled\n2.jpg,unlabelled\n")
+  with pytest.raises(errors.InputError, match=r"both index\.csv and 1\.txt .* of 1\.jpg; keep one"):
+    test_folder.read(tmp_path)
+  (tmp_path / "index.csv").write_text("filename,description\nold.jpg,unlabelled\n")
+  assert test_folder.content(test_folder.read(tmp_path)) == {
+    "1.jpg": ["a long caption 1"], "2.jpg": ["a long caption 2"]
+  }  # fmt: skip
+
+
+def _write_records(path, count):
+  """As img2dataset writes them: an image, its text and a record of each."""
+  for k in range(count):
+    test_folder.touch(path, f"{k:05d}.png")
+    (path / f"{k:05d}.txt").write_text(f"flower {k}")
+    record = {"caption": f"flower {k}", "url": f"http://x/{k}.jpg", "key": f"{k:05d}", "width": 9}
+    (path / f"{k:05d}.json").write_text(json.dumps(record))
+
+
+def test_a_record_beside_each_image_costs_no_more_for_many_than_for_few(tmp_path, monkeypatch):
+  normal, calls = scan._normal, []
+  monkeypatch.setattr(scan, "_normal", lambda name: calls.append(name) or normal(name))
+  per_image = []
+  for count in (10, 40):
+    calls.clear()
+    _write_records(tmp_path / str(count), count)
+    listing = test_folder.read(tmp_path / str(count))
+    assert len(test_folder.content(listing)) == listing.captions == count
+    assert not listing.skipped_images and not listing.skipped_captions
+    per_image.append(len(calls) / count)
+  assert per_image[1] <= per_image[0]
+
+
+def test_a_record_beside_each_image_is_no_table_of_which_each_image_lacks_a_row(tmp_path):
+  _write_records(tmp_path, 3)
+  for path in tmp_path.glob("*.txt"):
+    path.unlink()
+  with pytest.raises(errors.InputError, match=r"00000\.json: not understood .*names no image"):
+    test_folder.read(tmp_path)
+
+
+@pytest.mark.parametrize("call", ["scandir", "stat"])
+def test_a_folder_or_file_that_cannot_be_looked_at_is_not_passed_over(tmp_path, monkeypatch, call):
+  test_folder.touch(tmp_path, "dog/a.png", "cat/b.png")
+  real, refused = getattr(os, call), tmp_path / ("cat" if call == "scandir" else "cat/b.png")
+
+  def refuse(path, *args, **kwargs):
+    if os.fspath(path) == str(refused):
+      raise OSError(errno.ESTALE, os.strerror(errno.ESTALE), path)
+    return real(path, *args, **kwargs)
+
+  monkeypatch.setattr(os, call, refuse)
+  with pytest.raises(OSError) as raised:
+    scan.scan(tmp_path)
+  assert raised.value.errno == errno.ESTALE
