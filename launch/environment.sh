@@ -24,6 +24,11 @@ use_environment() {
     python="$PWD/.venv/bin/python"
   fi
   [ "${INSTALL:-yes}" != no ] || return 0
+  has_pip() { "$python" -m pip --version >/dev/null 2>&1; }
+  if ! has_pip; then # The making of .venv was broken off, or it is uv's.
+    "$python" -m ensurepip >&2 || true
+    has_pip || { echo "$python has no pip (on Debian: apt install python3-venv); try: $works" >&2; exit 2; }
+  fi
   "$python" -m pip install --quiet --disable-pip-version-check --constraint "$constraints" \
     --editable ".${extras:+[$extras]}" >&2
 }

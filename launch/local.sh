@@ -33,7 +33,7 @@ shift
 
 list_gpus() {
   if [ -n "${CUDA_VISIBLE_DEVICES+set}" ]; then
-    printf '%s\n' "${CUDA_VISIBLE_DEVICES//[, ]/$'\n'}" | sed '/^$/d; /^-/d'
+    tr ', ' '\n' <<<"$CUDA_VISIBLE_DEVICES" | sed '/^$/d; /^-/d'
   else
     nvidia-smi --query-gpu=index --format=csv,noheader 2>/dev/null || true
   fi
@@ -47,7 +47,7 @@ if [ "$processes" -gt 1 ]; then
         usage "$flag is chosen here for each process" ;;
     esac
   done
-  mapfile -t gpus < <(list_gpus)
+  while read -r gpu; do gpus+=("$gpu"); done < <(list_gpus)
   [ $((${#gpus[@]} % processes)) = 0 ] ||
     usage "--processes=$processes: ${#gpus[@]} GPUs cannot be shared evenly; try ${#gpus[@]}"
   port=$((20000 + $$ % 10000))

@@ -4,19 +4,28 @@
 # usage: bash launch/quickstart.sh [flags, such as --steps=400 or --workdir=runs/mine]
 # EXTRAS=cuda12 (or cuda13, tpu) installs for an accelerator; PYTHON names the interpreter for .venv.
 set -euo pipefail
+workdir=runs/quickstart
+for flag in "$@"; do
+  case "$flag" in
+    --workdir=?*) workdir="${flag#*=}" ;;
+    --workdir* | -workdir*)
+      echo "quickstart: $flag needs its value behind --workdir=, as in --workdir=runs/mine" >&2
+      exit 2 ;;
+  esac
+done
+
+here="$PWD" # Paths are the caller's.
 cd "$(dirname "${BASH_SOURCE[0]}")/.."
 source launch/environment.sh
 use_environment "demo${EXTRAS:+,$EXTRAS}"
+flags="$PWD/launch/flags/quickstart.flags"
+cd "$here"
 
-workdir=runs/quickstart
-for flag in "$@"; do
-  case "$flag" in --workdir=*) workdir="${flag#--workdir=}" ;; esac
-done
 "$python" -m t2i_jax.main --mode=sample --output="$workdir/flower.png" \
   --captions="this flower has long yellow petals and a dark brown center" >&2
 echo "a flower by the model that comes with t2i_jax: $workdir/flower.png" >&2
-"$python" -m t2i_jax.main --mode=train --flagfile=launch/flags/quickstart.flags --workdir="$workdir" "$@" >&2
+"$python" -m t2i_jax.main --mode=train --flagfile="$flags" "$@" --workdir="$workdir" >&2
 "$python" -m t2i_jax.main --mode=evaluate --workdir="$workdir" --split=unseen --metrics=attributes
 "$python" -m t2i_jax.main --mode=report --workdir="$workdir" >&2
 echo "pictures: $workdir/samples; everything on one page: $workdir/report.html" >&2
-echo "type captions of your own: $python -m t2i_jax.main --mode=demo --workdir=$workdir" >&2
+printf 'type captions of your own: %q -m t2i_jax.main --mode=demo --workdir=%q\n' "$python" "$workdir" >&2

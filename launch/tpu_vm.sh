@@ -4,7 +4,8 @@
 #   create  requests the VM and waits until it is ready; recreates one that was preempted
 #   setup   copies this commit to all workers and installs it there with a Python of its own
 #   run     starts `t2i_jax.main --multihost FLAGS` on all workers, independent of ssh. --watch:
-#           creates and sets up first, stays, and restarts on a new VM after preemption
+#           creates and sets up first, stays, and restarts on a new VM after preemption; ends with
+#           the run, or when somebody deletes the VM
 #   status  prints the VM's state, each worker's run and the last line of metrics.jsonl
 #   logs    prints the log of worker 0 or --worker=N; -f: follows it
 #   fetch   copies --workdir=FOLDER or gs://..., without checkpoints, into --output=runs/NAME
@@ -22,7 +23,7 @@ cd "$(dirname "${BASH_SOURCE[0]}")/.."
 
 say() { echo "tpu_vm: $*" >&2; }
 usage() {
-  sed -n '2,18s/^# //p' launch/tpu_vm.sh >&2
+  sed -n '2,19s/^# //p' launch/tpu_vm.sh >&2
   say "$1"
   exit 2
 }
@@ -98,6 +99,7 @@ fi
   { say "gcloud is not installed: https://cloud.google.com/sdk/docs/install"; exit 1; }
 scratch="$(mktemp -d)"
 trap 'rm -rf "$scratch"' EXIT
+: >"$scratch/ours" # While it is there, a missing VM is ours to order; else others deleted it.
 
 show() { printf '%q ' "$@"; echo; }
 act() { # runs a command, or shows it
@@ -160,12 +162,17 @@ create() {
     STOPPED/*) vm start ;;
     CREATING/* | STARTING/* | RESTARTING/* | REPAIRING/* | REIMAGING/*) ;;
     /CREATING | /ACCEPTED | /WAITING_FOR_RESOURCES | /PROVISIONING) ;;
-    /) order ;;
+    DELETING/* | */DELETING)
+      say "$name is being deleted; create it again when it is gone"
+      return 1 ;;
+    /) { [ -f "$scratch/ours" ] && order; } || return 1 ;; # Else a watch ends at its next look.
     *) # Preempted, suspended or failed: Google does not bring it back.
       say "$name is ${state:-gone}${queue:+, its request $queue}: it is made anew"
+      : >"$scratch/ours"
       remove
-      order ;;
+      order || return 1 ;;
   esac
+  rm -f "$scratch/ours"
   [ "$dry_run" = no ] || return 0
   until look && [ "$state" = READY ]; do
     case "$state/$queue" in
@@ -245,6 +252,10 @@ watch() {
     if ! look; then
       say "$name cannot be asked after; it is tried again"
       continue
+    fi
+    if [ -z "$state$queue" ] && [ ! -f "$scratch/ours" ]; then
+      say "$name is not there any more: somebody has deleted it, and so the watch ends"
+      exit 1
     fi
     if [ "$state" != READY ]; then
       say "$name is ${state:-gone}: the run goes on as soon as there is another"

@@ -10,6 +10,9 @@ run="$PWD/../run"
 say() { echo "$(hostname): $*"; }
 file() { cat "$run/$1" 2>/dev/null || true; }
 quoted() { printf '%q ' "$@"; }
+expanded() { # A path whose ~ is the home folder, as Python has it.
+  case "$1" in \~ | \~/*) printf '%s' "$HOME${1#?}" ;; *) printf '%s' "$1" ;; esac
+}
 
 # The Pythons of TPU images are too old, and differ from image to image. uv brings the same one to
 # all, without root and without apt, whose lock a fresh machine's own upgrades hold for minutes.
@@ -50,7 +53,7 @@ start() { # FLAGS
   rm -f "$run"/{status,pid,keeper,workdir}
   quoted "$@" >"$run/command"
   for flag in "$@"; do
-    case "$flag" in --workdir=*) printf '%s' "${flag#*=}" >"$run/workdir" ;; esac
+    case "$flag" in --workdir=*) expanded "${flag#*=}" >"$run/workdir" ;; esac
   done
   # A session of its own, which the end of ssh leaves alone.
   setsid bash launch/tpu_worker.sh keep "$@" </dev/null >>"$run/log" 2>&1 &
@@ -110,9 +113,11 @@ metrics() { # the last line of metrics.jsonl
 }
 
 pack() { # WORKDIR, all but its checkpoints
-  [ -d "$1" ] || { say "there is no folder $1"; return 1; }
+  local workdir
+  workdir="$(expanded "$1")"
+  [ -d "$workdir" ] || { say "there is no folder $1"; return 1; }
   # Status 1: a run at work has written to a file meanwhile.
-  tar -czf ../fetched.tar.gz --exclude=./checkpoints -C "$1" . || [ $? = 1 ]
+  tar -czf ../fetched.tar.gz --exclude=./checkpoints -C "$workdir" . || [ $? = 1 ]
 }
 
 case "${1:-}" in

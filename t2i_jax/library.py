@@ -18,7 +18,8 @@ from t2i_jax.text import captions as captions_lib
 
 class Run:
   """A trained run, open for drawing. Where it reads `captions`, one text is one caption. Unknown
-  words are left out, and so is what follows the first `config.max_words` words; both are logged.
+  words are left out, or with `oov=zero` or `mean` read as one vector; what follows the first
+  `config.max_words` words is left out. Both are logged.
 
   Methods raise InputError for a caption without a known word, and for what is no caption or no
   noise."""
@@ -26,7 +27,7 @@ class Run:
   def __init__(self, trained: sampling.TrainedRun):
     self.trained = trained.on_devices()
     self.config, self.step = trained.config, trained.step
-    self.words = trained.vectors.words  # all that it knows
+    self.words = trained.vectors.words  # It knows those in a file of `word_vectors` as well.
 
   def __repr__(self) -> str:
     size, known = self.config.image_size, len(self.words)
@@ -55,9 +56,11 @@ class Run:
     return self.trained.read(ids, length, table)[0].vectors
 
   def unknown(self, caption: str) -> list[str]:
-    """The caption's words that are not among `words`."""
-    known = set(self.words)
-    return [word for word in captions_lib.clean(*_texts(caption)) if word not in known]
+    """The caption's words that have no vector of their own: neither are they among `words`, nor in
+    the file of `word_vectors`."""
+    words = captions_lib.clean(*_texts(caption))
+    known = set(texts.with_words(self.trained, set(words)).words)
+    return [word for word in words if word not in known]
 
   def _draw(self, captions, noise: int) -> list[tuple[np.ndarray, list[str]]]:
     """The images and words of each caption."""

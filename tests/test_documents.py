@@ -15,9 +15,11 @@ import numpy as np
 import pytest
 
 from t2i_jax import config as config_lib
+from t2i_jax import errors
 from t2i_jax.metrics import metric
+from t2i_jax.nets import model
 from t2i_jax.nets import words as words_lib
-from t2i_jax.training import losses
+from t2i_jax.training import loop, losses
 
 ROOT = pathlib.Path(__file__).parents[1]
 DOCUMENTS = [ROOT / "README.md", ROOT / "BUILD_NOTES.md", *sorted((ROOT / "docs").glob("*.md"))]
@@ -141,6 +143,44 @@ def _words(count):
     vectors=jnp.ones((count, 5)), noise=jnp.ones((count, 3)),
     caption=row // 3, position=row % 3, weight=jnp.ones(count),
   )  # fmt: skip
+
+
+@pytest.mark.parametrize(
+  ("flag", "name", "start", "kinds"),
+  [
+    ("generator", "residual", "A residual generator", model.GENERATORS),
+    ("discriminator", "projection", "A discriminator that reads", model.DISCRIMINATORS),
+  ],
+)
+def test_a_network_that_is_added_as_written_works_with_the_default_flags(
+  flag, name, start, kinds, example, monkeypatch
+):
+  module = example(start)
+  monkeypatch.setitem(kinds, name, getattr(module, flag.title()))
+  config = config_lib.Config(mode="train", workdir="runs/a", steps=1)
+  object.__setattr__(config, flag, name)  # as if its Literal had the name
+  (diff,) = [body for body in _examples("diff") if f'"{flag}": _Needs(' in body]
+  (added,) = re.findall(r"^\+ *\(([^)]*)\)", diff, re.MULTILINE)
+  without = tuple(re.findall(r'"(\w+)"', added))
+  needs = config_lib._NEEDS[flag]
+  assert without == (*needs.without, name)
+  with pytest.raises(errors.InputError, match=f"--{flag}={name}: needs"):
+    config.check()
+  monkeypatch.setitem(config_lib._NEEDS, flag, needs._replace(without=without))
+  config.check()
+  networks, words = model.build(config), model.example_words(config, 2)
+  made = jax.eval_shape(lambda: model.init(networks, jax.random.key(0), words))
+  assert made["generator"]["params"] and made["discriminator"]["params"]
+
+
+def test_training_from_a_program_keeps_absolute_inputs_as_mode_train_does(monkeypatch):
+  text = (ROOT / "docs/library.md").read_text(encoding="utf8")
+  (source,) = [body for _, body in _FENCE.findall(text) if "loop.train(" in body]
+  trained = []
+  monkeypatch.chdir(ROOT)
+  monkeypatch.setattr(loop, "train", trained.append)
+  exec(source, {})
+  assert pathlib.Path(trained[0].data_dir).is_absolute()
 
 
 @pytest.mark.parametrize("split", [1, 2, 3])

@@ -11,6 +11,7 @@ from PIL import Image
 
 import t2i_jax
 from t2i_jax import library, model_folder, texts
+from t2i_jax.text import word2vec
 
 TEXTS = ["a flower with red petals", "blue"]
 
@@ -86,6 +87,26 @@ def test_unknown_words_are_listed_and_left_out(flowers, caplog):
   ]
   np.testing.assert_array_equal(flowers.draw("zebra red")[0], flowers.draw("red")[0])
   assert "zebra" in caplog.text
+
+
+@pytest.mark.parametrize("oov", ["drop", "zero", "mean"])
+def test_words_are_unknown_exactly_where_draw_has_no_vector_of_their_own(
+  run, tmp_path, caplog, oov
+):
+  text = "zebra red quagga"
+  size = run.trained.vectors.vectors.shape[1]
+  path = tmp_path / "vectors.bin"
+  in_file = word2vec.WordVectors(("zebra",), np.ones((1, size), np.float32))
+  word2vec.save(path, in_file)
+  for word_vectors, unknown in (("", ["zebra", "quagga"]), (str(path), ["quagga"])):
+    config = dataclasses.replace(run.config, word_vectors=word_vectors, whiten=False, oov=oov)
+    asked = library.Run(dataclasses.replace(run.trained, config=config))
+    assert asked.unknown(text) == unknown
+    caplog.clear()
+    (images,) = asked.draw(text)
+    assert f"not in the vocabulary: {', '.join(unknown)}" in caplog.text
+    assert len(images) == (3 if oov != "drop" else 3 - len(unknown))
+    assert asked.words == run.words
 
 
 @pytest.mark.parametrize(

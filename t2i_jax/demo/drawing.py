@@ -92,10 +92,10 @@ class Drawing:
     self._run = run = sampling.open_run(self._config, self._given, step).on_devices()
     self._table = word2vec.table(run.vectors, run.config.oov)
 
-  def find_steps(self) -> None:
-    """Looks for the run's checkpoints, which change while it is trained, if it has not just done
-    so."""
-    if time.monotonic() - self._looked < _LOOK_SECONDS:
+  def find_steps(self, anew: bool = False) -> None:
+    """Looks for the run's checkpoints, which change while it is trained; if it has just done so,
+    only with `anew`."""
+    if not anew and time.monotonic() - self._looked < _LOOK_SECONDS:
       return
     self._looked = time.monotonic()
     workdir = self._config.workdir

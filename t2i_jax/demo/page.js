@@ -29,8 +29,9 @@ async function draw(show = "") {
     }
     const text = await answer.text();
     if (signal.aborted) return;
-    if (answer.ok) update(new DOMParser().parseFromString(text, "text/html"), show);
-    else say(text);
+    if (answer.ok) {
+      update(new DOMParser().parseFromString(text, "text/html"), show, query.get("step"));
+    } else say(text);
   } catch (error) {
     if (!signal.aborted) say("The server does not answer; is it still running?");
   }
@@ -39,12 +40,13 @@ async function draw(show = "") {
   if (shown && !show) timer = setTimeout(draw, PAUSE, shown);
 }
 
-function update(page, show) {
+function update(page, show, step) {
   const focused = document.activeElement.getAttribute("href");
   for (const id of show ? [...parts, ...further] : parts) {
     const [old, fresh] = [document, page].map(where => where.getElementById(id));
     if (old && fresh) replace(old, fresh);
   }
+  renewSteps(page, step);
   say(page.getElementById("said").textContent);
   const link = document.getElementById("link");
   if (link) history.replaceState(null, "", link.href);
@@ -63,6 +65,19 @@ function replace(old, fresh) {
     else if (!before.isEqualNode(node)) before.replaceWith(node);
   });
   while (old.childNodes.length > nodes.length) old.lastChild.remove();
+}
+
+// The run's checkpoints change while it is trained. As long as they do not, and the one that was
+// asked for is there, the field stays as it is, open or with the focus.
+function renewSteps(page, asked) {
+  const [old, fresh] = [document, page].map(where => where.getElementById("steps"));
+  const used = fresh.querySelector("[name=step]").value;
+  if (used === asked && old.textContent === fresh.textContent) return;
+  const chosen = fields.step.value;
+  const focused = old.contains(document.activeElement);
+  old.replaceChildren(...fresh.childNodes);
+  if (chosen !== asked) fields.step.value = chosen; // since it was asked
+  if (focused) fields.step.focus();
 }
 
 function say(text) {

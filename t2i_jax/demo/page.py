@@ -41,6 +41,14 @@ def parse(query: bytes) -> dict[str, str]:
   return found
 
 
+class _Gone(limits.Refused):
+  """The checkpoint of this step is not there, or cannot be read."""
+
+  def __init__(self, step: int, sentence: str):
+    super().__init__(404, sentence)
+    self.step = step
+
+
 @dataclasses.dataclass(frozen=True)
 class Asked:
   """What an address asks for, checked. `to`: another caption."""
@@ -60,8 +68,19 @@ class Pages:
     self._template = templates.load(os.path.dirname(__file__), "page.html.jinja", filters)
 
   def html(self, query: Mapping[str, str]) -> bytes:
-    """The page; the example's if no caption is given."""
-    self._drawing.find_steps()
+    """The page; the example's if no caption is given. For a step that is gone (training removes old
+    ones) it is drawn by the newest, and says so."""
+    try:
+      return self._html(query)
+    except _Gone as gone:
+      self._drawing.find_steps(anew=True)
+      newest = self._drawing.steps[-1]
+      found = f"There is no checkpoint of step {gone.step} to read"
+      said = f"{found}; the newest, of step {newest}, is used."
+      return self._html({**query, "step": str(newest)}, said)
+
+  def _html(self, query: Mapping[str, str], instead: str = "") -> bytes:
+    """instead: a sentence about the step that was asked for, if another is used."""
     typed = query.get("caption", "")
     asked = self._asked({**query, "caption": typed if typed.strip() else self._drawing.example})
     if "another" in query and self._drawing.config.noise_dim:
@@ -74,8 +93,8 @@ class Pages:
     if pictures and show == "noises" and self._drawing.config.noise_dim:
       others = self._others(asked)
     if pictures and show == "between" and asked.to.ids:
-      pair = (caption, asked.to, asked.noise, asked.step)
-      way = self._try(lambda: self._drawing.between(*pair)).files
+      given = (caption, asked.to, asked.noise)
+      way = self._try(self._drawing.between, *given, step=asked.step).files
     return self._template.render(
       config=self._drawing.config,
       steps=self._drawing.steps,
@@ -87,6 +106,7 @@ class Pages:
       unknown=self._drawing.vocabulary.unknown(caption),
       replaced=_replaced,
       asked=asked,
+      instead=instead,
       at=at,
       others=others,
       way=way,
@@ -129,12 +149,13 @@ class Pages:
   def _asked(self, query: Mapping[str, str]) -> Asked:
     if query.get("show", "") not in ("", *SHOW):
       raise limits.Refused(400, f"show is one of {', '.join(SHOW)}, or left out.")
+    self._drawing.find_steps()
     noise, step = _number(query, "noise"), _number(query, "step") or self._drawing.step
     if noise and not self._drawing.config.noise_dim:
       raise limits.Refused(400, "This model has no noise; leave it out.")
     if step not in self._drawing.steps:
       known = ", ".join(map(str, self._drawing.steps))
-      raise limits.Refused(404, f"There is no checkpoint of step {step}; there are {known}.")
+      raise _Gone(step, f"There is no checkpoint of step {step}; there are {known}.")
     read = self._drawing.vocabulary.read
     return Asked(read(query.get("caption", "")), noise, step, read(query.get("to", "")))
 
@@ -142,20 +163,20 @@ class Pages:
     """None: the caption has no word to draw."""
     if not asked.caption.ids:
       return None
-    return self._try(lambda: self._drawing.draw(asked.caption, asked.noise, asked.step))
+    return self._try(self._drawing.draw, asked.caption, asked.noise, step=asked.step)
 
   def _others(self, asked: Asked) -> list[tuple[int, bytes]]:
     """The block of noises that has this one, each with its last picture."""
     first = asked.noise - asked.noise % NOISES
     noises = range(first, min(first + NOISES, sampling.MAX_NOISE + 1))
-    files = self._try(lambda: self._drawing.noises(asked.caption, noises, asked.step))
+    files = self._try(self._drawing.noises, asked.caption, noises, step=asked.step)
     return list(zip(noises, files))
 
-  def _try(self, draw):
+  def _try(self, draw, *given, step: int):
     try:
-      return draw()
+      return draw(*given, step)
     except (errors.InputError, errors.Failed):
-      raise limits.Refused(404, "The checkpoint of that step can no longer be read.") from None
+      raise _Gone(step, "The checkpoint of that step can no longer be read.") from None
 
 
 def _marked(caption: words_lib.Caption):

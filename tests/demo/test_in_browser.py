@@ -6,6 +6,7 @@ import time
 
 import pytest
 
+from t2i_jax.demo import drawing as drawing_lib
 from tests.demo import test_running
 from tests.fixtures import browser as browser_lib
 
@@ -154,6 +155,38 @@ def test_only_this_server_is_asked_and_captions_do_not_come_alive(browser, home)
   assert asked and all(url.startswith(home) for url in asked)
   assert not [e for e in browser.events if e["method"] == "Network.loadingFailed"
               and e["params"].get("blockedReason")]  # fmt: skip
+
+
+def test_the_field_of_steps_goes_with_the_run_that_is_trained(browser, home, drawing, monkeypatch):
+  monkeypatch.setattr(drawing_lib.sampling, "open_run", lambda *given: drawing_run)
+  drawing_run = drawing._run
+  step = 'document.querySelector("[name=step]").value'
+  options = '[...document.querySelectorAll("#step option")].map(o => o.value).join()'
+  monkeypatch.setattr(drawing, "step", 10)
+  monkeypatch.setattr(drawing, "steps", (5, 10))
+  browser.open(f"{home}/?caption=a+red&step=5")
+  assert browser.evaluate(options) == "5,10"
+  # No other step: the field keeps the focus.
+  _tab_to(browser, "#step")
+  browser.evaluate('document.getElementById("step").dataset.kept = 1')
+  browser.press(*RIGHT)
+  _wait_for(browser, "location.href.endsWith('step=10')")
+  assert browser.evaluate("document.activeElement.dataset.kept") == "1"
+  # 5 and 10 are removed, as by a training that goes on.
+  monkeypatch.setattr(drawing_lib.checkpoints, "steps_in", lambda workdir: [20, 30])
+  monkeypatch.setattr(drawing, "_looked", -1000.0)
+  browser.evaluate('document.getElementById("caption").select()')
+  browser("Input.insertText", text="a blue flower")
+  _wait_for(browser, f"{step} === '30'")
+  assert browser.evaluate(options) == "20,30"
+  said = browser.evaluate('document.getElementById("said").textContent')
+  assert "no checkpoint of step 10" in said and "words drawn" in said
+  assert browser.evaluate("document.activeElement.id") == "caption"
+  # What the address holds can be loaded again.
+  address = browser.evaluate("location.href")
+  assert address.endswith("step=30")
+  browser.open(address.replace("step=30", "step=5"))
+  assert browser.evaluate(step) == "30" and len(browser.evaluate(_ALTS)) == 3
 
 
 def test_a_server_that_is_gone_is_said(browser, drawing):

@@ -1,12 +1,14 @@
 """The server: what it answers, what it refuses and with which words, and that nothing stops it."""
 
 import base64
+import dataclasses
 import html
 import io
 import json
 import pathlib
 import re
 import threading
+import time
 
 import numpy as np
 import pytest
@@ -15,6 +17,7 @@ from starlette import testclient
 
 import t2i_jax
 from t2i_jax import errors
+from t2i_jax.demo import drawing as drawing_lib
 from t2i_jax.demo import limits, page, server
 
 FOLDER = pathlib.Path(t2i_jax.__file__).parent / "demo"
@@ -79,6 +82,8 @@ def test_a_caption_without_a_known_word_has_no_image_and_is_no_error(client, cap
 def test_what_is_wrong_is_told_in_a_sentence(client, query, status, told):
   for path in ("/api/draw", "/strip.png", "/"):
     if path != "/api/draw" and told == "No caption":
+      continue
+    if path == "/" and told.startswith("no checkpoint"):  # It shows the newest, as tested below.
       continue
     answer = client.get(f"{path}?{query}")
     assert answer.status_code == status
@@ -154,6 +159,17 @@ def test_open_to_others_the_server_is_known_by_addresses_but_not_by_names_of_oth
   assert limits.is_own("gpu7:8000", "gpu7") and not limits.is_own("192.168.0.7", "gpu7")
   assert [limits.is_loopback(host) for host in ("127.0.0.2", "::1", "localhost")] == [True] * 3
   assert [limits.is_loopback(host) for host in ("0.0.0.0", "::", "gpu7", "10.0.0.1")] == [False] * 4
+
+
+def test_a_server_in_front_set_up_as_documented_is_answered(client):
+  text = (FOLDER.parents[1] / "docs" / "demo.md").read_text("utf8")
+  sent = re.findall(r"^[^`\n]*(?:proxy_set_header|header_up) Host ([^;\s]+)", text, re.MULTILINE)
+  told = client.get("/", headers={"host": "flowers.example"})
+  sent += re.findall(r"sends Host: ([\w.:]+)\.", told.text)
+  assert told.status_code == 421 and len(sent) == 3
+  for host in sent:
+    assert client.get("/page.css", headers={"host": host}).status_code == 200
+  assert not re.search(r"give [^.]*`--host`", text)  # That would leave it open without a password.
 
 
 @pytest.mark.parametrize("method", ["POST", "PUT", "DELETE", "HEAD", "OPTIONS"])
@@ -270,6 +286,62 @@ def test_a_run_with_several_checkpoints_has_a_list_of_them(client, drawing, monk
   monkeypatch.setattr(drawing, "steps", (5, 10))
   text = client.get("/", params={"step": "10"}).text
   assert re.findall(r'<option value="(\d+)"( selected)?', text) == [("5", ""), ("10", " selected")]
+
+
+def _keep_only(monkeypatch, drawing, *steps):
+  """The run has these checkpoints, all with the one model, which is all that can be read."""
+  run, read = drawing._run, []
+
+  def open_run(config, given, step):
+    if step not in steps:
+      raise errors.InputError(f"`checkpoint={step}`: the run has {steps}")
+    read.append(step)
+    return dataclasses.replace(run, step=step)
+
+  monkeypatch.setattr(drawing_lib.sampling, "open_run", open_run)
+  monkeypatch.setattr(drawing_lib.checkpoints, "steps_in", lambda workdir: list(steps))
+  monkeypatch.setattr(drawing, "cache", drawing_lib.Cache())
+  for name, value in (
+    ("step", drawing.step), ("steps", drawing.steps), ("_run", run), ("_looked", -1000.0)
+  ):  # fmt: skip
+    monkeypatch.setattr(drawing, name, value)  # restored at the end
+  return read
+
+
+@pytest.mark.parametrize("is_listed", [False, True])
+def test_the_page_of_a_step_that_is_gone_is_that_of_the_newest_and_says_so(
+  client, drawing, monkeypatch, is_listed
+):
+  read = _keep_only(monkeypatch, drawing, 20, 30)
+  if is_listed:  # It was there a moment ago.
+    monkeypatch.setattr(drawing, "steps", (5, 20))
+    monkeypatch.setattr(drawing, "_looked", time.monotonic())
+  for show in ("", "noises", "between"):
+    form = {"caption": "a red flower", "noise": "77", "step": "5", "to": "blue", "show": show}
+    answer = client.get("/", params=form)
+    assert answer.status_code == 200
+    told = _attributes(answer.text, r'(?s)id="said" role="status">(.*?)</p>')[0]
+    assert told.startswith("There is no checkpoint of step 5") and "newest, of step 30" in told
+    options = re.findall(r'<option value="(\d+)"( selected)?', answer.text)
+    assert options == [("20", ""), ("30", " selected")]
+    assert set(_attributes(answer.text, r'href="[^"]*step=(\d+)')) == {"30"}
+  assert read[0] == 30
+  # A step that is there is drawn by, without a word about it.
+  answer = client.get("/", params={**form, "step": "20"})
+  assert "no checkpoint" not in answer.text and '"20" selected' in answer.text
+
+
+@pytest.mark.parametrize("path", ["/api/draw", "/strip.png", "/"])
+def test_new_checkpoints_are_found_whatever_is_asked_for(client, drawing, monkeypatch, path):
+  _keep_only(monkeypatch, drawing, 20, 30)
+  assert client.get(path, params={"caption": "red", "step": "20"}).status_code == 200
+  # And none is looked for twice in ten seconds.
+  monkeypatch.setattr(drawing_lib.checkpoints, "steps_in", lambda workdir: 1 / 0)
+  assert client.get(path, params={"caption": "red", "step": "30"}).status_code == 200
+  if path == "/api/draw":
+    answer = client.get(path, params={"caption": "red", "step": "10"})
+    assert answer.status_code == 404 and "there are 20, 30." in answer.json()["error"]
+    assert client.get(path, params={"caption": "red"}).json()["step"] == 30
 
 
 def test_json_is_what_the_documentation_shows():

@@ -1,4 +1,5 @@
-"""launch/environment.sh under a Python that t2i_jax was not written for."""
+"""launch/environment.sh under a Python that t2i_jax was not written for, and with an environment
+whose making was broken off."""
 
 import pytest
 
@@ -24,3 +25,35 @@ def test_a_wrong_python_is_one_line_and_makes_no_environment(tmp_path, version, 
   else:
     assert status == 0 and made == [["-m", "venv", ".venv"]]
     assert out == f"{tmp_path}/.venv/bin/python\n"
+
+
+@pytest.mark.parametrize("can_mend", [True, False])
+def test_an_environment_without_pip_gets_it_or_is_said_to_be_made_anew(tmp_path, can_mend):
+  """As Ctrl-C leaves one, and Debian without python3-venv."""
+  fakes = stand_ins.StandIns(tmp_path / "here and there")
+  del fakes.environment["VIRTUAL_ENV"]
+  mended = tmp_path / "mended"
+  fakes.command(
+    "python",
+    f"""case "$*" in
+  -c*) echo 3.12 ;;
+  "-m ensurepip") [ {can_mend} = False ] || touch '{mended}'; [ -f '{mended}' ] ;;
+  "-m pip"*) [ -f '{mended}' ] ;;
+esac
+""",
+  )
+  venv = tmp_path / ".venv" / "bin"
+  venv.mkdir(parents=True)
+  (venv / "python").symlink_to(fakes.bin / "python")
+  source = f"source '{SCRIPT}'; use_environment ''"
+  for _ in range(2):
+    status, _, err = fakes.run("bash", "-c", source, cwd=tmp_path)
+    if can_mend:
+      assert status == 0 and fakes.calls("python")[-1][:3] == ["-m", "pip", "install"]
+    else:
+      assert status == 2 and "has no pip" in err and "try: rm -r .venv; PYTHON=" in err
+  ensured = fakes.calls("python").count(["-m", "ensurepip"])
+  assert ensured == (1 if can_mend else 2)
+  fakes.forget()
+  status, _, _ = fakes.run("bash", "-c", source, cwd=tmp_path, INSTALL="no")
+  assert status == 0 and [call[0] for call in fakes.calls("python")] == ["-c"]

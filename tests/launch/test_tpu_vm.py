@@ -41,6 +41,7 @@ class Cloud(stand_ins.StandIns):
     self.here = folder / "where one works"
     self.here.mkdir()
     self.set(hosts=2)
+    self.watches: list[subprocess.Popen] = []
 
   def set(self, **files):
     for name, text in files.items():
@@ -67,6 +68,9 @@ class Cloud(stand_ins.StandIns):
 def cloud(tmp_path):
   cloud = Cloud(tmp_path / "a cloud")
   yield cloud
+  for watching in cloud.watches:
+    with contextlib.suppress(ProcessLookupError):
+      os.killpg(watching.pid, signal.SIGKILL)
   for keeper in cloud.folder.glob("worker*/t2i_jax/run/keeper"):
     with contextlib.suppress(ProcessLookupError):
       os.killpg(int(keeper.read_text()), signal.SIGKILL)
@@ -323,6 +327,24 @@ def test_a_worker_starts_again_after_75_only(cloud, plan, starts, ends):
   assert cloud.status == 1 and "there is no folder runs/none" in cloud.out
 
 
+@pytest.mark.slow
+def test_a_workdir_in_the_worker_s_home_folder_is_found_by_status_and_fetch(cloud):
+  cloud.set(hosts=1)
+  cloud("create", "--type=v4-8")
+  cloud("setup")
+  cloud.plan(0)
+  cloud("run", "--", "--workdir=~/my run")
+  stand_ins.wait_until(lambda: (cloud.home() / "run" / "status").exists())
+  run = cloud.folder / "worker0" / "my run"  # as Python reads ~
+  run.mkdir()
+  (run / "metrics.jsonl").write_text('{"step": 5}\n')
+  cloud("status")
+  assert cloud.status == 0 and cloud.out.splitlines()[-1] == '{"step": 5}'
+  cloud("fetch", "--workdir=~/my run", "--output=got")
+  assert cloud.status == 0, cloud.told
+  assert (cloud.here / "got" / "metrics.jsonl").read_text() == '{"step": 5}\n'
+
+
 def test_fetch_from_a_bucket_needs_no_vm(cloud):
   cloud("fetch", "--workdir=gs://bucket/my run")
   assert cloud.status == 0
@@ -414,6 +436,49 @@ def test_watch_goes_on_after_a_loss_and_ends_when_the_run_was_stopped(ready):
   os.killpg(int((ready.home(1) / "run" / "keeper").read_text()), signal.SIGKILL)
   stand_ins.wait_until(lambda: len(ready.starts()) == 4)
   assert (ready.folder / "heard").read_text() == "TERM\n"
+  assert ready("stop").status == 0
+  assert watching.wait(timeout=30) == 75
+
+
+def watch(cloud, *words):
+  """A watch in the background, which writes what it tells to `told`."""
+  keep = 'exec bash "$@" 2>"$HOME/told"'
+  script = cloud.project / "launch" / "tpu_vm.sh"
+  words = [script, "run", "my-tpu", *WHERE, "--watch", *words, "--poll=0", "--", *FLAGS]
+  cloud.watches.append(cloud.start("bash", "-c", keep, "-", *words))
+  stand_ins.wait_until(lambda: len(cloud.starts()) == 2)
+  return cloud.watches[-1]
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("words", [["--type=v4-16"], ["--type=v4-16", "--queued"]])
+def test_watch_ends_when_somebody_deletes_the_vm_and_makes_no_other(ready, words):
+  ready("delete")
+  ready("create", *words, "--poll=0")
+  watching = watch(ready, *words)
+  for being_deleted in ("vm", "request"):  # which takes a minute
+    if (ready.folder / being_deleted).exists():
+      ready.set(**{being_deleted: "DELETING"})
+  told = ready.folder / "told"
+  stand_ins.wait_until(lambda: "is being deleted" in told.read_text())
+  for name in ("request", "vm"):
+    (ready.folder / name).unlink(missing_ok=True)
+  assert watching.wait(timeout=30) == 1
+  assert "somebody has deleted it" in told.read_text().splitlines()[-1]
+  changes = {call[3] for call in ready.calls("gcloud")} - {"describe", "ssh", "scp"}
+  assert changes <= {"create"} and len(ready.starts()) == 2
+  assert len([call for call in ready.calls("gcloud") if call[3] == "create"]) == 1
+
+
+@pytest.mark.slow
+def test_watch_asks_again_for_a_vm_that_it_could_not_get_after_a_preemption(ready):
+  watching = watch(ready, "--type=v4-16")
+  ready.set(fails="tpu-vm create", vm="PREEMPTED")  # There is no capacity.
+  told = ready.folder / "told"
+  stand_ins.wait_until(lambda: told.read_text().count("it is tried again") > 2)
+  assert not (ready.folder / "vm").exists()
+  (ready.folder / "fails").unlink()
+  stand_ins.wait_until(lambda: len(ready.starts()) == 4)
   assert ready("stop").status == 0
   assert watching.wait(timeout=30) == 75
 
