@@ -44,7 +44,13 @@ _OF_ONE_VECTOR = {  # what a caption that is one vector can be combined with
   "each_word_weight": (0,),
   "bn_statistics": ("joint",),
 }
-_WITHOUT_D = {"discriminator_steps": 1, "updates": "d_then_g", "blurry_fakes": 0}
+_WITHOUT_D = {
+  "discriminator_steps": 1,
+  "updates": "d_then_g",
+  "blurry_fakes": 0,
+  "r1_weight": 0,
+  "interpolation_weight": 0,
+}
 
 
 class _Needs(NamedTuple):
@@ -108,9 +114,20 @@ class Config(
         f"--image_size={self.image_size} --start_size={self.start_size}: the image must be "
         "a multiple of 16 and 2, 4, 8, ... times the start, such as 64 and 8, or 32 and 4"
       )
+    halved = self.image_size // (self.image_size & -self.image_size)  # until it is odd
+    if halved > 3 and self.adversarial != "none" and self.discriminator != "residual":
+      raise errors.InputError(
+        f"--image_size={self.image_size}: --discriminator={self.discriminator} halves images down "
+        "to 4x4 or 3x3; give 32, 48, 64, 96 or 128, or --discriminator=residual"
+      )
     if self.generator == "modulated" and self.image_size & (self.image_size - 1):
       raise errors.InputError(
         f"--image_size={self.image_size}: --generator=modulated draws 16, 32, 64 or 128 pixels"
+      )
+    if "://" in self.data_dir:
+      raise errors.InputError(
+        f"--data_dir={self.data_dir}: prepared data are read from a disk of this machine; give a "
+        "folder of it"
       )
     if self.multihost and self.follow:
       raise errors.InputError("--follow: by one process; leave --multihost out")
@@ -145,7 +162,9 @@ class Config(
             f"one vector and has one image; give {works}"
           )
     if self.adversarial == "none":
-      for name, value in _WITHOUT_D.items():
+      # The contrastive term looks at generated images as the discriminator would.
+      unused = {**_WITHOUT_D, **({} if self.contrast_weight else {"augment": "none"})}
+      for name, value in unused.items():
         if getattr(self, name) != value:
           raise errors.InputError(
             f"--{name}: there is no discriminator with --adversarial=none; leave it out"

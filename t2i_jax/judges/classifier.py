@@ -82,6 +82,12 @@ def _by_head(heads: Mapping[str, int], logits: Any) -> dict[str, Any]:
   return {name: logits[:, end - heads[name] : end] for name, end in zip(heads, ends.tolist())}
 
 
+def heads_of(targets: Mapping[str, Int[np.ndarray, "n"]]) -> dict[str, int]:
+  """The number of values of each target that has a known one, as in `Classifier.heads`."""
+  # Sorted, as a kept file returns the heads.
+  return {name: int(own.max()) + 1 for name, own in sorted(targets.items()) if (own >= 0).any()}
+
+
 def fit_classifier(
   images_u8: UInt8[np.ndarray, "n h w 3"],
   targets: Mapping[str, Int[np.ndarray, "n"]],
@@ -99,11 +105,10 @@ def fit_classifier(
 
   Raises ValueError when no target has a value.
   """
-  # Sorted, as a kept file returns the heads.
-  targets = {k: v.astype(np.int32) for k, v in sorted(targets.items()) if (v >= 0).any()}
-  if not targets:
+  heads = heads_of(targets)
+  if not heads:
     raise ValueError("no target has a value: there is nothing to learn")
-  heads = {name: int(values.max()) + 1 for name, values in targets.items()}
+  targets = {name: targets[name].astype(np.int32) for name in heads}
   known = np.flatnonzero(np.any([values >= 0 for values in targets.values()], axis=0))
   network = ClassifierNetwork(sum(heads.values()))
   blank = jnp.zeros((1, *images_u8.shape[1:]))

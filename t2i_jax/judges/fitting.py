@@ -121,25 +121,32 @@ def augment(key: Array, images: Float[Array, "n h w 3"], flips: bool) -> Float[A
   return jnp.where(mirrored, moved[:, :, ::-1], moved)
 
 
-def in_batches(apply: Callable[..., Any], batch: int, *arrays: Shaped[np.ndarray, "n ..."]) -> Any:
+def in_batches(
+  apply: Callable[..., Any],
+  batch: int,
+  *arrays: Shaped[np.ndarray, "n ..."],
+  is_shared: bool = True,
+) -> Any:
   """`apply` on `batch` rows of the arrays a device at a time; returns the results for all n rows.
 
   The last batch is padded with zero rows, so that one shape is compiled. Each of several processes
-  computes a share of the batches and gets all results."""
+  computes a share of the batches and gets all results; is_shared=False: this one computes all, and
+  the others need not call."""
+  processes, own = (jax.process_count(), jax.process_index()) if is_shared else (1, 0)
   local = jax.local_devices()
   spread = jax.sharding.NamedSharding(
     jax.sharding.Mesh(np.array(local), ("data",)), jax.sharding.PartitionSpec("data")
   )
   batch *= len(local)
   starts = range(0, max(len(arrays[0]), 1), batch)
-  turns = -(-len(starts) // jax.process_count())
+  turns = -(-len(starts) // processes)
   parts = []
-  for start in [*starts, *[0] * turns][jax.process_index() * turns :][:turns]:
+  for start in [*starts, *[0] * turns][own * turns :][:turns]:
     rows = [a[start : start + batch] for a in arrays]
     full = [np.pad(r, [(0, batch - len(r)), *[(0, 0)] * (r.ndim - 1)]) for r in rows]
     parts.append(jax.device_get(apply(*jax.device_put(full, spread))))
   found = jax.tree.map(lambda *xs: np.concatenate(xs), *parts)
-  if jax.process_count() > 1:
+  if processes > 1:
     found = multihost_utils.process_allgather(found, tiled=True)
   return jax.tree.map(lambda x: x[: len(arrays[0])], found)
 
@@ -186,9 +193,10 @@ def load_or_fit(
   fitted_on: Mapping[str, str | int | float | bool],
   fit: Callable[[], Kept],
   is_needed_later: bool = True,
+  settings: Mapping[str, Any] | None = None,
 ) -> Kept:
-  """The network kept in the file, if its record says that it was fitted on exactly `fitted_on`;
-  else `fit()`, which is then kept there.
+  """The network kept in the file, if its record says that it was fitted on exactly `fitted_on`, and
+  it has these `settings` (None: any); else `fit()`, which is then kept there.
 
   `kind` (`classifier.Classifier`, `encoder.Encoder`) makes a network of its `settings` and
   `variables`. A file that cannot be read, or whose values have another checksum, counts as missing.
@@ -197,7 +205,7 @@ def load_or_fit(
   record = {**fitted_on, "version": VERSION}
   try:
     kept, fitted_on = _read(path, kind)
-    if fitted_on == record:
+    if fitted_on == record and settings in (None, kept.settings()):
       return kept
   except _UNREADABLE:
     pass

@@ -1,7 +1,7 @@
 """The reader: word vectors -> a state for every prefix of a caption, in one space with images'
 features, so that a prefix is near the images that it fits.
 
-It is fitted before the generator and discriminator, then frozen (`training.reader`). Two kinds: the
+It is fitted before the generator and discriminator, then frozen (`training.frozen`). Two kinds: the
 peephole ConvLSTM of the thesis on 4x4 maps (S6), or a GRU (Cho et al. 2014,
 https://arxiv.org/abs/1406.1078).
 """

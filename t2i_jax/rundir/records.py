@@ -61,12 +61,14 @@ def write_best(workdir: str | os.PathLike, step: int, distance: float) -> None:
   files.write_json(os.path.join(workdir, files.BEST), {"step": step, "distance": distance})
 
 
+NO_RETURNS = {"count": 0, "step": -1, "in_vain": 0}
+
+
 def read_returns(workdir: str | os.PathLike) -> dict[str, int]:
   """How often the run went back to its last checkpoint (`count`), to which `step` at last, and how
   often since it got further by that (`in_vain`)."""
-  none = {"count": 0, "step": -1, "in_vain": 0}
   path = os.path.join(workdir, files.RETURNS)
-  return files.read_json(path, dict.fromkeys(none, int)) or none
+  return files.read_json(path, dict.fromkeys(NO_RETURNS, int)) or NO_RETURNS
 
 
 def write_returns(workdir: str | os.PathLike, record: dict[str, int]) -> None:

@@ -17,8 +17,9 @@ from t2i_jax import config as config_lib
 from t2i_jax.nets import words as words_lib
 from t2i_jax.parallel import collectives
 
-# What is folded into a minibatch's key for each use.
-_CROP, _MIRROR, _TEXT, REAL, FAKE, BETWEEN, _COLOUR = range(1, 8)
+# What is folded into a minibatch's key for each use. Not 0 to 2: a key folded with i is the key's
+# i-th part, and `reading.split` has given out three.
+_CROP, _MIRROR, _TEXT, REAL, FAKE, BETWEEN, _COLOUR = range(8, 15)
 _MARGIN = (5, 4)  # images to crop from are prepared at 5/4 of the image size
 
 

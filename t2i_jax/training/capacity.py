@@ -1,4 +1,4 @@
-"""Whether a network can be trained in this device's memory, told before anything is allocated."""
+"""Whether networks can be trained in this device's memory, told before they are made."""
 
 from __future__ import annotations
 

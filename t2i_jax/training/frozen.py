@@ -75,8 +75,9 @@ def prepare(
   weights = eyes.weights if eyes else None
   if config.text != "reader":
     return batches.Frozen(None, weights)
-  if not hosts.is_first():
+  if not hosts.is_first():  # The first fits for all.
     hosts.wait_for_all("reader")
+    bucket.pull(config.workdir)
   kept = fitting.load_or_fit(
     reader_path(config.workdir),
     Kept,
@@ -238,9 +239,11 @@ def _log_retrieval(module, variables, corpus, seen, is_held_out) -> None:
   if candidates < 2:
     return
   variables, table = jax.device_put((variables, corpus.table))
+  # Only the process that fits is here.
+  in_batches = functools.partial(fitting.in_batches, is_shared=False)
   read = functools.partial(_last_states, module, variables, table)
-  states = fitting.in_batches(read, _BATCH, corpus.ids[rows], corpus.length[rows])
-  points = fitting.in_batches(functools.partial(_embed, module, variables), _BATCH, seen[image])
+  states = in_batches(read, _BATCH, corpus.ids[rows], corpus.length[rows])
+  points = in_batches(functools.partial(_embed, module, variables), _BATCH, seen[image])
   found = retrieval.r_precision(points, states, image, candidates).mean()
   log.info(
     "the reader finds the own caption of %.3f of the held-out images, of %d", found, candidates

@@ -87,7 +87,9 @@ def make_score(
   at_once = min(_AT_ONCE, len(rows))
   at_once += -at_once % devices.count
   parts = np.resize(np.arange(len(rows)), (-(-len(rows) // at_once), at_once))
-  size = reading.bucket(config, reading.by_device(length[parts], devices.count))
+  size = None  # With a reader each caption is one word by now, and there is nothing to pack.
+  if not is_read:
+    size = reading.bucket(config, reading.by_device(length[parts], devices.count))
   given = [
     devices.put((ids[part], length[part], np.asarray(noise)[part]), mesh.SHARDED) for part in parts
   ]

@@ -85,7 +85,7 @@ def _train(config: config_lib.Config, notice: hosts.Notice) -> dict[str, Any]:
       records.write_flags(config)
       environment.write(config.workdir, first)
     context = config, corpus, held_out, frozen, devices, optimizers, total, manager, notice
-    returns = records.read_returns(config.workdir)
+    returns = resume.returns_so_far(config.workdir, first)
     with hosts.failing_together():
       while True:
         try:
@@ -98,6 +98,9 @@ def _train(config: config_lib.Config, notice: hosts.Notice) -> dict[str, Any]:
           returns = resume.next_return(returns, int(state.step), error)
           if hosts.is_first():
             records.write_returns(config.workdir, returns)
+            bucket.push(config.workdir)
+          hosts.wait_for_all("returned")
+          bucket.pull(config.workdir)  # What the first process has logged is read again.
     step = int(state.step)
     checkpoints.save(manager, step, state, config)
   return {
@@ -204,11 +207,14 @@ def _run(
       window.put(step, values)
       is_told = step < total and notice.has_come(step)
       is_shown = step % config.sample_every == 0 or step == total
-      is_saved = step % config.checkpoint_every == 0 or step == total or is_told
+      is_due = step % config.checkpoint_every == 0 or step == total
+      is_saved = is_due or is_told
       if is_shown or is_saved:
         state = refresh(state)
         beside = {"g/diversity": show(step, state)} if is_shown else {}
-        window.flush(beside | (look_for_best(step, state) if is_saved else {}))
+        # Only where the unbroken run looks, too: the best must not depend on when a run was told to
+        # end.
+        window.flush(beside | (look_for_best(step, state) if is_due else {}))
       told.step(step, window.shown)
       if is_shown:
         ratio = beside["g/diversity"]

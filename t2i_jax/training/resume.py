@@ -96,6 +96,17 @@ def _origin(config: config_lib.Config, texts: Sequence[str]) -> dict[str, Any]:
   return {"captions": zlib.crc32("\n".join(texts).encode()), **flags}
 
 
+def returns_so_far(workdir: str | os.PathLike, step: int) -> dict[str, int]:
+  """The record of `records.read_returns` for the run at its checkpoint of this step; 0: there is
+  none, and an earlier try's record, perhaps of other flags, is made void. A run that begins anew
+  meets again what it went back for."""
+  if step:
+    return records.read_returns(workdir)
+  if hosts.is_first() and records.read_returns(workdir) != records.NO_RETURNS:
+    records.write_returns(workdir, records.NO_RETURNS)
+  return records.NO_RETURNS
+
+
 def next_return(before: dict[str, int], step: int, why: window.NotFinite) -> dict[str, int]:
   """The record of `records.read_returns` after a return to the checkpoint of this step (0: to the
   run's beginning). The same on all hosts, since all had the same record.

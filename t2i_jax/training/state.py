@@ -139,10 +139,13 @@ def find_devices(config: config_lib.Config) -> mesh.Devices:
   """The devices that train. Raises InputError where they cannot share a batch evenly."""
   devices = mesh.find(config.devices)
   mesh.check_batch(config.batch_size, devices)
-  if config.discriminator == "projected" and config.batch_size // devices.count % projected.GROUP:
+  # Captions in pairs give half as many images.
+  least = projected.GROUP * (2 if config.interpolation_weight else 1)
+  if config.discriminator == "projected" and config.batch_size // devices.count % least:
+    pairs = ", one for every two captions with `interpolation_weight`" * (least > projected.GROUP)
     raise errors.InputError(
       f"`batch_size={config.batch_size}`: `discriminator=projected` takes statistics of "
-      f"{projected.GROUP} images at a time; give {projected.GROUP} or more for each of "
+      f"{projected.GROUP} images at a time{pairs}; give a multiple of {least} for each of "
       f"{devices.count} devices, or fewer `devices`"
     )
   if config.interpolation_weight and config.batch_size // devices.count % 2:

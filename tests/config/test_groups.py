@@ -27,7 +27,10 @@ RUN = {"mode": "train", "workdir": "w", "steps": 1}
     ({"captions": ("red",)}, "--captions"),
     ({"image_size": 48}, "--image_size=48"),
     ({"start_size": 64}, "--start_size=64"),
+    ({"data_dir": "gs://bucket/data"}, "--data_dir=gs://bucket/data: .* a disk of this machine"),
     ({"image_size": 256}, "--image_size=256"),
+    ({"image_size": 80, "start_size": 10}, "--image_size=80: --discriminator=dcgan halves"),
+    ({"image_size": 112, "start_size": 7}, "--image_size=112: .* give 32, 48, 64, 96 or 128"),
     ({"batch_size": 0}, "--batch_size=0"),
     ({"share_gnn": False, "euclid_target": "none"}, "--euclid_target=none"),
     ({"l2": float("nan")}, "--l2=nan"),
@@ -43,6 +46,28 @@ RUN = {"mode": "train", "workdir": "w", "steps": 1}
     ({"adversarial": "none", "euclid_target": "none"}, "--euclid_target=last"),
     ({"adversarial": "none", "updates": "alternating"}, "--updates"),
     ({"adversarial": "none", "blurry_fakes": 0.5}, "--blurry_fakes"),
+    ({"adversarial": "none", "r1_weight": 1.0}, "--r1_weight: there is no discriminator"),
+    (
+      {
+        "adversarial": "none",
+        "interpolation_weight": 1.0,
+        "text": "reader",
+        "prefixes": "one",
+        "recurrence": "none",
+      },
+      "--interpolation_weight: there is no discriminator",
+    ),
+    (
+      {
+        "adversarial": "none",
+        "augment": "move_and_cut",
+        "text": "reader",
+        "prefixes": "one",
+        "recurrence": "none",
+        "real_pairing": "corresponding",
+      },
+      "--augment: there is no discriminator",
+    ),
     ({"blurry_fakes": 1.0}, "--blurry_fakes=1.0"),
     ({"fraction": 0.0}, "--fraction=0.0"),
     ({"mode": "evaluate", "ladder": True, "follow": True}, "--ladder"),
@@ -58,6 +83,18 @@ RUN = {"mode": "train", "workdir": "w", "steps": 1}
 def test_what_cannot_be_names_the_flag(wrong, named):
   with pytest.raises(errors.InputError, match=named):
     config_lib.Config(**{**RUN, **wrong})
+
+
+@pytest.mark.parametrize(
+  "works",
+  [
+    {"image_size": 96, "start_size": 6},
+    {"image_size": 48, "start_size": 3},
+    {"image_size": 80, "start_size": 10, "adversarial": "none"},
+  ],
+)
+def test_sizes_that_a_discriminator_can_halve_are_taken(works):
+  assert config_lib.Config(**{**RUN, **works}).image_size == works["image_size"]
 
 
 def test_a_group_can_be_made_without_the_others_and_checks_itself():

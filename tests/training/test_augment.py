@@ -10,7 +10,7 @@ import numpy as np
 
 from t2i_jax import config as config_lib
 from t2i_jax.nets import words
-from t2i_jax.training import augment
+from t2i_jax.training import augment, reading
 
 CONFIG = config_lib.Config(mode="train", workdir="w", steps=1, image_size=16, start_size=4)
 MODERN = dataclasses.replace(
@@ -36,6 +36,17 @@ def _numbered(count, side):
   y, x = np.mgrid[:side, :side]
   image = np.stack([y + 1, x + 1, np.full_like(x, side)], -1) / side
   return jnp.asarray(np.broadcast_to(image, (count, side, side, 3)), jnp.float32)
+
+
+def test_whether_a_caption_is_read_whole_does_not_say_whether_its_image_is_mirrored():
+  words_of = jnp.full(200, 9, jnp.int32)
+  packed = reading.pack(MODERN, words_of, 9, KEY, 0)
+  is_whole = np.asarray(packed.position) == 8
+  config = dataclasses.replace(MODERN, random_crops=False)
+  found = np.asarray(augment.crop_and_mirror(config, KEY, _numbered(200, 16), ()))
+  is_mirrored = found[:, 0, 1, 1] < found[:, 0, 0, 1]
+  for group in (is_whole, ~is_whole):
+    assert 0.3 < is_mirrored[group].mean() < 0.7
 
 
 def test_nothing_changes_where_nothing_is_asked_for():

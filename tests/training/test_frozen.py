@@ -1,4 +1,4 @@
-"""The batches that a reader is fitted on."""
+"""The batches that a reader is fitted on, and that one process of several fits it."""
 
 import collections
 
@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 
 from t2i_jax.data import corpus as corpus_lib
+from t2i_jax.judges import fitting
 from t2i_jax.training import frozen
 
 
@@ -44,3 +45,18 @@ def test_a_batch_has_the_words_that_are_read_of_its_captions(monkeypatch):
   # Half to the end, and of the others each in its length.
   assert whole / read == pytest.approx(0.5 + 0.5 * (1 / length[6:]).mean(), abs=0.03)
   assert slots[3] > slots[9]
+
+
+def test_the_process_that_fits_waits_for_no_other(monkeypatch):
+  """The others wait for it, and would take its gather for the one that they wait in."""
+
+  def gather(*_, **__):
+    raise AssertionError("the other processes are not here")
+
+  monkeypatch.setattr(fitting.jax, "process_count", lambda: 2)
+  monkeypatch.setattr(fitting.multihost_utils, "process_allgather", gather)
+  rows = np.arange(20.0)[:, None]
+  found = fitting.in_batches(lambda x: 2 * x, 8, rows, is_shared=False)
+  np.testing.assert_array_equal(found, 2 * rows)
+  with pytest.raises(AssertionError, match="not here"):
+    fitting.in_batches(lambda x: 2 * x, 8, rows)

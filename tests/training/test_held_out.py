@@ -9,6 +9,7 @@ import pytest
 from t2i_jax import config as config_lib
 from t2i_jax import errors
 from t2i_jax.data import datasets
+from t2i_jax.parallel import hosts
 from t2i_jax.training import frozen, held_out
 
 OWN = [
@@ -80,6 +81,27 @@ def test_the_best_checkpoint_is_kept_and_a_run_goes_on_exactly(command, tmp_path
   (whole / "best.json").unlink()
   command(*drawn, "--checkpoint=-1", f"--output={tmp_path}/a.png", tiny=False)
   assert command.status == 2 and "has no best checkpoint" in command.err
+
+
+@pytest.mark.slow
+def test_a_run_that_is_told_to_end_is_not_judged_there(command, tmp_path, monkeypatch):
+  """The unbroken run is not, so the best checkpoint and the metrics stay what they would be."""
+  monkeypatch.setattr(frozen, "_BATCH", 8)
+  monkeypatch.setattr(held_out, "_MOST_CAPTIONS", 24)
+  monkeypatch.setattr(held_out.untrained, "untrained_networks", _one(held_out.untrained))
+  monkeypatch.setattr(hosts.Notice, "has_come", lambda self, step: step == 2)
+  rare = [flag for flag in OWN if not flag.startswith("--checkpoint_every")]
+  run = [*rare, "--checkpoint_every=9", "--log_every=3", "--steps=3", f"--workdir={tmp_path}"]
+  command(*run)
+  assert command.status == 75, command.err
+  assert not (tmp_path / "best.json").exists()
+  assert (tmp_path / "metrics.jsonl").read_text() == ""
+  monkeypatch.undo()
+  command(*run)
+  assert command.status == 0, command.err
+  (line,) = map(json.loads, (tmp_path / "metrics.jsonl").read_text().splitlines())
+  assert line["step"] == 3 and line["g/held_out_distance"] > 0
+  assert json.loads((tmp_path / "best.json").read_text())["step"] == 3
 
 
 def _one(module):

@@ -145,6 +145,15 @@ def test_a_run_that_meets_bad_steps_goes_back_and_takes_other_captions(
   assert given[-1][0] == 12 and given[-1][1] not in before.values()
 
 
+def test_a_run_without_a_checkpoint_has_no_returns_of_an_earlier_try(tmp_path):
+  record = {"count": 3, "step": 0, "in_vain": 3}
+  records.write_returns(tmp_path, record)
+  assert resume.returns_so_far(tmp_path, 4) == record
+  none = resume.returns_so_far(tmp_path, 0)
+  assert none["count"] == none["in_vain"] == 0 and resume.steps_ahead(none) == 0
+  assert records.read_returns(tmp_path) == none  # Nor has the run that goes on from here.
+
+
 def test_returns_in_vain_are_counted_until_the_run_gets_further():
   def after(returns, step, applied):
     return resume.next_return(returns, step, window_lib.NotFinite("bad", applied))

@@ -1,12 +1,15 @@
 """Losses against numbers worked out by hand."""
 
 import math
+from unittest import mock
 
 import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from t2i_jax.training import losses
+from t2i_jax import config as config_lib
+from t2i_jax.nets import words
+from t2i_jax.training import batches, losses
 from t2i_jax.training.losses import adversarial, euclid
 
 
@@ -31,6 +34,32 @@ def test_weights_count_and_nothing_counted_is_zero():
     losses.weighted_mean(jnp.array([1.0, 4.0]), jnp.array([3.0, 1.0])), 7 / 4, rtol=1e-6
   )
   assert losses.weighted_mean(jnp.ones(3), jnp.zeros(3)) == 0.0
+
+
+def test_a_discriminator_is_asked_of_mixed_captions_what_it_is_asked_of_others(monkeypatch):
+  """Here of whole captions, where the generator has read beginnings."""
+  config = config_lib.Config(
+    mode="train", workdir="w", steps=1, text="reader", recurrence="none", prefixes="one",
+    discriminator="concatenated", real_pairing="corresponding", euclid_target="none",
+    judged_on="caption", interpolation_weight=1.0,
+  )  # fmt: skip
+  asked = []
+
+  def score(images, given, weight):
+    asked.append(np.asarray(given.vectors))
+    return given.vectors[:, 0]
+
+  beginnings, whole = _words([[1.0, 0.0], [1.0, 0.0]]), _words([[0.0, 1.0], [0.6, 0.8]])
+  batch = mock.Mock(spec=batches.Batch, words=beginnings, asked=whole)
+  losses.TERMS["interpolation"].value(config, batch, mock.Mock(), score, ())
+  middle = np.array([0.3, 0.9])
+  np.testing.assert_allclose(asked[0], [middle * np.sqrt(2 / 0.9)], rtol=1e-5)
+
+
+def _words(vectors):
+  zeros = jnp.zeros(len(vectors), jnp.int32)
+  noise, weight = jnp.zeros((len(vectors), 1)), jnp.ones(len(vectors))
+  return words.Words(jnp.asarray(vectors), noise, zeros, zeros, weight)
 
 
 def test_the_three_distances_of_a_squared_error_of_a_tenth():

@@ -166,8 +166,14 @@ def test_too_few_images_a_device_are_refused(monkeypatch):
     count = 4
 
   monkeypatch.setattr(mesh, "find", lambda _: Four(mesh.ALONE.mesh))
-  with pytest.raises(errors.InputError, match=r"give 8 or more for each of 4 devices"):
+  with pytest.raises(errors.InputError, match=r"give a multiple of 8 for each of 4 devices"):
     state_lib.find_devices(config)
+  # 16 images in all for each device, but of captions in pairs 8 for each of four.
+  monkeypatch.setattr(mesh, "find", lambda _: mesh.ALONE)
+  config = dataclasses.replace(config, batch_size=24)
+  assert state_lib.find_devices(config) is mesh.ALONE
+  with pytest.raises(errors.InputError, match=r"every two captions .* give a multiple of 16"):
+    state_lib.find_devices(dataclasses.replace(config, interpolation_weight=0.5))
 
 
 def test_a_run_says_which_network_it_was_trained_through():

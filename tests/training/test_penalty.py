@@ -34,6 +34,19 @@ def test_every_eighth_image_is_looked_at():
   np.testing.assert_allclose(found, each[8], rtol=1e-5)
 
 
+def test_a_batch_that_is_no_multiple_of_eight_costs_no_more():
+  looked_at = []
+
+  def squares(images, given, weight):
+    looked_at.append(len(images))
+    return _squares(images, given, weight)
+
+  found = penalty.r1(squares, IMAGES[:12], _words(12), jnp.ones(12))
+  each = (4 * np.asarray(IMAGES) ** 2).sum((1, 2, 3)) / 2
+  np.testing.assert_allclose(found, each[[0, 8]].mean(), rtol=1e-5)
+  assert looked_at == [2]
+
+
 def test_an_image_s_own_caption_counts_and_others_do_not():
   given = _words(8)
 
@@ -51,7 +64,7 @@ def test_an_image_s_own_caption_counts_and_others_do_not():
 def test_devices_parts_add_up_to_the_whole():
   given = _words(16)
   whole = penalty.r1(_squares, IMAGES, given, jnp.ones(16))
-  for devices in (2, 4):  # of 8 and of 4 images
+  for devices in (2, 4):  # of 8 and of 4 images; of 4, seven eighths have weight 0
     split = lambda x, k=devices: jnp.stack(jnp.split(x, k))  # noqa: E731
     parts = jax.vmap(lambda x, w: penalty.r1(_squares, x, w, w.weight, ("d",)), axis_name="d")(
       split(IMAGES), jax.tree.map(split, given)

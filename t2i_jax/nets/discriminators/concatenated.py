@@ -1,5 +1,5 @@
 """The discriminator of GAN-CLS (Reed et al. 2016, https://arxiv.org/abs/1605.05396, section 4.1):
-the thesis' convolutions down to 4x4, beside which the caption then stands at every place."""
+the thesis' convolutions down to a map of 4x4 or 3x3, each place of which then gets the caption."""
 
 from __future__ import annotations
 

@@ -15,7 +15,7 @@ from t2i_jax.parallel import collectives
 
 
 class Discriminator(nn.Module):
-  """Strided convolutions down to a map of 4x4, then a logit.
+  """Strided convolutions down to a map of 4x4 (3x3 of 48 or 96 pixels), then a logit.
 
   Batch norm on all convolutions but the first, leaky ReLU 0.2. It only ever sees whole batches in
   training, so batch norm keeps no running statistics. Real and generated images come in separate
@@ -53,7 +53,7 @@ def convolve(
   kernel_size: int,
   dtype: Any,
   axes: collectives.Axes,
-) -> Float[Array, "n 4 4 c"]:
+) -> Float[Array, "n s s c"]:
   """The strided convolutions of the module that calls, to which their layers belong; arguments as
   there. c is `base_channels` times a power of 2."""
   maps, channels = images, base_channels

@@ -73,7 +73,7 @@ def _contrast(
 def _interpolation(
   config: config_lib.Config, batch: batches.Batch, drawn, score, axes: collectives.Axes
 ):
-  words = augment.between(batch.words)
+  words = augment.between(batch.asked)
   found = score(drawn.between, words, words.weight)
   return matching.of_generator(
     adversarial.ADVERSARIAL[config.adversarial], found, words.weight, axes

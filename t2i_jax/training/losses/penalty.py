@@ -31,8 +31,11 @@ def r1(
   """The mean over every eighth of the whole batch's images, which are judged by themselves. score:
   (images, words, weight) -> logits, of which those of the image alone and with its own caption are
   summed. With `axes`, this device's part."""
-  every = _EVERY if len(images) % _EVERY == 0 else 1
-  places = collectives.own(jnp.arange(len(images) * collectives.count(axes)), axes)
+  devices = collectives.count(axes)
+  # On several devices every eighth of the whole batch is every eighth of each device's images only
+  # where these are a multiple of 8; else all are looked at, and seven eighths have weight 0.
+  every = 1 if devices > 1 and len(images) % _EVERY else _EVERY
+  places = collectives.own(jnp.arange(len(images) * devices), axes)
   counted = (weight * (places % _EVERY == 0))[::every]
   words = words[::every]
 
