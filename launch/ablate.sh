@@ -14,7 +14,7 @@ usage() {
   exit 2
 }
 
-files=() all=() data=() judged=() follow="" seeds=3 folder=runs/ablation metrics=all
+files=() all=() data=() judged=() follow="" seeds=3 folder=runs/ablation metrics=all captions_scored=0 inception=""
 while [ $# -gt 0 ] && [ "$1" != -- ]; do
   case "$1" in -*) usage "$1 stands before the --" ;; esac
   [ -f "$1" ] || usage "$1: there is no such flag file"
@@ -27,8 +27,8 @@ for flag in "${@:2}"; do
     --seeds=*) seeds="${flag#*=}" ;;
     --folder=*) folder="${flag#*=}" ;;
     --metrics=*) metrics="${flag#*=}" judged+=("$flag") ;;
-    --inception_weights=*) judged+=("$flag") ;;
-    --captions_scored=*) judged+=("$flag") ;;
+    --inception_weights=*) inception="${flag#*=}" judged+=("$flag") ;;
+    --captions_scored=*) captions_scored="${flag#*=}" judged+=("$flag") ;;
     --follow) judged+=("$flag") follow=1 ;;
     --split=* | --data_dir=* | --raw_dir=*) all+=("$flag") data+=("$flag") ;;
     --seed=* | --workdir=* | --mode=*) usage "$flag is chosen here for each run; see --seeds and --folder" ;;
@@ -66,14 +66,17 @@ print("\n".join(flags.as_flags(config)))
 PY
 }
 
-# Succeeds if the newest checkpoint has scores, with --follow all of them: is_scored WORKDIR SPLIT METRICS
+# Succeeds if the newest checkpoint has scores, with --follow all of them, and with --inception_weights those of some
+# such weights: is_scored WORKDIR SPLIT SEED
 is_scored() {
-  "$python" - "$@" <<'PY'
+  "$python" - "$@" "$metrics" "$captions_scored" "$inception" "$follow" <<'PY'
 import os, sys
 from t2i_jax.rundir import files, scores
-workdir, split, metrics, follow = sys.argv[1:]
+workdir, split, seed, metrics, captions, inception, follow = sys.argv[1:]
 steps = [int(name) for name in os.listdir(os.path.join(workdir, files.CHECKPOINTS)) if name.isdigit()]
-found = {line["step"] for line in scores.read(workdir) if (line["split"], line["metrics"]) == (split, metrics)}
+settings = {"split": split, "metrics": metrics, "captions_scored": int(captions), "seed": int(seed)}
+networks = {"inception": ""} if inception and metrics == "all" else {}
+found = {line["step"] for line in scores.made_with(scores.read(workdir), settings, networks)}
 sys.exit(not set(steps if follow else [max(steps)]) <= found)
 PY
 }
@@ -107,7 +110,7 @@ for file in "${files[@]}"; do
       printf '%s\n' "$asked" >"$finished"
     fi
     trained+=("$run")
-    is_scored "$run" "$split" "$metrics" "$follow" ||
+    is_scored "$run" "$split" "$seed" ||
       "$python" -m t2i_jax.main --mode=evaluate "--workdir=$run" "--split=$split" \
         ${data[@]+"${data[@]}"} ${judged[@]+"${judged[@]}"} >&2 || failed+=("$run: scoring")
   done

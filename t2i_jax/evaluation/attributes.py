@@ -10,6 +10,7 @@ from t2i_jax.data import corpus as corpus_lib
 from t2i_jax.data import datasets
 from t2i_jax.data.synthetic import rules
 from t2i_jax.metrics.metric import Attribute
+from t2i_jax.text import captions
 
 RULES = {
   "petal_colour": rules.petal_colour,
@@ -30,16 +31,31 @@ def of_captions(
   images_u8: UInt8[np.ndarray, "m h w 3"],
   read_of_real: dict[str, Int[np.ndarray, "n"]],
 ) -> dict[str, Attribute]:
-  """The attributes of captions `rows` of the corpus, with their final generated images.
+  """The attributes of captions `rows` of the corpus, with their final generated images. An
+  attribute counts as named where the run read the word that names it: not in a caption's end that
+  was cut off, and not if the run does not know the word.
 
   read_of_real: `read` of the split's real images."""
-  image, source = corpus.image[rows], corpus.source[rows]
+  image = corpus.image[rows]
   return {
     name: Attribute(
       true=split.attributes[name][image],
       read=values,
       read_of_real=read_of_real[name][image],
-      is_named=split.named[name][source] >= 0,
+      is_named=np.array([_is_read(split, corpus, row, name) for row in rows], bool),
     )
     for name, values in read(images_u8).items()
   }
+
+
+def _is_read(
+  split: datasets.Examples, corpus: corpus_lib.Corpus, row: int | np.integer, name: str
+) -> bool:
+  """Whether the caption, as the run read it, has the word that names the attribute."""
+  source = corpus.source[row]
+  place = split.named[name][source]
+  if place < 0:
+    return False
+  words = captions.clean(split.captions[source])
+  # Words that are unknown, or behind the cut, are missing; the others are in their order.
+  return words[: place + 1].count(words[place]) <= corpus.sentences[row].count(words[place])

@@ -36,16 +36,19 @@ log = logging.getLogger(__name__)
 _SHOWN = 8  # captions in a picture
 _AT_ONCE = 512  # final images
 _PAUSE_S, _ALONE_S = 10, 300
+_OF_FILES = ("efficientnet", "inception")  # networks whose weights a flag names
 
 
 @dataclasses.dataclass(frozen=True)
 class Task:
   """What a run's checkpoints are scored on: a split, its captions as the run reads them, the number
   of its images that the run was trained on, and the panel; without one only attributes are
-  scored."""
+  scored. captions_scored: of each image, 0: all. seed: of the noise that images are drawn with."""
 
   split_name: str
   images_trained_on: int
+  captions_scored: int
+  seed: int
   split: datasets.Examples
   corpus: corpus_lib.Corpus
   panel: panel_lib.Panel | None
@@ -53,6 +56,23 @@ class Task:
   @property
   def metrics(self) -> kept.Choice:
     return "attributes" if self.panel is None else "all"
+
+  @property
+  def settings(self) -> dict[str, Any]:
+    """What a line says of how it was scored, by key."""
+    return {
+      "split": self.split_name,
+      "metrics": self.metrics,
+      "captions_scored": self.captions_scored,
+      "seed": self.seed,
+    }
+
+  @property
+  def wanted(self) -> kept.Wanted:
+    """How a line was scored that need not be scored again."""
+    record = {} if self.panel is None else self.panel.record
+    looked = {name: record[name]["fingerprint"] for name in _OF_FILES if name in record}
+    return kept.Wanted(self.settings, looked)
 
   @functools.cached_property
   def attributes_of_real(self) -> dict[str, np.ndarray]:
@@ -92,22 +112,24 @@ def make_task(
       len(split.names),
       split_name,
     )
-  return Task(split_name, seen, split, corpus, panel)
+  config = run.config
+  return Task(split_name, seen, config.captions_scored, config.seed, split, corpus, panel)
 
 
 def follow(
   workdir: str | os.PathLike, task: Task, open_step: Callable[[int], sampling.TrainedRun]
 ) -> dict[str, Any]:
-  """Scores each checkpoint that has no line yet, also those that a run at work still makes, until
-  the run's last step, or until nobody has trained it for five minutes; returns the line of the last
-  one scored. Lines for which there was no room are added once there is, or shown at the end.
+  """Scores each checkpoint that has no line of such scores yet, also those that a run at work still
+  makes, until the run's last step, or until nobody has trained it for five minutes; returns the
+  line of the last one scored. Lines for which there was no room are added once there is, or shown
+  at the end.
 
   open_step: step -> the run at that checkpoint."""
   line, alone = None, 0
   made: dict[int, dict[str, Any]] = {}  # by this process, by step
+  kept.tell_of_older(workdir, task.wanted)
   while True:
-    wanted = (task.split_name, task.metrics)
-    scored = kept.scored(workdir, wanted)
+    scored = kept.scored(workdir, task.wanted)
     done = {line["step"] for line in scored} | made.keys()
     for step in checkpoints.steps_in(workdir):
       if step not in done:
@@ -120,7 +142,7 @@ def follow(
         line = made[step] = evaluate(run, task)
         bucket.push(workdir)
         log.info("scored step %d", step)
-    unkept = kept.add_unkept(workdir, wanted, made) if hosts.is_first() else []
+    unkept = kept.add_unkept(workdir, task.wanted, made) if hosts.is_first() else []
     bucket.pull(workdir)  # The run at work may be on another machine.
     if _has_ended(workdir):
       kept.show(unkept)
@@ -147,7 +169,7 @@ def evaluate(run: sampling.TrainedRun, task: Task) -> dict[str, Any]:
   """Scores one checkpoint; returns its line, and adds line and pictures to the run's folder."""
   corpus, split, panel = task.corpus, task.split, task.panel
   one_each = scores.one_caption_each(corpus.image)
-  others = scores.others(corpus.image, one_each, run.config.captions_scored)
+  others = scores.others(corpus.image, one_each, task.captions_scored)
   shown = np.linspace(0, len(one_each) - 1, min(_SHOWN, len(one_each))).astype(int)
   by_word = word_by_word.WordByWord(corpus, split, panel and panel.see_word)
   final, strips = [], []
@@ -179,8 +201,7 @@ def evaluate(run: sampling.TrainedRun, task: Task) -> dict[str, Any]:
   line: dict[str, Any] = {
     "checkpoint": run.checkpoint,
     "step": run.step,
-    "split": task.split_name,
-    "metrics": task.metrics,
+    **task.settings,
     "images": len(rows),
     "captions": len(rows),
     "real_images": len(split.images_u8),
@@ -196,11 +217,12 @@ def evaluate(run: sampling.TrainedRun, task: Task) -> dict[str, Any]:
     )
   }
   if panel is not None:
-    frechet = by_word.frechet(panel.real["classifier"])
+    frechet, count = by_word.frechet(panel.real["classifier"])
+    curves = {"frechet_classifier": frechet, "frechet_images": count, **scores.by_word(inputs)}
     eyes = model.eyes(run.config)
     line |= {
       "features": panel.record,
-      "by_word": {"frechet_classifier": frechet, **scores.by_word(inputs)},
+      "by_word": curves,
       "trained_through": eyes,
       "partial": [m.name for m in registry.IN_LINE_ORDER if m.eyes in eyes and m.name in line],
     }

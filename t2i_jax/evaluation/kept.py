@@ -7,7 +7,7 @@ import json
 import logging
 import os
 from collections.abc import Mapping
-from typing import Any, Literal
+from typing import Any, Literal, NamedTuple
 
 from PIL import Image
 
@@ -18,6 +18,13 @@ from t2i_jax.rundir import scores as scores_file
 log = logging.getLogger(__name__)
 
 Choice = Literal["all", "attributes"]
+
+
+class Wanted(NamedTuple):
+  """How a line has to be scored, as of `scores.made_with`."""
+
+  settings: Mapping[str, Any]
+  fingerprints: Mapping[str, str]
 
 
 def keep(workdir: str, line: dict[str, Any], sheets: dict[str, Image.Image]) -> None:
@@ -38,14 +45,25 @@ def keep(workdir: str, line: dict[str, Any], sheets: dict[str, Image.Image]) -> 
     )  # fmt: skip
 
 
-def scored(workdir: str | os.PathLike, wanted: tuple[str, Choice]) -> list[dict[str, Any]]:
-  """The lines of a split and choice of metrics in the run's folder."""
-  lines = scores_file.read(workdir)
-  return [line for line in lines if (line["split"], line["metrics"]) == wanted]
+def scored(workdir: str | os.PathLike, wanted: Wanted) -> list[dict[str, Any]]:
+  """The lines in the run's folder that were scored as wanted."""
+  return scores_file.made_with(scores_file.read(workdir), *wanted)
+
+
+def tell_of_older(workdir: str | os.PathLike, wanted: Wanted) -> None:
+  """Says which lines count as scored as wanted though they do not say so."""
+  older = [line for line in scored(workdir, wanted) if not wanted.settings.keys() <= line.keys()]
+  if older:
+    log.info(
+      "%s: the lines of the steps %s are of an earlier version, which did not note with which "
+      "captions_scored and seed; they are kept, and their checkpoints are not scored again",
+      os.path.join(workdir, files.SCORES),
+      ", ".join(str(line["step"]) for line in older),
+    )
 
 
 def add_unkept(
-  workdir: str | os.PathLike, wanted: tuple[str, Choice], made: Mapping[int, dict[str, Any]]
+  workdir: str | os.PathLike, wanted: Wanted, made: Mapping[int, dict[str, Any]]
 ) -> list[dict[str, Any]]:
   """Adds the lines made that the run's folder had no room for; returns those for which it still has
   none."""

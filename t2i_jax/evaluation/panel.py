@@ -33,6 +33,7 @@ from t2i_jax.text import word2vec
 
 _SEED = 0  # of the judges: the same for all runs
 _LEAST_IMAGES = 20  # to fit a judge on, and to score
+_LEAST_OF_LADDER = 24  # One half is compared with the other: coverage needs six in halves of these.
 _WORD_DIMENSION = 100
 _COMPARED_WITH_TRAINING = ("classifier", "efficientnet")  # views
 
@@ -124,17 +125,22 @@ def make_panel(
 
   inception_weights: a file for the view "inception"; empty: no such view. feature_weights: as
   `efficientnet.load`.
-  Raises InputError where the dataset has too few images outside the split to fit judges on, and
-  for weights that cannot be loaded."""
+  Raises InputError where the split has too few images with captions that the run can read, where
+  the dataset has too few images outside the split to fit judges on, and for weights that cannot be
+  loaded."""
   config = run.config
   split = corpus_lib.load_examples(config, split_name)
+  corpus = corpus_lib.make_corpus(config, split, run.vectors)
+  readable = len(np.unique(corpus.image))
+  least = max(_LEAST_IMAGES, _LEAST_OF_LADDER if config.ladder else 0)
+  if readable < least:
+    raise errors.InputError(
+      f"`split={split_name}`: {readable} images with captions that the run can read (of "
+      f"{len(split.names)}) are too few for {'a ladder' if config.ladder else 'scores of sets'}; "
+      f"give one with at least {least}"
+    )
   training = trained_on(config)
   everything = corpus_lib.load_examples(config, "all")
-  if len(split.names) < _LEAST_IMAGES:
-    raise errors.InputError(
-      f"`split={split_name}`: {len(split.names)} images are too few for scores of sets; give one "
-      f"of at least {_LEAST_IMAGES}"
-    )
   scored, seen = set(split.names), set(training.names)
   unscored = np.array([name not in scored for name in everything.names])
   trained = np.array([name in seen for name in everything.names])
@@ -149,10 +155,11 @@ def make_panel(
   sentences = [captions_lib.clean(text) for text in pools["encoder"].captions]
   words = word2vec.train(sentences, dimension=_WORD_DIMENSION, architecture="cbow", seed=_SEED)
 
+  learnt = {name: values[classified] for name, values in targets.items()}
+
   def fit_classifier() -> classifier_lib.Classifier:
-    chosen = {name: values[classified] for name, values in targets.items()}
     return classifier_lib.fit_classifier(
-      pools["classifier"].images_u8, chosen, seed=_SEED, flips=mirror
+      pools["classifier"].images_u8, learnt, seed=_SEED, flips=mirror
     )
 
   eyes = efficientnet_lib.load(feature_weights)
@@ -168,12 +175,23 @@ def make_panel(
       seen, table, ids, length, pool.caption_image, seed=_SEED, flips=mirror
     )
 
-  def kept(name: str, pool: str, kind: Callable, fit: Callable, **fitted_on: str) -> Any:
+  def kept(
+    name: str,
+    pool: str,
+    kind: Callable,
+    fit: Callable,
+    settings: dict[str, Any] | None = None,
+    **fitted_on: str,
+  ) -> Any:
     path = fitting.kept_at(config.data_dir, config.dataset, name, pools[pool].images_u8)
     fitted_on |= {"dataset": config.dataset, **fitting.data_record(name, pools[pool], _SEED)}
-    return fitting.load_or_fit(path, kind, fitted_on, fit, is_needed_later=False)
+    if not mirror:  # Files of networks that saw mirrored images do not say so.
+      fitted_on["mirrored"] = "no"
+    return fitting.load_or_fit(path, kind, fitted_on, fit, is_needed_later=False, settings=settings)
 
-  classifier = kept("classifier", "classifier", classifier_lib.Classifier, fit_classifier)
+  # Which words are its targets depends on all captions, not on those of its own images alone.
+  heads = {"heads": classifier_lib.heads_of(learnt)}
+  classifier = kept("classifier", "classifier", classifier_lib.Classifier, fit_classifier, heads)
   encoders = {
     "encoder": kept("encoder", "encoder", encoder_lib.Encoder, fit_encoder),
     "encoder_efficientnet": kept(
@@ -209,9 +227,9 @@ def make_panel(
   own = {name: _of_names(everything, values, split) for name, values in targets.items()}
   return Panel(
     split=split,
-    corpus=corpus_lib.make_corpus(config, split, run.vectors),
+    corpus=corpus,
     targets=own,
-    knows_targets=share_values(own, {n: values[classified] for n, values in targets.items()}),
+    knows_targets=share_values(own, learnt),
     training_u8=training.images_u8,
     classifier=classifier,
     encoders=encoders,

@@ -1,8 +1,10 @@
 """The scores of a set of generated images, each with its 95 % interval; beside it, what real images
 score (`real`) and what the images of other captions score (`shuffled`).
 
-Scores of single captions use all captions' final images. Distances between sets use one image for
-each real image, so that both sets are of equal size and their images independent.
+`r_precision`, `r_precision_efficientnet`, `caption_rank`, `feature_distance` and
+`attribute_accuracy` use all captions, by their final images. All other scores use one caption for
+each real image: distances, so that both sets are of equal size and their images independent; what
+looks at pixels or at every word's image, since there are many.
 """
 
 from __future__ import annotations

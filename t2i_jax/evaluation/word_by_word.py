@@ -14,7 +14,7 @@ from t2i_jax.data import corpus as corpus_lib
 from t2i_jax.data import datasets
 from t2i_jax.evaluation import attributes
 from t2i_jax.metrics import colours, distances, similarity, variance
-from t2i_jax.metrics.metric import Arrival, ColourWords, WordImages
+from t2i_jax.metrics.metric import SEED, Arrival, ColourWords, WordImages
 from t2i_jax.text import captions as captions_lib
 
 # scikit-learn's list includes some words that describe how something looks.
@@ -23,7 +23,7 @@ FUNCTION_WORDS = sklearn_text.ENGLISH_STOP_WORDS - {
   "twenty", "forty", "fifty", "sixty", "hundred", "several", "few", "many", "most", "full", "empty",
   "top", "bottom", "front", "back", "side", "thick", "thin", "fire",
 }  # fmt: skip
-_LEAST_IMAGES = 50  # for a Frechet distance
+_LEAST_IMAGES = 50, 200  # for a Frechet distance: half of all images, but within these bounds
 
 
 class WordByWord:
@@ -128,15 +128,25 @@ class WordByWord:
       for name in attributes.RULES
     }
 
-  def frechet(self, real: Float[np.ndarray, "n d"]) -> list[float | None]:
-    """For each position, the Frechet distance of its images' features to `real`; None for fewer
-    than 50 images."""
-    features, position, found = self._all("features"), self._all("position"), []
-    for place in range(int(position.max()) + 1):
-      at = features[position == place]
-      enough = len(at) >= _LEAST_IMAGES
-      found.append(float(f"{distances.frechet(at, real):.6g}") if enough else None)
-    return found
+  def frechet(self, real: Float[np.ndarray, "n d"]) -> tuple[list[float | None], int]:
+    """For each position, the Frechet distance of its images' features to `real`, and the number of
+    images that each is computed from, chosen by a fixed seed: the fewest that a position has.
+
+    None for a position of fewer than 200 images, or than half as many as the first has if that is
+    less, and always for one of fewer than 50. The distance of few images is too high, so that
+    positions compare only if they have equally many."""
+    features, position, row = (self._all(name) for name in ("features", "position", "row"))
+    counts = np.bincount(position)
+    shown = counts >= np.clip(counts[0] // 2, *_LEAST_IMAGES)
+    number = int(counts[shown].min(initial=counts[0]))
+    # Of the same captions at each position, as far as they are long enough.
+    order = np.argsort(np.random.default_rng(SEED).permutation(row.max() + 1)[row])
+    found: list[float | None] = []
+    for place in range(len(counts)):
+      at = order[position[order] == place][:number]
+      distance = distances.frechet(features[at], real) if shown[place] else None
+      found.append(None if distance is None else float(f"{distance:.6g}"))
+    return found, number
 
   def _all(self, name: str) -> np.ndarray:
     return np.concatenate(self._parts[name])

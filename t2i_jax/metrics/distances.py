@@ -11,6 +11,11 @@ from jaxtyping import Float
 from t2i_jax.metrics import intervals, rows
 from t2i_jax.metrics.metric import RISES, Inputs, Metric, entry, halves
 
+OF_REAL = (
+  "Beside a Fréchet distance stands that of two halves of the real images: about twice what a "
+  "generator of the very same distribution would score, since the halves have half as many images "
+  "and the bias falls with their number."
+)
 _KERNEL_ROWS = 512
 _EPSILON = np.finfo(np.float64).eps
 
@@ -84,6 +89,7 @@ def _kernel_sums(a, b) -> tuple[Float[np.ndarray, "n"], Float[np.ndarray, "m"]]:
 
 
 def _score_frechet(view: str, inputs: Inputs):
+  """`real`: see `OF_REAL`."""
   generated, real, networks, _ = getattr(inputs, view)
 
   def mean_frechet(a, b):

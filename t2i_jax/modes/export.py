@@ -52,7 +52,7 @@ def _card(model) -> str:
   """A page about the model: what it was trained on, its scores, and how to draw by it."""
   import jax
 
-  from t2i_jax.metrics import registry
+  from t2i_jax.metrics import distances, registry
   from t2i_jax.rundir import scores
 
   config = model.config
@@ -78,7 +78,9 @@ def _card(model) -> str:
     'python draw.py "a caption" caption.png',
     "```",
   ]
-  line = next((s for s in scores.read(config.workdir)[::-1] if s["step"] == model.step), None)
+  found = [s for s in scores.of_checkpoints(scores.read(config.workdir)) if s["step"] == model.step]
+  # The last one, of images that were not trained on if there is one.
+  line = max(found[::-1], key=lambda s: not s.get("images_trained_on"), default=None)
   if line:
     partial = line.get("partial", [])
     lines += [
@@ -87,6 +89,7 @@ def _card(model) -> str:
       f"{line['captions']:,} captions, with 95 % intervals"
       + ("; † computed through a network that training looked through" if partial else "")
       + ":",
+      *(["", scores.SEEN] if line.get("images_trained_on") else []),
       "",
       "| score | value | real images |",
       "|---|---|---|",
@@ -101,6 +104,8 @@ def _card(model) -> str:
             metric.title, mark, metric.name, *numbers, real
           )
         )
+    if any(line[name] for name in line if name.startswith("frechet_")):
+      lines += ["", distances.OF_REAL]
   return "\n".join([*lines, ""])
 
 

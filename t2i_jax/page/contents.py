@@ -13,9 +13,10 @@ from typing import Any
 import numpy as np
 
 from t2i_jax import config as config_lib
-from t2i_jax.metrics import registry
+from t2i_jax.metrics import distances, registry
 from t2i_jax.page import plots
 from t2i_jax.page import runs as runs_lib
+from t2i_jax.rundir import scores as scores_file
 
 _FINAL_SHARE = 0.05  # The table's values at the end are means over this share of the steps.
 
@@ -41,16 +42,16 @@ _NO_SCORES = (  # numbers of a line
   "captions",
   "real_images",
   "images_trained_on",
+  "captions_scored",
+  "seed",
 )
 _PARTS = ("value", "low", "high", "real", "shuffled")
 PARTIAL = (
   "† Partial: this run was trained through the pretrained network in whose features the score is "
   "computed, which raises it."
 )
-SEEN = (
-  "Some of these images were trained on: their scores say how well a run repeats what it has seen."
-)
-_OF_THE_RUN = ("checkpoint", "step", "trained_through")  # differ between runs by nature
+# Differ between runs by nature; what captions_scored changes is counted by images and captions.
+_OF_THE_RUN = ("checkpoint", "step", "trained_through", "seed", "captions_scored")
 
 
 def number(value: float | int | None) -> str:
@@ -141,8 +142,9 @@ def scores(runs: Sequence[runs_lib.Run]) -> list[dict[str, Any]]:
   `newest`: per run, the line of its largest step, or None.
   `rows`: per score, `name`, `title`, `better`, and `entries` as (run, score as in `scores_of`).
   `over_steps`: plots.
-  `partial`: `PARTIAL` if one of the newest lines has a partial score, and `SEEN` if one is of
-  images that its run was trained on; else "".
+  `levels`: what a reader has to know of the scores of real images, or "".
+  `partial`: `PARTIAL` if one of the newest lines has a partial score, and `scores_file.SEEN` if one
+  is of images that its run was trained on; else "".
   `origins`: how the newest lines were computed, as in `compare`.
   `warning`: names of the origins in which the lines differ, so that they compare badly."""
   splits = dict.fromkeys(line["split"] for run in runs for line in run.scores)
@@ -169,9 +171,10 @@ def _split(runs: Sequence[runs_lib.Run], split: str, id: str) -> dict[str, Any]:
     "rows": rows,
     "partial": " ".join(
       note
-      for key, note in (("partial", PARTIAL), ("images_trained_on", SEEN))
+      for key, note in (("partial", PARTIAL), ("images_trained_on", scores_file.SEEN))
       if any(line and line.get(key) for line in newest)
     ),
+    "levels": distances.OF_REAL if any(name.startswith("frechet_") for name in names) else "",
     "over_steps": [plot for plot in over_steps if plot],
     "origins": compare(origins),
     "warning": [r["name"] for r in alike if r["differs"] and r["name"] not in _OF_THE_RUN],
@@ -215,8 +218,9 @@ def _plot_over_steps(runs, split: str, row: dict[str, Any], id: str) -> dict[str
   """None for a score that no run has at two steps."""
   lines = []
   for i, run in enumerate(runs):
-    of_step = {line["step"]: scores_of(line) for line in run.scores if line["split"] == split}
-    points = [(step, of_step[step].get(row["name"], {})) for step in sorted(of_step)]
+    own = [line for line in run.scores if line["split"] == split]
+    checkpoints = scores_file.of_checkpoints(own)
+    points = [(line["step"], scores_of(line).get(row["name"], {})) for line in checkpoints]
     points = [(step, point) for step, point in points if point.get("value") is not None]
     if points:
       columns = [

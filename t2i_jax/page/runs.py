@@ -75,9 +75,8 @@ class Run:
     return command("--mode=train", *changed, f"--workdir={self.workdir}")
 
   def newest_scores(self) -> dict[str, dict[str, Any]]:
-    """For each split, the last line of the largest step."""
-    lines = sorted(self.scores, key=lambda line: line["step"])
-    return {line["split"]: line for line in lines}
+    """For each split, the line of the largest step, as `scores.of_checkpoints` chooses it."""
+    return {line["split"]: line for line in scores.of_checkpoints(self.scores)}
 
 
 def command(*words: str) -> str:
@@ -170,7 +169,7 @@ def _sheets(folder: str, samples: Sequence[str], lines: Sequence[dict[str, Any]]
     if name.endswith(".png")
     and not _STRIP.fullmatch(name)
     and os.path.join(files.SAMPLES, name) not in scored
-    and re.sub(r"_\d\d\.png$", ".png", name) not in {*samples} - {name}
+    and re.sub(r"_\d{2,}\.png$", ".png", name) not in {*samples} - {name}
   ]
   return sorted(found, key=os.path.getmtime)[-_MOST_SHEETS:]
 

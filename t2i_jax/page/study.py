@@ -66,7 +66,7 @@ def lines_of(runs: Iterable[str]) -> list[Line]:
       what = "has no scores; run --mode=evaluate --follow" if seed else "is no EXPERIMENT/seed<k>"
       raise errors.InputError(f"{run}: {what}")
     experiment = os.path.basename(os.path.dirname(run))
-    for line in scored:
+    for line in scores.of_checkpoints(scored):
       key = {"experiment": experiment, "seed": int(seed[1]), **{k: line[k] for k in _KEY[2:]}}
       entries = contents.scores_of(line)
       kept = {name: _rounded(entries[name]) for name in SCORES if name in entries}
@@ -80,8 +80,13 @@ def _rounded(entry: Mapping[str, Any]) -> list[float | None]:
 
 
 def merge(before: Sequence[Line], new: Sequence[Line]) -> list[Line]:
-  """All lines in the order of experiments, seeds and steps; of a checkpoint the last one."""
-  of_key = {tuple(line[k] for k in _KEY): line for line in (*before, *new)}
+  """All lines in the order of experiments, seeds and steps; of a checkpoint the last one, of those
+  with a score of `SCORES` if there is one."""
+  of_key: dict[tuple, Line] = {}
+  for line in (*before, *new):
+    key = tuple(line[k] for k in _KEY)
+    if line["scores"] or key not in of_key:
+      of_key[key] = line
   return [of_key[key] for key in sorted(of_key)]
 
 

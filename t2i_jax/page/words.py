@@ -16,7 +16,9 @@ import numpy as np
 from t2i_jax.page import contents, plots
 from t2i_jax.page import runs as runs_lib
 
-_COLOURS = "colours"  # the name of the table's numbers; the others are plotted
+_COLOURS = "colours"  # the name of the table's numbers
+_FRECHET, _IMAGES = "frechet_classifier", "frechet_images"  # and from how many images it is
+_NO_CURVES = (_COLOURS, _IMAGES)  # the others are plotted
 
 
 def arriving(runs: Sequence[runs_lib.Run]) -> dict[str, dict[str, Any]]:
@@ -30,7 +32,9 @@ def _of_split(runs: Sequence[runs_lib.Run], split: str, id: str) -> dict[str, An
   newest = [run.newest_scores().get(split) or {} for run in runs]
   found = [line.get("by_word", {}) for line in newest]
   shown = []
-  for name in dict.fromkeys(name for by_word in found for name in by_word if name != _COLOURS):
+  for name in dict.fromkeys(
+    name for by_word in found for name in by_word if name not in _NO_CURVES
+  ):
     parts = [by_word.get(name, {}) for by_word in found]
     # Single numbers are for each number of words; curves have points with intervals.
     parts = [{"positions": part} if isinstance(part, list) else part for part in parts]
@@ -43,7 +47,7 @@ def _of_split(runs: Sequence[runs_lib.Run], split: str, id: str) -> dict[str, An
       if lines:
         label = f"{title} by {x_label}: {_told(runs, lines)}"
         svg = plots.score_curves(lines, f"{id}-{len(shown)}", label, x_label, [*levels.values()])
-        note = _chance(parts)
+        note = _images(found) if name == _FRECHET else _chance(parts)
         shown.append({"title": title, "note": note, "svg": svg, "levels": [*levels.values()]})
   return {"plots": shown, "colours": _colours(found)}
 
@@ -75,6 +79,18 @@ def _told(runs: Sequence[runs_lib.Run], lines: Sequence[plots.Line]) -> str:
 def _chance(parts: Sequence[dict[str, Any]]) -> str:
   counts = {part["candidates"] for part in parts if "candidates" in part}
   return f"Chance: {', '.join(contents.number(1 / count) for count in counts)}." if counts else ""
+
+
+def _images(found: Sequence[dict[str, Any]]) -> str:
+  """From how many images the points of the Frechet distance are."""
+  counts = dict.fromkeys(by_word.get(_IMAGES) for by_word in found if _FRECHET in by_word)
+  notes = [f"Each point from {contents.number(n)} images." for n in counts if n is not None]
+  if None in counts:
+    notes.append(
+      "Scored by an earlier version, from all images with so many words: where these are few, the "
+      "distance is too high."
+    )
+  return " ".join(notes)
 
 
 def _colours(found: Sequence[dict[str, Any]]) -> list[dict[str, Any]]:

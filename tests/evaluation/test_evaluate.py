@@ -6,6 +6,7 @@ import errno
 import functools
 import json
 import os
+import shutil
 import types
 
 import numpy as np
@@ -13,7 +14,7 @@ import pytest
 from PIL import Image
 
 from t2i_jax import config as config_lib
-from t2i_jax.evaluation import evaluate, ladder, panel, scores
+from t2i_jax.evaluation import evaluate, kept, ladder, panel, scores
 from t2i_jax.judges import classifier, efficientnet, encoder
 from t2i_jax.metrics import intervals
 from t2i_jax.nets.discriminators import dcgan
@@ -127,6 +128,34 @@ def test_the_ladder_of_a_run_trained_on_the_split_itself(command, trained, monke
   assert not [wrong for wrong in command.json["wrong"] if "mse" in wrong]
 
 
+def test_a_checkpoint_is_scored_again_with_other_settings_only(command, trained, tmp_path):
+  workdir = tmp_path / "run"
+  shutil.copytree(trained, workdir, ignore=shutil.ignore_patterns("scores.jsonl"))
+
+  def follow(*words):
+    """The JSON line, and the number of lines added."""
+    before = len(scores_file.read(workdir))
+    asked = ["--mode=evaluate", f"--workdir={workdir}", "--metrics=attributes", "--follow", *words]
+    command(*asked, tiny=False)
+    assert command.status == 0
+    return command.json, len(scores_file.read(workdir)) - before
+
+  line, added = follow("--captions_scored=1")
+  assert added == 1 and (line["captions_scored"], line["seed"]) == (1, 0)
+  assert line["captions"] == line["real_images"]
+  other, added = follow("--captions_scored=2")
+  assert added == 1 and other["captions"] == 2 * line["captions"]
+  assert follow("--captions_scored=1") == (line, 0)
+  seeded, added = follow("--captions_scored=1", "--seed=7")
+  assert added == 1 and (seeded["captions_scored"], seeded["seed"]) == (1, 7)
+  assert "earlier version" not in command.err
+  # A line of a version that did not note these counts as scored as asked, which is said.
+  old = {name: value for name, value in line.items() if name not in ("captions_scored", "seed")}
+  (workdir / "scores.jsonl").write_text(json.dumps(old) + "\n")
+  assert follow("--captions_scored=2") == (old, 0)
+  assert "scores.jsonl: the lines of the steps 10 are of an earlier version" in command.err
+
+
 def _line(step):
   return {"step": step, "split": "test", "metrics": "all"}
 
@@ -166,7 +195,7 @@ def test_following_keeps_lines_in_memory_until_there_is_room(monkeypatch, tmp_pa
   monkeypatch.setattr(evaluate, "evaluate", lambda run, task: scored.append(run) or _line(run))
   monkeypatch.setattr(evaluate, "_ALONE_S", 2 * evaluate._PAUSE_S)
   (tmp_path / "data.json").write_text('{"images": 2, "captions": 5}')
-  task = types.SimpleNamespace(split_name="test", metrics="all")
+  task = types.SimpleNamespace(wanted=kept.Wanted({"split": "test", "metrics": "all"}, {}))
   follow = functools.partial(evaluate.follow.__wrapped__, str(tmp_path), task, lambda step: step)
   with _no_room(tmp_path):
     monkeypatch.setattr(evaluate.time, "sleep", lambda seconds: None)
@@ -191,7 +220,7 @@ def test_following_ends_where_nobody_trains(monkeypatch, tmp_path):
   monkeypatch.setattr(evaluate, "_PAUSE_S", 10)
   monkeypatch.setattr(evaluate, "_ALONE_S", 30)
   (tmp_path / "data.json").write_text('{"images": 2, "captions": 5}')
-  task = types.SimpleNamespace(split_name="test", metrics="all")
+  task = types.SimpleNamespace(wanted=kept.Wanted({"split": "test", "metrics": "all"}, {}))
   held = iter([True, True])
   monkeypatch.setattr(evaluate.lock, "is_held", lambda workdir: next(held, False))
   line = evaluate.follow.__wrapped__(str(tmp_path), task, lambda step: step)

@@ -2,6 +2,7 @@
 serves runs that read captions of any length."""
 
 import collections
+import re
 
 import numpy as np
 import pytest
@@ -54,7 +55,8 @@ class Drawing(sampling.TrainedRun):
 
 @pytest.fixture
 def make_task(data_dir, tmp_path, monkeypatch):
-  """max_words -> (a task on all 24 images of the training split, step -> its run)."""
+  """max_words, further flags -> (a task on all 24 images of the training split, step -> its
+  run)."""
   monkeypatch.setattr(panel, "_LEAST_IMAGES", 3)
   monkeypatch.setattr(classifier, "_STEPS", 0)
   monkeypatch.setattr(efficientnet, "SIDE", 32)
@@ -62,10 +64,11 @@ def make_task(data_dir, tmp_path, monkeypatch):
   monkeypatch.setattr(encoder, "_STEPS", 0)
   monkeypatch.setattr(scores, "_CLASSIFIER_STEPS", 0)
 
-  def make(max_words=20):
+  def make(max_words=20, **flags):
     config = config_lib.Config(
       mode="evaluate", dataset="synthetic", synthetic_images=30, image_size=16, start_size=4,
       max_words=max_words, data_dir=str(data_dir), workdir=str(tmp_path), train_split="test",
+      **flags,
     )  # fmt: skip
     split = corpus_lib.load_examples(config, "train")
     known = sorted({word for text in split.captions for word in captions.clean(text)})
@@ -79,6 +82,33 @@ def make_task(data_dir, tmp_path, monkeypatch):
   return make
 
 
+@pytest.mark.parametrize(
+  ("flags", "least", "told"),
+  [
+    (
+      {},
+      20,
+      "`split=train`: 4 images with captions that the run can read (of 24) are too few for ",
+    ),
+    ({"ladder": True}, 3, "too few for a ladder; give one with at least 24"),
+  ],
+)
+def test_images_whose_captions_a_run_cannot_read_do_not_count(
+  make_task, monkeypatch, flags, least, told
+):
+  monkeypatch.setattr(panel, "_LEAST_IMAGES", least)
+  monkeypatch.setattr(panel.fitting, "load_or_fit", lambda *_, **__: pytest.fail("fitted first"))
+  plain = corpus_lib.make_corpus
+
+  def make_corpus(config, examples, vectors):
+    first = np.flatnonzero(examples.caption_image < 4).astype(np.int32)
+    return plain(config, examples, vectors, first)
+
+  monkeypatch.setattr(corpus_lib, "make_corpus", make_corpus)
+  with pytest.raises(errors.InputError, match=re.escape(told)):
+    make_task(**flags)
+
+
 @pytest.mark.slow
 def test_one_encoder_serves_runs_that_read_captions_of_any_length(make_task, monkeypatch):
   first = make_task(max_words=20)[0].panel
@@ -87,6 +117,33 @@ def test_one_encoder_serves_runs_that_read_captions_of_any_length(make_task, mon
   second = make_task(max_words=8)[0].panel
   assert first.record == second.record
   assert first.corpus.ids.shape[1] == 20 and second.corpus.ids.shape[1] == 8
+
+
+@pytest.mark.slow
+def test_a_classifier_whose_words_are_no_longer_the_targets_is_fitted_anew(make_task, monkeypatch):
+  words = {"words/a": np.arange(30) % 2, "words/b": np.arange(30) % 3 % 2}
+  monkeypatch.setattr(panel.targets_lib, "targets_of", lambda examples: words)
+  assert make_task()[0].panel.classifier.heads == {"words/a": 2, "words/b": 2}
+  words["words/c"] = words.pop("words/a")  # Other images have come, and with them other words.
+  again = make_task()[0].panel
+  assert again.real_predictions.keys() == again.targets.keys() == {"words/b", "words/c"}
+
+
+@pytest.mark.slow
+def test_judges_that_saw_mirrored_images_are_not_those_that_saw_none(make_task, monkeypatch):
+  fitted = []
+  for module, name in ((classifier, "fit_classifier"), (encoder, "fit_encoder")):
+    plain = getattr(module, name)
+
+    def count(*given, plain=plain, **how):
+      fitted.append(how["flips"])
+      return plain(*given, **how)
+
+    monkeypatch.setattr(module, name, count)
+  for may in (False, True, True, False):
+    monkeypatch.setattr(panel.targets_lib, "may_mirror", lambda examples, may=may: may)
+    make_task()
+  assert fitted == [False] * 3 + [True] * 3 + [False] * 3
 
 
 @pytest.fixture

@@ -98,6 +98,30 @@ def test_the_accuracy_of_last_words_images(drawn):
   assert half["value"] == pytest.approx(named[1::2].sum() / named.sum(), abs=0.03)
 
 
+def test_words_that_a_run_does_not_read_name_nothing(drawn, data_dir):
+  """Of "... red petals and a red center" cut off after "petals", the petals are named alone."""
+  split, whole = drawn
+  config = config_lib.Config(
+    mode="bench", dataset="synthetic", synthetic_images=30, image_size=16, start_size=4,
+    max_words=8, long_captions="truncate", data_dir=str(data_dir),
+  )  # fmt: skip
+  known = sorted({w for words in whole.sentences for w in words} - {"purple"})
+  vectors = word2vec.WordVectors(tuple(known), np.eye(len(known), dtype=np.float32))
+  corpus = corpus_lib.make_corpus(config, split, vectors)
+  rows = np.arange(len(corpus.ids))
+  images_u8 = split.images_u8[corpus.image]
+  found = attributes.of_captions(split, corpus, rows, images_u8, attributes.read(split.images_u8))
+  named = {name: values[corpus.source] for name, values in split.named.items()}
+  for name, attribute in found.items():
+    expected = []
+    for place, source in zip(named[name], corpus.source):
+      words = captions.clean(split.captions[source])
+      read = [i for i, word in enumerate(words) if word != "purple"][:8]
+      expected.append(place in read)
+    assert attribute.is_named.tolist() == expected, name
+    assert 0 < sum(expected) < (named[name] >= 0).sum(), name
+
+
 def test_changes_at_content_words_and_at_function_words(drawn):
   split, corpus = drawn
   assert {"a", "with", "and", "by", "that"} <= word_by_word.FUNCTION_WORDS
@@ -117,8 +141,22 @@ def test_changes_at_content_words_and_at_function_words(drawn):
   found = _score(reader)
   assert found["change_at_content_words"]["value"] == pytest.approx((40 / 127.5) ** 2)
   assert found["change_at_function_words"]["value"] == pytest.approx((20 / 127.5) ** 2)
-  frechet = reader.frechet(pixels(split.images_u8))
+  frechet, _ = reader.frechet(pixels(split.images_u8))
   assert len(frechet) == corpus.length.max() and frechet[0] is not None and frechet[-1] is None
+
+
+def test_positions_of_few_images_are_no_farther_from_real_ones(drawn):
+  """Features at each position are drawn as those of real images are."""
+  rng, counts = np.random.default_rng(0), (4000, 210, 200, 199)
+  reader = word_by_word.WordByWord(drawn[1], drawn[0], None)
+  reader._parts = {
+    "features": [rng.normal(size=(sum(counts), 30))],
+    "position": [np.repeat(np.arange(4), counts)],
+    "row": [np.concatenate([np.arange(count) for count in counts])],
+  }
+  found, number = reader.frechet(rng.normal(size=(4000, 30)))
+  assert number == 200 and found[3] is None
+  assert max(found[:3]) < 1.5 * min(found[:3])
 
 
 def test_variance_is_told_of_each_image_s_word_and_place(drawn):

@@ -39,6 +39,24 @@ def test_kept_equals_trained_and_another_record_trains_again(trained, tmp_path):
   assert [p.name for p in (tmp_path / "deep").iterdir()] == ["classifier.msgpack"]
 
 
+def test_a_kept_classifier_of_other_targets_is_made_again(trained, tmp_path):
+  path, made = tmp_path / "classifier.msgpack", []
+
+  def load(targets):
+    settings = {"heads": classifier.heads_of(targets)}
+    return fitting.load_or_fit(
+      path, classifier.Classifier, {}, lambda: made.append(1) or trained, settings=settings
+    )
+
+  known, unknown = np.array([0, 1, 1]), np.array([-1, -1, -1])
+  load({"colour": known})
+  load({"shape": unknown, "colour": known})  # of which a classifier learns one
+  assert made == [1]
+  load({"colour": known, "shape": known})
+  load({"colour": known + 1})
+  assert made == [1, 1, 1]
+
+
 @pytest.mark.parametrize("content", [b"", b"\xc1nonsense", b"\x93\x01\x02\x03", "cut"])
 def test_a_file_that_cannot_be_read_is_made_again(trained, tmp_path, content):
   path = tmp_path / "classifier.msgpack"

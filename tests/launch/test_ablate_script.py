@@ -21,12 +21,15 @@ for word in "$@"; do
     --mode=*) mode="${{word#*=}}" ;;
     --workdir=*) run="${{word#*=}}" ;;
     --split=*) split="${{word#*=}}" ;;
+    --captions_scored=*) captions="${{word#*=}}" ;;
+    --inception_weights=*) features='"inception": {{"fingerprint": "abc"}}' ;;
   esac
 done
 [ "$mode" != train ] || [ ! -e "$run/fail" ] || exit 2
 [ "$mode" != train ] || mkdir -p "$run/checkpoints/4"
-line='{{"step": 4, "split": "%s", "metrics": "all"}}\\n'
-[ "$mode" != evaluate ] || printf "$line" "$split" >>"$run/scores.jsonl"
+line='{{"step": 4, "split": "%s", "metrics": "all", "captions_scored": %s, "features": {{%s}}}}\\n'
+[ "$mode" = evaluate ] || exit 0
+printf "$line" "$split" "${{captions:-0}}" "$features" >>"$run/scores.jsonl"
 """
 
 
@@ -114,6 +117,26 @@ def test_followed_runs_are_scored_at_every_checkpoint_and_become_a_study(ablate)
   (folder / "a" / "seed0" / "checkpoints" / "2").mkdir()
   assert ["--mode=evaluate" in call for call in ablate(*words)[2]] == [True, False]
   assert ["--mode=evaluate" in call for call in ablate(*words[:-1])[2]] == [False]
+
+
+def test_runs_scored_otherwise_are_scored_again(ablate):
+  (ablate.here / "a.flags").write_text("--steps=4\n")
+  words = ["a.flags", "--", "--seeds=1"]
+
+  def is_scored(*more):
+    return ["--mode=evaluate" in call for call in ablate(*words, *more)[2]] == [True, False]
+
+  ablate(*words)
+  assert not is_scored() and not is_scored("--captions_scored=0")
+  assert is_scored("--captions_scored=2") and not is_scored("--captions_scored=2")
+  assert is_scored("--captions_scored=2", "--inception_weights=w.pth")
+  assert not is_scored("--captions_scored=2", "--inception_weights=w.pth")
+  # A line of an earlier version, which says neither, counts as scored as asked.
+  scored = ablate.here / "runs" / "ablation" / "a" / "seed0" / "scores.jsonl"
+  scored.write_text('{"step": 4, "split": "test", "metrics": "all"}\n')
+  assert not is_scored("--captions_scored=3")
+  scored.write_text('{"step": 4, "split": "test", "metrics": "all", "seed": 7}\n')
+  assert is_scored()
 
 
 @pytest.mark.parametrize(

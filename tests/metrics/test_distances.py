@@ -8,7 +8,7 @@ import pytest
 import scipy.linalg
 import threadpoolctl
 
-from t2i_jax.metrics import distances, neighbours
+from t2i_jax.metrics import distances, metric, neighbours
 
 
 @pytest.fixture
@@ -54,6 +54,20 @@ def test_frechet_is_that_of_the_matrix_square_root():
   root = scipy.linalg.sqrtm(c_a @ c_b).real
   expected = ((a.mean(0) - b.mean(0)) ** 2).sum() + np.trace(c_a + c_b - 2 * root)
   assert distances.frechet(a, b) == pytest.approx(expected)
+
+
+def test_the_level_of_real_images_is_twice_what_a_perfect_generator_scores(one_thread):
+  rng = np.random.default_rng(0)
+  found = []
+  for _ in range(40):
+    generated, real = rng.normal(size=(2, 400, 8))
+    view = metric.View(generated, real)
+    groups = np.arange(400), np.arange(400, 800)
+    inputs = metric.Inputs(classifier=view, groups=groups)
+    (entry,) = distances._score_frechet("classifier", inputs).values()
+    found.append((entry["value"], entry["real"]))
+  value, level = np.mean(found, 0)
+  assert 1.6 < level / value < 2.4
 
 
 def test_frechet_of_fewer_rows_than_columns():

@@ -2,10 +2,13 @@
 
 import dataclasses
 import json
+import pathlib
+import re
 
 import numpy as np
 import pytest
 
+from t2i_jax.evaluation import scores
 from t2i_jax.metrics import colours, registry
 from t2i_jax.metrics.metric import (
   Arrival,
@@ -16,6 +19,8 @@ from t2i_jax.metrics.metric import (
   View,
   WordImages,
 )
+
+ROOT = pathlib.Path(__file__).parents[2]
 
 
 def _inputs():
@@ -80,6 +85,16 @@ def test_records_are_complete_and_names_unique():
   for metric in registry.ALL:
     assert metric.title and metric.needs, metric.name
     assert set(metric.needs) <= fields, metric.name
+
+
+_ALL_CAPTIONS = re.compile(r"((?:`\w+`[,\s]*(?:and\s+)?)+)(?:use|take)\s+all\s+captions")
+
+
+@pytest.mark.parametrize("path", ["docs/results.md", "BUILD_NOTES.md", scores.__file__])
+def test_the_scores_said_to_take_all_captions_are_those_that_do(path):
+  (said,) = _ALL_CAPTIONS.findall((ROOT / path).read_text("utf8"))
+  of_captions = [m.name for m in registry.ALL if "image" in m.needs and "words" not in m.needs]
+  assert sorted(re.findall(r"`(\w+)`", said)) == sorted(of_captions)
 
 
 @pytest.mark.parametrize("metric", registry.ALL, ids=lambda metric: metric.name)

@@ -1,5 +1,6 @@
 """What the report's tables say: which flags differ, which scores belong together."""
 
+from t2i_jax.metrics import distances
 from t2i_jax.page import contents, report, runs
 from tests.fixtures import runs as run_folders
 
@@ -40,6 +41,32 @@ def test_the_newest_line_of_a_split_is_shown(tmp_path):
   assert len(found[0]["over_steps"]) == 1 and not found[1]["over_steps"]
 
 
+def test_attributes_scored_later_hide_no_score_and_no_point(tmp_path):
+  lines = [
+    run_folders.score_line(step, value=value, metrics="all")
+    for step, value in ((20, 5.0), (40, 4.0))
+  ]
+  alone = {"metrics": "attributes", "frechet_classifier": None, "attribute_accuracy": 0.5}
+  lines += [run_folders.score_line(step, **alone) for step in (20, 40)]
+  (found,) = contents.scores(runs.read_all([run_folders.make_run(tmp_path / "a", scores=lines)]))
+  (row,) = found["rows"]
+  assert row["name"] == "frechet_classifier" and row["entries"][0][1]["value"] == 4.0
+  assert [plot["title"] for plot in found["over_steps"]] == [row["title"]]
+
+
+def test_how_lines_were_scored_is_no_score_and_no_warning(tmp_path):
+  paths = [
+    run_folders.make_run(
+      tmp_path / str(seed), scores=[run_folders.score_line(seed=seed, captions_scored=seed)]
+    )
+    for seed in (0, 1)
+  ]
+  (found,) = contents.scores(runs.read_all(paths))
+  assert [row["name"] for row in found["rows"]] == ["frechet_classifier"]
+  assert found["warning"] == []
+  assert {row["name"]: row["values"] for row in found["origins"]}["seed"] == ["0", "1"]
+
+
 def test_scores_of_other_features_or_counts_are_not_compared_in_silence(tmp_path):
   other = {"features": {"classifier": {"fingerprint": "xyz"}}, "images": 8}
   a = run_folders.make_run(tmp_path / "a", scores=[run_folders.score_line()])
@@ -67,6 +94,15 @@ def test_partial_scores_are_marked(tmp_path):
   page = run_folders.Page(tmp_path / "r.html")
   # A mark and a note at the scores, and at the table over seeds.
   assert page.text.count("†") == 4 and page.text.count("was trained through") == 2
+
+
+def test_the_page_says_what_the_frechet_distance_of_real_images_is(tmp_path):
+  with_it = run_folders.make_run(tmp_path / "a", scores=[run_folders.score_line()])
+  without = run_folders.score_line(frechet_classifier=None, mse=0.5)
+  report.write([with_it], str(tmp_path / "r.html"))
+  assert distances.OF_REAL in run_folders.Page(tmp_path / "r.html").text
+  without = run_folders.make_run(tmp_path / "b", scores=[without])
+  assert contents.scores(runs.read_all([without]))[0]["levels"] == ""
 
 
 def test_last_values_are_means_over_the_last_steps(tmp_path):

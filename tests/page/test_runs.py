@@ -46,3 +46,11 @@ def test_pictures_beside_the_strips_are_sheets_only(tmp_path):
     Image.new("RGB", (4, 4)).save(tmp_path / "a" / "samples" / name)
   sheets = runs.read_all([path])[0].sheets
   assert sorted(sheets) == [f"{path}/samples/{n}.png" for n in ("captions", "unseen_000040")]
+
+
+def test_the_hundredth_image_beside_a_sheet_is_no_sheet(tmp_path):
+  path = run_folders.make_run(tmp_path / "a")
+  for name in ("many.png", "many_99.png", "many_100.png", "many_1000.png", "alone_100.png"):
+    Image.new("RGB", (4, 4)).save(tmp_path / "a" / "samples" / name)
+  sheets = runs.read_all([path])[0].sheets
+  assert sorted(sheets) == [f"{path}/samples/{n}.png" for n in ("alone_100", "many")]

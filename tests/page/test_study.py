@@ -78,6 +78,20 @@ def test_runs_become_lines_and_a_checkpoint_scored_again_replaces_its_own(tmp_pa
   assert len(files.read_json_lines(folder / "scores.jsonl")) == 1
 
 
+def test_attributes_scored_later_take_nothing_from_a_study(tmp_path):
+  run = pathlib.Path(run_folders.make_run(tmp_path / "e16" / "seed0"))
+  entry = {"value": 0.5, "low": 0.25, "high": 0.75}
+  key = {"step": 7, "split": "test"}
+  files.append_json_line(run / files.SCORES, {**key, "metrics": "all", "mse": entry})
+  files.append_json_line(run / files.SCORES, {**key, "metrics": "attributes"})
+  (line,) = study.lines_of([str(run)])
+  assert line["scores"] == {"mse": [0.5, 0.25, 0.75]}
+  # Nor from one that was kept before the run was scored by its attributes alone.
+  empty = {**line, "scores": {}}
+  assert study.merge([line], [empty]) == [line]
+  assert study.merge([empty], [line]) == [line]
+
+
 @pytest.mark.parametrize("name", ["e16/seed1", "e16/first"])
 def test_what_is_no_scored_run_of_a_seed_is_named(tmp_path, name):
   run = run_folders.make_run(tmp_path / name, [])

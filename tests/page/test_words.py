@@ -24,7 +24,9 @@ def test_curves_are_plotted_by_share_and_by_number_of_words(tmp_path):
     "words read: a: 0.02000, –, 0.1250",
   ]
   assert [plot["levels"] for plot in shown["plots"]] == [[], [0.375], [0.375]]
-  assert [plot["note"] for plot in shown["plots"]] == ["", "Chance: 0.02000.", "Chance: 0.02000."]
+  early, *others = [plot["note"] for plot in shown["plots"]]
+  assert early.startswith("Scored by an earlier version, from all images with so many words")
+  assert others == ["Chance: 0.02000.", "Chance: 0.02000."]
 
 
 def test_a_share_is_drawn_in_percent_with_its_interval():
@@ -61,3 +63,13 @@ def test_a_colours_rates_stand_in_their_columns(tmp_path):
     "Captions": "60", "Word before": "0.5000", "With the word": "0.7500",
     "95 % interval": "0.7400 to 0.7600", "Real": "0.8750", "Real, others": "0.2500",
   }  # fmt: skip
+
+
+def test_the_page_says_from_how_many_images_a_point_is(tmp_path):
+  new = {"frechet_classifier": [4.0, 3.0], "frechet_images": 200}
+  a = _run(tmp_path / "a", by_word=new)
+  (plot,) = words.arriving(runs.read_all([a]))["test"]["plots"]
+  assert plot["note"] == "Each point from 200 images."
+  report.write([a, _run(tmp_path / "b")], str(tmp_path / "r.html"))
+  said = "Each point from 200 images. Scored by an earlier version, from all images"
+  assert said in run_folders.Page(tmp_path / "r.html").text
