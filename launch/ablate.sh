@@ -37,7 +37,11 @@ for flag in "${@:2}"; do
   esac
 done
 [[ "$seeds" =~ ^[1-9][0-9]*$ ]] || usage "--seeds=$seeds: give a number from 1"
-[ -n "$folder" ] || usage "--folder= is empty"
+case "$folder" in
+  "") usage "--folder= is empty" ;;
+  *://*) usage "--folder=$folder: runs are compared in a folder of this machine; give one" ;;
+  \~ | \~/*) folder="$HOME${folder#\~}" ;; # The shell expands no ~ behind a =.
+esac
 name() { # of a flag file
   local last="${1##*/}"
   echo "${last%.*}"

@@ -149,6 +149,7 @@ def test_runs_scored_otherwise_are_scored_again(ablate):
     (["a.flags", "--", "--seeds=0"], "--seeds=0: give a number from 1"),
     (["a.flags", "--", "--seeds", "3"], "--seeds needs its value behind a ="),
     (["a.flags", "--", "--workdir=b"], "--workdir=b is chosen here"),
+    (["a.flags", "--", "--steps=3", "--folder=gs://b/a"], "--folder=gs://b/a: runs are compared"),
     (["a.flags", "other/a.flags", "--"], "two flag files are named a"),
     (["a.flags", "--", "--peephol=full"], "did you mean --peephole?"),
     (["a.flags", "--"], "how long to train is not given"),
@@ -162,6 +163,16 @@ def test_wrong_use_is_told_before_anything_runs(ablate, words, told):
   status, said, calls = ablate(*words)
   assert status == 2 and told in said and calls == []
   assert "usage: bash launch/ablate.sh" in said or said.startswith("t2i_jax: ")
+
+
+def test_a_tilde_is_the_home_folder_for_the_runs_and_for_what_is_kept_of_them(ablate, monkeypatch):
+  monkeypatch.setenv("HOME", str(ablate.here / "home"))
+  (ablate.here / "a.flags").write_text("--steps=4\n")
+  words = ["a.flags", "--", "--seeds=1", "--folder=~/runs"]
+  status, told, _ = ablate(*words)
+  assert status == 0, told
+  assert (ablate.here / "home" / "runs" / "a" / "seed0" / "finished.flags").is_file()
+  assert "is trained already" in ablate(*words)[1]
 
 
 def test_a_run_that_cannot_be_scored_is_named_and_the_page_is_made(ablate):
