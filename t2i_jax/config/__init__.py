@@ -118,7 +118,7 @@ class Config(
     if halved > 3 and self.adversarial != "none" and self.discriminator != "residual":
       raise errors.InputError(
         f"--image_size={self.image_size}: --discriminator={self.discriminator} halves images down "
-        "to 4x4 or 3x3; give 32, 48, 64, 96 or 128, or --discriminator=residual"
+        "to 4x4 or 3x3; give 16, 32, 48, 64, 96 or 128, or --discriminator=residual"
       )
     if self.generator == "modulated" and self.image_size & (self.image_size - 1):
       raise errors.InputError(

@@ -75,8 +75,10 @@ class Pages:
     except _Gone as gone:
       self._drawing.find_steps(anew=True)
       newest = self._drawing.steps[-1]
-      found = f"There is no checkpoint of step {gone.step} to read"
-      said = f"{found}; the newest, of step {newest}, is used."
+      said = f"There is no checkpoint of step {gone.step} to read; "
+      said += f"the newest, of step {newest}, is used."
+      if newest == gone.step:  # Only the first try failed.
+        said = ""
       return self._html({**query, "step": str(newest)}, said)
 
   def _html(self, query: Mapping[str, str], instead: str = "") -> bytes:

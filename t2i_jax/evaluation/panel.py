@@ -30,10 +30,11 @@ from t2i_jax.judges import targets as targets_lib
 from t2i_jax.rundir import files
 from t2i_jax.text import captions as captions_lib
 from t2i_jax.text import word2vec
+from t2i_jax.training import held_out
 
 _SEED = 0  # of the judges: the same for all runs
 _LEAST_IMAGES = 20  # to fit a judge on, and to score
-_LEAST_OF_LADDER = 24  # One half is compared with the other: coverage needs six in halves of these.
+_LEAST_OF_LADDER = 24  # coverage needs six in each quarter of the split
 _WORD_DIMENSION = 100
 _COMPARED_WITH_TRAINING = ("classifier", "efficientnet")  # views
 
@@ -264,12 +265,14 @@ def _of_names(examples: datasets.Examples, values: np.ndarray, wanted: datasets.
 
 
 def trained_on(config: config_lib.Config, in_memory_below: int | None = None) -> datasets.Examples:
-  """The examples that the run was trained on. A subset is read from the run's own list, since the
-  file that it came from may have changed. in_memory_below: as of `load_examples`."""
+  """The examples that the run was trained on, without those held out. A subset is read from the
+  run's own list, since the file that it came from may have changed. in_memory_below: as of
+  `load_examples`."""
   kept = os.path.join(config.workdir, files.SUBSET)
   if (config.subset or config.subset_words) and os.path.exists(kept):
     config = dataclasses.replace(config, subset=kept, subset_words="")
-  return corpus_lib.load_training_examples(config, in_memory_below=in_memory_below)
+  examples = corpus_lib.load_training_examples(config, in_memory_below=in_memory_below)
+  return held_out.split(config, examples)[0]
 
 
 def look_up(

@@ -130,7 +130,7 @@ class WordByWord:
 
   def frechet(self, real: Float[np.ndarray, "n d"]) -> tuple[list[float | None], int]:
     """For each position, the Frechet distance of its images' features to `real`, and the number of
-    images that each is computed from, chosen by a fixed seed: the fewest that a position has.
+    images that each is computed from, chosen by a fixed seed: the fewest of the positions shown.
 
     None for a position of fewer than 200 images, or than half as many as the first has if that is
     less, and always for one of fewer than 50. The distance of few images is too high, so that

@@ -114,7 +114,10 @@ def runs_beside(workdir: str | os.PathLike) -> str:
 def checkpoints(workdir: str | os.PathLike) -> epath.Path:
   """The folder of a run's checkpoints, in the bucket if the run is in one."""
   folder = remote(workdir)
-  return _path(folder if is_bucket(folder) else os.path.abspath(folder)) / files.CHECKPOINTS
+  if not is_bucket(folder):
+    return _path(os.path.abspath(folder)) / files.CHECKPOINTS
+  _forget_listings(folder)
+  return _path(folder) / files.CHECKPOINTS
 
 
 def push(workdir: str | os.PathLike) -> None:

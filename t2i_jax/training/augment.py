@@ -19,7 +19,7 @@ from t2i_jax.parallel import collectives
 
 # What is folded into a minibatch's key for each use. Not 0 to 2: a key folded with i is the key's
 # i-th part, and `reading.split` has given out three.
-_CROP, _MIRROR, _TEXT, REAL, FAKE, BETWEEN, _COLOUR = range(8, 15)
+_CROP, _MIRROR, _TEXT, REAL, FAKE, BETWEEN, _COLOUR, BLURRED = range(8, 16)
 _MARGIN = (5, 4)  # images to crop from are prepared at 5/4 of the image size
 
 
@@ -56,7 +56,8 @@ def before_discriminator(
   images: Float[Array, "n h w 3"],
   axes: collectives.Axes,
 ) -> Float[Array, "n h w 3"]:
-  """Images as --augment has them. use: REAL, FAKE or BETWEEN, which are changed differently."""
+  """Images as --augment has them. use: REAL, FAKE, BETWEEN or BLURRED, which are changed
+  differently."""
   if config.augment == "none":
     return images
   key, side = jax.random.fold_in(key, use), images.shape[1]

@@ -142,7 +142,11 @@ def find_devices(config: config_lib.Config) -> mesh.Devices:
   # Captions in pairs give half as many images.
   least = projected.GROUP * (2 if config.interpolation_weight else 1)
   if config.discriminator == "projected" and config.batch_size // devices.count % least:
-    pairs = ", one for every two captions with `interpolation_weight`" * (least > projected.GROUP)
+    pairs = (
+      ", one for every two captions with `interpolation_weight`"
+      if config.interpolation_weight
+      else ""
+    )
     raise errors.InputError(
       f"`batch_size={config.batch_size}`: `discriminator=projected` takes statistics of "
       f"{projected.GROUP} images at a time{pairs}; give a multiple of {least} for each of "

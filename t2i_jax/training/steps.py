@@ -107,7 +107,7 @@ class Updates:
     if config.blurry_fakes:
       blurred, *beside = batches.blurry_fakes(batch, config.blurry_fakes, config.blur_sigma, axes)
       join = lambda a, b: jnp.concatenate([a, b])  # noqa: E731
-      shown = join(shown, blurred)
+      shown = join(shown, self._see(batch, augment.BLURRED, blurred))
       words, weight = jax.tree.map(join, (words, weight), tuple(beside))
     seen_of_reals = self._see(batch, augment.REAL, reals.images)
     net = state.discriminator

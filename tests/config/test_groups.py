@@ -30,7 +30,7 @@ RUN = {"mode": "train", "workdir": "w", "steps": 1}
     ({"data_dir": "gs://bucket/data"}, "--data_dir=gs://bucket/data: .* a disk of this machine"),
     ({"image_size": 256}, "--image_size=256"),
     ({"image_size": 80, "start_size": 10}, "--image_size=80: --discriminator=dcgan halves"),
-    ({"image_size": 112, "start_size": 7}, "--image_size=112: .* give 32, 48, 64, 96 or 128"),
+    ({"image_size": 112, "start_size": 7}, "--image_size=112: .* give 16, 32, 48, 64, 96 or 128"),
     ({"batch_size": 0}, "--batch_size=0"),
     ({"share_gnn": False, "euclid_target": "none"}, "--euclid_target=none"),
     ({"l2": float("nan")}, "--l2=nan"),

@@ -192,6 +192,13 @@ def clock(store, monkeypatch):
   return move
 
 
+def test_checkpoints_that_another_machine_has_written_are_found(store, clock):
+  with bucket.opened(CONFIG) as config:
+    found = {path.name for path in bucket.checkpoints(config.workdir).parent.iterdir()}
+    (epath.Path(RUN) / "new").write_bytes(b"0")
+    assert {p.name for p in bucket.checkpoints(config.workdir).parent.iterdir()} == found | {"new"}
+
+
 def test_a_pull_fetches_what_has_changed_in_the_bucket_and_nothing_else(store, clock):
   (epath.Path(RUN) / "damaged" / "5").mkdir(parents=True)
   (epath.Path(RUN) / "damaged" / "5" / "array").write_bytes(b"0" * 9)

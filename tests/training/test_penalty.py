@@ -34,6 +34,13 @@ def test_every_eighth_image_is_looked_at():
   np.testing.assert_allclose(found, each[8], rtol=1e-5)
 
 
+def test_a_weight_says_how_much_an_image_counts_in_the_mean_and_no_more():
+  weight = jnp.ones(16).at[0].set(2.0).at[8].set(6.0)
+  found = penalty.r1(_squares, IMAGES, _words(16), weight)
+  each = (4 * np.asarray(IMAGES) ** 2).sum((1, 2, 3)) / 2
+  np.testing.assert_allclose(found, (each[0] + 3 * each[8]) / 4, rtol=1e-5)
+
+
 def test_a_batch_that_is_no_multiple_of_eight_costs_no_more():
   looked_at = []
 

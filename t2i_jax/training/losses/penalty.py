@@ -43,7 +43,7 @@ def r1(
     found = score(chosen, words, counted)
     if isinstance(found, matching.Logits):
       found = found.alone.sum(0) + matching.own(found, axes).sum(0)
-    return (found * counted).sum()
+    return (found * (counted > 0)).sum()  # Of its gradient's square the weight is taken below.
 
   squares = (jax.grad(total)(images[::every]) ** 2).sum((1, 2, 3)) / 2
   return weighted_mean(squares, counted, axes)
