@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import collections
 import dataclasses
+import functools
 import os
 import pathlib
 import re
@@ -20,8 +21,17 @@ BESIDE = (".txt", ".caption")
 _CAPTION_FOLDERS = ("captions", "caption", "text", "texts", "text_c10")
 # What could hold captions; read or not.
 _COULD_HOLD = (*tables.SUFFIXES, ".xml", ".parquet", ".arrow", ".xlsx", ".xls", ".caption")
-# Files of folders that this program writes: a run, clusters, a prepared copy.
-_OWN = ({files.FLAGS}, {"clusters.json"}, {"dataset_info.json", "features.json"})
+# Files, or pairs of them, that tell a folder which this program wrote.
+OWN = (
+  {files.FLAGS},  # a run
+  {files.LOCK, files.WORD_VECTORS},  # a run whose first start was interrupted
+  {"clusters.json"},
+  {"dataset_info.json", "features.json"},  # a prepared copy
+  {"parameters.safetensors", "config.json"},  # an exported model
+  {files.PAGE, "report.json"},  # a comparison of runs, such as that of launch/ablate.sh
+  {files.SCORES, "tables.md"},  # a study
+)
+_OF_THE_SYSTEM = "lost+found"
 _ABSOLUTE = re.compile(r"/|[A-Za-z]:/")
 
 
@@ -37,7 +47,8 @@ class Found:
 
 def scan(raw_dir: pathlib.Path) -> Found:
   """What is below raw_dir, linked folders included, each folder once; without hidden files, and
-  without what this program wrote there.
+  without folders that this program wrote (`OWN`). Single files that it wrote elsewhere, such as a
+  picture by `output`, are taken for the user's.
 
   Raises InputError if raw_dir itself is such a folder, and OSError for what the system refuses to
   look at."""
@@ -50,7 +61,7 @@ def scan(raw_dir: pathlib.Path) -> Found:
     kept = []
     for name in sorted(subfolders):
       real = os.path.realpath(os.path.join(folder, name))
-      if not name.startswith(".") and real not in seen:
+      if not name.startswith(".") and name != _OF_THE_SYSTEM and real not in seen:
         seen.add(real)
         kept.append(name)
     subfolders[:] = kept
@@ -59,7 +70,8 @@ def scan(raw_dir: pathlib.Path) -> Found:
         subfolders.clear()
         continue
       raise errors.InputError(
-        f"`raw_dir={raw_dir}`: this program's own folder (it has {own}); give one of images"
+        f"`raw_dir={raw_dir}`: this program's own folder (it has {own}); give one of images, or "
+        "move what the program wrote elsewhere"
       )
     inner = os.path.relpath(folder, raw_dir).replace(os.sep, "/")
     for name in names:
@@ -78,8 +90,8 @@ def scan(raw_dir: pathlib.Path) -> Found:
 
 
 def _is_own(names: Collection[str]) -> str:
-  """The file that tells that this program wrote a folder with these files; empty: it did not."""
-  return next((min(own) for own in _OWN if own <= set(names)), "")
+  """The files that tell that this program wrote a folder with these; empty: it did not."""
+  return next((" and ".join(sorted(own)) for own in OWN if own <= set(names)), "")
 
 
 def _unusable(path: str, name: str, suffix: str) -> str | None:
@@ -109,27 +121,63 @@ def _normal(name: str) -> str:
 
 
 class Names:
-  """Images by the names that tables and lists give them."""
+  """Images by the names that the tables and lists of raw_dir give them."""
 
-  def __init__(self, photographs: Iterable[str]):
-    self._whole, self._ends = {_normal(n): n for n in photographs}, collections.defaultdict(list)
+  def __init__(self, raw_dir: pathlib.Path, photographs: Iterable[str]):
+    self._raw_dir, self._photographs = raw_dir, photographs
+    self._root: tuple[str, str, str] | None = None  # of absolute paths; a file and name that has it
+
+  @functools.cached_property
+  def _whole(self) -> dict[str, str]:
+    return {_normal(name): name for name in self._photographs}
+
+  @functools.cached_property
+  def _by_last(self) -> dict[str, list[str]]:
+    """The images by what is behind the last slash."""
+    by_last = collections.defaultdict(list)
     for name in self._whole:
-      self._ends[name.rpartition("/")[2]].append(name)
+      by_last[name.rpartition("/")[2]].append(name)
+    return by_last
+
+  @functools.cached_property
+  def endings(self) -> frozenset[str]:
+    """Of the images' names, such as .jpg."""
+    return frozenset(os.path.splitext(name)[1] for name in self._whole)
 
   def find(self, name: str, file: str) -> str | None:
     """The image that this file means: below its own folder, or below raw_dir, or the only one with
-    this end; or, by an absolute path, the one whose name below raw_dir is the longest end of it."""
+    this end; or, by an absolute path, the one whose name below raw_dir is the longest end of it.
+
+    Raises InputError if what is left of absolute paths before such ends is not the same for all:
+    /d/rose/1.jpg and /d/tulip/1.jpg are not both 1.jpg."""
     folder, name = file.rpartition("/")[0], _normal(name)
-    is_absolute, name = _ABSOLUTE.match(name), name.lstrip("/")
+    is_absolute, path = _ABSOLUTE.match(name), name.lstrip("/")
+    found, root = self._relative(folder, path), ""
+    if found is None and is_absolute:
+      parts = path.split("/")
+      ends = {at: "/".join(parts[at:]) for at in range(1, len(parts))}
+      at = next((at for at, end in ends.items() if end in self._whole), None)
+      if at is not None:
+        found, root = ends[at], name.removesuffix(ends[at])
+    if found is not None and is_absolute:
+      self._check_root(root, file, name)
+    return None if found is None else self._whole[found]
+
+  def _relative(self, folder: str, name: str) -> str | None:
     for whole in (f"{folder}/{name}" if folder else name, name):
       if whole in self._whole:
-        return self._whole[whole]
-    found = [whole for whole in self._ends.get(name.rpartition("/")[2], ()) if _ends(whole, name)]
-    if not found and is_absolute:
-      parts = name.split("/")
-      ends = ("/".join(parts[at:]) for at in range(1, len(parts)))
-      found = [end for end in ends if end in self._whole][:1]
-    return self._whole[found[0]] if len(found) == 1 else None
+        return whole
+    found = [whole for whole in self._by_last.get(name.rpartition("/")[2], ()) if _ends(whole, name)]
+    return found[0] if len(found) == 1 else None
+
+  def _check_root(self, root: str, file: str, name: str) -> None:
+    first, other, known = self._root = self._root or (root, file, name)
+    if first != root:
+      raise errors.InputError(
+        f"`raw_dir={self._raw_dir}`: {other} names {known}, and {file} names {name}: these images "
+        "lie in different folders, and not all of them can be those of `raw_dir`; give the folder "
+        "that holds both, or write the paths as they are below it"
+      )
 
 
 def _ends(whole: str, name: str) -> bool:

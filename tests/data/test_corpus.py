@@ -7,7 +7,7 @@ import pytest
 
 from t2i_jax import config as config_lib
 from t2i_jax import errors
-from t2i_jax.data import corpus
+from t2i_jax.data import corpus, datasets
 from t2i_jax.text import word2vec
 
 
@@ -49,6 +49,52 @@ def test_sentences_are_the_words_that_the_ids_stand_for(config, vectors):
   found = corpus.make_corpus(config, corpus.load_training_examples(config), vectors)
   for ids, length, words in zip(found.ids, found.length, found.sentences):
     assert words == [vectors.words[i - 2] for i in ids[:length]] and not ids[length:].any()
+
+
+@pytest.fixture(scope="module")
+def few():
+  """Examples of five images; each caption names the number of its image and its own."""
+  owner = np.repeat(np.arange(5, dtype=np.int32), [3, 2, 4, 2, 3])
+  place = np.concatenate([np.arange(n) for n in (3, 2, 4, 2, 3)])
+  return datasets.Examples(
+    images_u8=np.zeros((5, 16, 16, 3), np.uint8),
+    names=[f"image {i}" for i in range(5)],
+    # The class of image 4 is the number of image 3, which has none.
+    labels=np.array([-1, 1, 1, -1, 3], np.int32),
+    captions=[f"w{i} c{k}" for i, k in zip(owner, place)],
+    caption_image=owner,
+    attributes={},
+    named={},
+  )
+
+
+@pytest.fixture(scope="module")
+def words_of_few():
+  words = (*(f"w{i}" for i in range(5)), *(f"c{k}" for k in range(4)))
+  return word2vec.WordVectors(words, np.eye(len(words), 4, dtype=np.float32))
+
+
+def test_a_chosen_caption_keeps_its_image_and_its_place_among_the_raw_ones(
+  config, few, words_of_few
+):
+  texts = [*few.captions]
+  texts[6] += " c3"  # Three words: its sibling 7 is read instead.
+  chosen = np.array([1, 4, 6, 7, 9], np.int32)
+  short, examples = (
+    dataclasses.replace(config, max_words=2),
+    dataclasses.replace(few, captions=texts),
+  )
+  found = corpus.make_corpus(short, examples, words_of_few, chosen)
+  assert found.image.tolist() == [0, 1, 2, 2, 3]
+  assert found.source.tolist() == [1, 4, 7, 7, 9]
+  assert [" ".join(words) for words in found.sentences] == [texts[i] for i in found.source]
+
+
+def test_images_of_one_class_are_of_one_kind_and_an_image_without_a_class_is_like_no_other(
+  config, few, words_of_few
+):
+  kind = corpus.make_corpus(config, few, words_of_few).kind.tolist()
+  assert kind[1] == kind[2] and len(set(kind)) == 4
 
 
 def test_vectors_come_from_the_file_and_must_have_the_networks_size(config, vectors, tmp_path):

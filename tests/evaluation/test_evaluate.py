@@ -2,6 +2,7 @@
 
 import builtins
 import contextlib
+import dataclasses
 import errno
 import functools
 import json
@@ -14,11 +15,14 @@ import pytest
 from PIL import Image
 
 from t2i_jax import config as config_lib
+from t2i_jax import sampling
+from t2i_jax.data import corpus as corpus_lib
 from t2i_jax.evaluation import evaluate, kept, ladder, panel, scores
 from t2i_jax.judges import classifier, efficientnet, encoder
 from t2i_jax.metrics import intervals
 from t2i_jax.nets.discriminators import dcgan
 from t2i_jax.rundir import scores as scores_file
+from t2i_jax.text import captions, word2vec
 
 NAMES = {
   "frechet_classifier", "frechet_random", "kernel_classifier", "density", "coverage",
@@ -126,6 +130,89 @@ def test_the_ladder_of_a_run_trained_on_the_split_itself(command, trained, monke
   # There is no measure of memorisation here, and the rest is there all the same.
   assert "memorisation_ratio" not in found["training images"]
   assert not [wrong for wrong in command.json["wrong"] if "mse" in wrong]
+
+
+class Knowing(sampling.TrainedRun):
+  """Draws the caption's own real image after its last word, another real image after each word
+  before, and nothing in the empty slots. It knows a caption by its last word, which no other has."""
+
+  def draw_batches(self, ids, length, table, batch_size=64, noise=None, is_read=False):
+    images_u8, image_of = self.variables["knows"].values()
+    for rows in np.array_split(np.arange(len(ids)), len(ids) // 5):
+      own = np.array([image_of[ids[row, length[row] - 1]] for row in rows])
+      images = np.repeat(images_u8[(own + 1) % len(images_u8), None], ids.shape[1], 1)
+      images[np.arange(ids.shape[1]) >= length[rows, None]] = 0
+      images[np.arange(len(rows)), length[rows] - 1] = images_u8[own]
+      yield rows, images
+
+
+class Eyes(classifier.Classifier, encoder.Encoder):
+  """Sees each real image, and each caption of it, in a direction of its own. Raises KeyError for any
+  other image."""
+
+  def look(self, images_u8):
+    rows = [self.variables["row"][image.tobytes()] for image in images_u8]
+    return np.eye(len(self.variables["row"]))[rows], {"flower": np.array(rows)}
+
+  def embed_images(self, seen):
+    return seen if seen.ndim == 2 else self.features(seen)
+
+  def embed_captions(self, ids, length):
+    last = ids[np.arange(len(ids)), length - 1]
+    return np.eye(len(self.variables["row"]))[[self.variables["image_of"][i] for i in last]]
+
+
+@pytest.mark.parametrize("knows_attributes", [True, False])
+def test_every_caption_is_scored_by_its_own_final_image(
+  data_dir, tmp_path, monkeypatch, knows_attributes
+):
+  config = config_lib.Config(
+    mode="evaluate", dataset="synthetic", synthetic_images=30, image_size=16, start_size=4,
+    max_words=24, data_dir=str(data_dir), workdir=str(tmp_path), captions_scored=3,
+  )  # fmt: skip
+  split = corpus_lib.load_examples(config, "train")
+  # The captions in an order of their own, each with a last word that no other one has.
+  order = np.random.default_rng(0).permutation(len(split.captions))
+  split = dataclasses.replace(
+    split,
+    captions=[f"{split.captions[i]} n{i}" for i in order],
+    caption_image=split.caption_image[order],
+    attributes=split.attributes if knows_attributes else {},
+    named={name: places[order] for name, places in split.named.items() if knows_attributes},
+  )
+  known = sorted({word for text in split.captions for word in captions.clean(text)})
+  vectors = word2vec.WordVectors(tuple(known), np.eye(len(known), dtype=np.float32))
+  corpus = corpus_lib.make_corpus(config, split, vectors)
+  count = len(split.images_u8)
+  last = corpus.ids[np.arange(len(corpus.ids)), corpus.length - 1]
+  assert len(set(last.tolist())) == len(last) > 3 * count and len(set(corpus.length.tolist())) > 3
+  image_of = dict(zip(last.tolist(), corpus.image.tolist()))
+  row = {image.tobytes(): i for i, image in enumerate(split.images_u8)}
+  eyes = Eyes({"flower": count}, {"row": row, "image_of": image_of})
+  targets = {"flower": np.arange(count)}
+
+  def fit(images_u8, targets, **how):
+    np.testing.assert_array_equal(eyes.predict(images_u8)["flower"], targets["flower"])
+    return eyes
+
+  monkeypatch.setattr(classifier, "fit_classifier", fit)
+  monkeypatch.setattr(intervals, "_BLOCKS", 3)
+  monkeypatch.setattr(evaluate, "_AT_ONCE", 8)
+  views = {view: [eyes] for view in ("classifier", "random", "efficientnet")}
+  encoders = {"encoder": eyes, "encoder_efficientnet": eyes}
+  judges = panel.Panel(
+    split, corpus, targets, split.images_u8[::-1], eyes, True, encoders, vectors, views, {}
+  )
+  task = evaluate.Task("train", 0, config.captions_scored, 0, split, corpus, judges)
+  knows = {"knows": {"images_u8": split.images_u8, "image_of": image_of}}
+  line = evaluate.evaluate(Knowing(config, 1, knows, vectors, ""), task)
+  assert line["captions"] == 3 * line["real_images"] == 3 * count
+  for name in ("r_precision", "r_precision_efficientnet"):
+    assert line[name]["value"] == line[name]["real"] == 1 and line[name]["shuffled"] < 0.3
+  for name in ("mse", "feature_distance"):
+    assert line[name]["value"] == 0 < line[name]["shuffled"]
+  if knows_attributes:
+    assert line["attribute_accuracy"]["value"] == line["attribute_accuracy"]["real"] > 0.9
 
 
 def test_a_checkpoint_is_scored_again_with_other_settings_only(command, trained, tmp_path):

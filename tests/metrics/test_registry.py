@@ -120,6 +120,31 @@ def test_scores_of_several_views_read_their_own():
       assert (metric.eyes == "efficientnet") == metric.name.endswith("efficientnet")
 
 
+def test_copies_of_one_training_image_are_told_from_real_images():
+  """With the real images in place of the generated ones each score would say the reverse."""
+  rng = np.random.default_rng(0)
+  real, groups = rng.normal(size=(30, 4)), np.arange(30)
+  oddest = real[np.linalg.norm(real, axis=1).argmax()]  # in the fewest other images' balls
+  copies = oddest + 1e-3 * rng.normal(size=(30, 4))
+  view = View(copies, real, training=copies)
+  found = scores.score(Inputs(classifier=view, efficientnet=view, groups=(groups, groups)))
+  value = {name: entry["value"] for name, entry in found.items()}
+  assert value["collapse"] > 0.9
+  for suffix in ("", "_efficientnet"):
+    assert value["coverage" + suffix] < 0.2
+    assert value["memorisation_ratio" + suffix] < 0.01
+
+
+def test_other_captions_images_are_told_from_the_captions_own():
+  image, captions = np.arange(30), np.random.default_rng(0).normal(size=(30, 8))
+  embedded = Embedded(generated=np.roll(captions, 1, axis=0), real=captions, captions=captions)
+  inputs = Inputs(image=image, encoder=embedded, encoder_efficientnet=embedded)
+  found = scores.score(inputs)
+  for name in ("r_precision", "r_precision_efficientnet"):
+    assert found[name]["value"] == 0 and found[name]["real"] == found[name + "_real"]["value"] == 1
+  assert found["caption_rank"]["value"] > 0.3 and found["caption_rank"]["real"] == 0
+
+
 def test_the_mean_over_networks_is_that_of_each_networks_distance():
   inputs = _inputs()
   compute = {metric.name: metric for metric in registry.ALL}["frechet_random"].compute

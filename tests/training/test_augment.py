@@ -73,16 +73,28 @@ def test_images_are_moved_by_an_eighth_at_most_and_a_fifth_is_cut_out():
   images = _numbered(400, 16)
   found = np.asarray(_shown(augment.FAKE, images))
   shown = found[..., 2] != 0
-  by = set()
+  by, hidden = set(), []
   for image, is_shown in zip(found, shown):
     y, x = np.nonzero(is_shown)
     dy, dx = y - (image[y, x, 0] * 16 - 1).round(), x - (image[y, x, 1] * 16 - 1).round()
     assert len(set(dy)) == len(set(dx)) == 1
-    by |= {(int(dy[0]), int(dx[0]))}
+    moved = int(dy[0]), int(dx[0])
+    by |= {moved}
+    # Where the moved image stands, all but the hole is seen.
+    rows, columns = (slice(max(0, d), 16 + min(0, d)) for d in moved)
+    hidden.append(np.argwhere(~is_shown[rows, columns]))
   assert by == {(a, b) for a in range(-2, 3) for b in range(-2, 3)}
-  # A square of 3x3, less where it is cut at the border, and what moved out of the image.
-  hidden = (~shown).sum((1, 2))
-  assert hidden.max() <= 9 + 2 * 16 * 2 and hidden.mean() > 9 / 2
+  # Of a square of 3x3 around any of the 17 corners along an axis, what is inside the moved image.
+  for hole in filter(len, hidden):
+    height, width = np.ptp(hole, axis=0) + 1
+    assert height <= 3 and width <= 3 and len(hole) == height * width
+  along = np.mean([
+    sum(max(0, d) <= y < 16 + min(0, d) for y in (middle - 1, middle, middle + 1))
+    for d in range(-2, 3) for middle in range(17)
+  ])  # fmt: skip
+  assert 0.9 < np.mean([len(hole) for hole in hidden]) / along**2 < 1.1
+  whole = np.array([hole[0] for hole in hidden if len(hole) == 9])
+  assert set(whole[:, 0]) == set(whole[:, 1]) == set(range(14))
   other = _shown(augment.REAL, images)
   assert np.abs(np.asarray(other) - found).max() > 0
 

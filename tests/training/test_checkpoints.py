@@ -9,12 +9,16 @@ import struct
 import zlib
 
 import jax
+import jax.numpy as jnp
 import numpy as np
 import pytest
 
+from t2i_jax import config as config_lib
 from t2i_jax import errors, main
+from t2i_jax.nets import model
 from t2i_jax.rundir import metrics
 from t2i_jax.training import checkpoints
+from t2i_jax.training import state as state_lib
 from tests import conftest
 
 RUN = ("--mode=train", "--steps=4", "--checkpoint_every=2", "--sample_every=100")
@@ -139,3 +143,29 @@ def test_a_checkpoint_that_this_process_cannot_open_is_not_taken_for_damaged(err
 
   with pytest.raises(type(error)):
     checkpoints.whole(pathlib.Path("runs"), [4, 2], read)
+
+
+@pytest.mark.parametrize("average_images", [0, 100])
+def test_what_draws_is_restored_with_averages_where_there_are_any(tmp_path, average_images):
+  config = config_lib.Config(
+    mode="train", workdir=str(tmp_path), steps=1, image_size=16, start_size=4, base_channels=4,
+    recurrence_position="start", recurrence_kernel_size=3, embedding_dim=8, share_gnn=False,
+    average_images=average_images,
+  )  # fmt: skip
+  rng = np.random.default_rng(0)
+
+  def fill(leaf):  # Values that no two arrays share.
+    if jnp.issubdtype(leaf.dtype, jax.dtypes.prng_key):
+      return jax.random.key(0)
+    return jnp.asarray(rng.normal(size=leaf.shape), leaf.dtype)
+
+  shapes = state_lib.abstract_state(config, state_lib.make_optimizers(config))
+  state = jax.tree.map(fill, shapes)
+  with checkpoints.open_manager(tmp_path) as manager:
+    checkpoints.save(manager, 1, state, config)
+  found = checkpoints.restore_drawing(tmp_path, 1, config)
+  expected = {name: getattr(state, name).variables() for name in model.DRAWING}
+  if average_images:
+    expected = {name: {**v, "params": state.average[name]} for name, v in expected.items()}
+  assert expected["generator"]["batch_stats"] and expected["recurrence"]["params"]
+  jax.tree.map(np.testing.assert_array_equal, found, expected)

@@ -2,12 +2,14 @@
 
 import collections
 
+import jax
 import numpy as np
 import pytest
 
+from t2i_jax import config as config_lib
 from t2i_jax.data import corpus as corpus_lib
 from t2i_jax.judges import fitting
-from t2i_jax.training import frozen
+from t2i_jax.training import frozen, reading
 
 
 def test_a_batch_has_the_words_that_are_read_of_its_captions(monkeypatch):
@@ -60,3 +62,41 @@ def test_the_process_that_fits_waits_for_no_other(monkeypatch):
   np.testing.assert_array_equal(found, 2 * rows)
   with pytest.raises(AssertionError, match="not here"):
     fitting.in_batches(lambda x: 2 * x, 8, rows)
+
+
+@pytest.mark.slow
+def test_a_fitted_reader_finds_the_images_of_what_it_has_read(monkeypatch):
+  """Each caption names its image's colour in its last word; captions stand in no order."""
+  monkeypatch.setattr(frozen, "_BATCH", 16)
+  monkeypatch.setattr(frozen, "_AT_ONCE", 8)
+  colours, images = 8, 24
+  rng = np.random.default_rng(0)
+  image = rng.permutation(np.repeat(np.arange(images, dtype=np.int32), 3))
+  shades = np.stack(np.meshgrid(*[[40, 215]] * 3), -1).reshape(colours, 1, 1, 3)
+  length = rng.integers(1, 3, len(image)).astype(np.int32)
+  named = 1 + image % colours  # the word of the image's colour; 9 is no colour's
+  ids = np.where(length[:, None] == 1, np.stack([named, 0 * named], 1),
+                 np.stack([9 + 0 * named, named], 1)).astype(np.int32)  # fmt: skip
+  corpus = corpus_lib.Corpus(
+    images_u8=np.broadcast_to(shades[np.arange(images) % colours], (images, 16, 16, 3)).astype(
+      np.uint8
+    ),
+    table=np.concatenate([np.zeros((1, 6)), rng.normal(size=(9, 6))]).astype(np.float32),
+    ids=ids,
+    length=length,
+    image=image,
+    source=np.arange(len(image), dtype=np.int32),
+    sentences=[[]] * len(image),
+    kind=np.arange(images, dtype=np.int32) % colours,
+  )
+  config = config_lib.Config(
+    mode="train", workdir="w", steps=1, image_size=16, start_size=4, text="reader", reader="gru",
+    reader_dim=8, reader_eyes="own", reader_steps=60, recurrence="none", max_words=2,
+  )  # fmt: skip
+  fitted = frozen.fit(config, corpus, None)
+  module = reading.make_reader(config)
+  ends = length - 1, np.arange(len(image))
+  states = jax.jit(module.apply)(fitted, corpus.table[ids.T])[ends]
+  points = frozen._embed(module, fitted, corpus.images_u8[:colours])
+  nearest = np.argmax(np.asarray(states) @ np.asarray(points).T, 1)
+  assert (nearest == image % colours).mean() >= 0.9

@@ -2,15 +2,20 @@
 checkpoint stays."""
 
 import json
+import types
 
+import jax.numpy as jnp
 import numpy as np
 import pytest
 
 from t2i_jax import config as config_lib
 from t2i_jax import errors
+from t2i_jax.data import corpus as corpus_lib
 from t2i_jax.data import datasets
-from t2i_jax.parallel import hosts
-from t2i_jax.training import frozen, held_out
+from t2i_jax.nets import model
+from t2i_jax.parallel import hosts, mesh
+from t2i_jax.training import batches, drawing, frozen, held_out, loop
+from t2i_jax.training import state as state_lib
 
 OWN = [
   "--synthetic_images=60",
@@ -140,3 +145,46 @@ def test_each_image_is_on_one_side_with_its_captions():
     config_lib.Config(mode="train", workdir="w", steps=1), _examples(40)
   )
   assert nothing is None and len(everything.images_u8) == 40
+
+
+class _Pen:
+  """In place of `drawing.make_draw`: keeps the variables that it is given, and draws noise."""
+
+  def __call__(self, *_):
+    return self.draw
+
+  def draw(self, variables, table, ids, length, noise, size):
+    self.variables = variables
+    return np.random.default_rng(0).integers(0, 256, (*ids.shape, 16, 16, 3)).astype(np.uint8)
+
+
+@pytest.mark.parametrize("looks", ["score", "pictures"])
+def test_what_is_judged_and_shown_is_drawn_with_averages(tmp_path, monkeypatch, looks):
+  rng, pen = np.random.default_rng(0), _Pen()
+  corpus = corpus_lib.Corpus(
+    images_u8=rng.integers(0, 256, (4, 16, 16, 3)).astype(np.uint8),
+    table=rng.normal(size=(9, 6)).astype(np.float32),
+    ids=rng.integers(1, 9, (4, 3)).astype(np.int32),
+    length=np.full(4, 3, np.int32),
+    image=np.arange(4, dtype=np.int32),
+    source=np.arange(4, dtype=np.int32),
+    sentences=[["a", "red", "flower"]] * 4,
+    kind=np.arange(4, dtype=np.int32),
+  )
+  net = state_lib.NetState({"w": jnp.array(1.0)}, {"mean": jnp.array(5.0)}, {})
+  average = {"generator": {"w": jnp.array(2.0)}}
+  state = state_lib.TrainState(0, None, net, net, net, net, average)
+  config = config_lib.Config(mode="train", workdir=str(tmp_path), steps=1, image_size=16,
+                             start_size=4, max_words=3, average_images=100)  # fmt: skip
+  # Neither networks nor judges are looked at: the images are noise.
+  corners = types.SimpleNamespace(features=lambda images_u8: images_u8[:, 0, 0] / 255)
+  monkeypatch.setattr(held_out.untrained, "untrained_networks", lambda _: [corners])
+  monkeypatch.setattr(drawing, "make_draw", pen)
+  given = config, corpus, batches.Frozen(), model.build(config), mesh.ALONE
+  if looks == "score":
+    held_out.make_score(*given)(state)
+  else:
+    writer = types.SimpleNamespace(write_picture=lambda *_: None)
+    loop._picture_writer(*given, writer)(1, state)
+  found = pen.variables["generator"]
+  assert found == {"params": {"w": 2.0}, "batch_stats": {"mean": 5.0}}

@@ -16,7 +16,7 @@ from t2i_jax import errors
 from t2i_jax.data import corpus as corpus_lib
 from t2i_jax.nets import model
 from t2i_jax.rundir import lock, metrics, records
-from t2i_jax.training import checkpoints, loop, resume, steps
+from t2i_jax.training import checkpoints, held_out, loop, resume, statistics, steps
 from t2i_jax.training import window as window_lib
 from tests.fixtures import checkpoints as checkpoint_files
 
@@ -36,6 +36,46 @@ def test_ten_steps_equal_five_a_restart_and_five_bit_for_bit(command, trained, t
   assert list(entries) == ["from step 0", "from step 5"]
   assert entries["from step 5"]["versions"]["jax"] == jax.__version__
   assert [line["step"] for line in metrics.read(tmp_path)] == list(range(1, 11))
+
+
+def test_a_checkpoint_has_the_batch_statistics_of_the_averages_and_so_has_what_is_judged(
+  command, tmp_path, monkeypatch
+):
+  """Also one between two pictures."""
+
+  def make_step(*_):
+    next_step = jax.jit(lambda state: state.replace(step=state.step + 1))
+    values = {"d/loss": jnp.float32(1), steps.SKIPPED: jnp.float32(0)}
+    return lambda state, *_: (next_step(state), values)
+
+  def refresh(state):
+    """Batch statistics of 10, 20, 30 after steps 1, 2, 3."""
+    drawing = {name: getattr(state, name) for name in model.DRAWING}
+    full = lambda x: jnp.full_like(x, 10.0 * int(state.step))  # noqa: E731
+    new = {n: net.replace(batch_stats=jax.tree.map(full, net.batch_stats))
+           for n, net in drawing.items()}  # fmt: skip
+    return state.replace(**new)
+
+  judged = {}
+
+  def look(step, state):
+    judged[step] = jax.device_get(state.generator.batch_stats)
+    return {}
+
+  # Nothing is trained or drawn: only when and of what is counted.
+  monkeypatch.setattr(steps, "make_train_step", make_step)
+  monkeypatch.setattr(statistics, "make_refresh", lambda *_: refresh)
+  monkeypatch.setattr(held_out, "make_look", lambda *_: look)
+  monkeypatch.setattr(loop, "_picture_writer", lambda *_: lambda step, state: 0.5)
+  command("--mode=train", f"--workdir={tmp_path}", "--steps=3", "--checkpoint_every=2",
+          "--sample_every=100", "--average_images=100")  # fmt: skip
+  assert command.status == 0, command.err
+  assert list(judged) == checkpoints.steps_in(tmp_path) == [2, 3]
+  for step, stats in judged.items():
+    kept = checkpoint_files.leaves(tmp_path, step)
+    saved = [x for path, x in kept.items() if path[:2] == ("generator", "batch_stats")]
+    found = [*saved, *jax.tree.leaves(stats)]
+    assert len(found) == 2 * len(saved) > 0 and all((x == 10 * step).all() for x in found)
 
 
 @pytest.mark.slow
