@@ -73,7 +73,9 @@ class _Info(tfds.core.DatasetInfo):
 class Builder(tfds.core.GeneratorBasedBuilder, skip_registration=True):
   """Any of the datasets. Without `content` it only reads what is prepared."""
 
-  VERSION = tfds.core.Version("1.0.0")  # Raise it with every change of what is written.
+  # Raise it with every change of the form in which examples are written; copies of another version
+  # are not found, also by runs without a `raw_dir`. Other captions: raise `listing.Dataset.rules`.
+  VERSION = tfds.core.Version("1.0.0")
   # TFDS would look for checksums of downloads beside the code, by a package that it does not
   # install. Nothing is downloaded here.
   code_path = None

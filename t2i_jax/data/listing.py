@@ -77,6 +77,8 @@ class Dataset:
     `Source.held_out_class`; the others are those of the listing. Every dataset also has `all`.
   options: names of the settings that `read` takes as keywords, a subset of `prepare.Settings`.
   variant: **options -> the part of the prepared folder's name that shows their values.
+  rules: number to raise when `read` makes other captions, splits or labels of the same files, so
+    that these are prepared anew.
   published: the files that can be fetched; None if there are none.
   lacks_images: raw_dir -> whether it holds captions alone. Then `published` is fetched, and `files`
     and `read` get its folder as `images_dir`. None if `published` is the whole dataset.
@@ -93,6 +95,7 @@ class Dataset:
   splits: tuple[str, ...]
   options: tuple[str, ...] = ()
   variant: Callable[..., str] = _no_variant
+  rules: int = 0
   published: Published | None = None
   lacks_images: Callable[[pathlib.Path], bool] | None = None
   may_miss_images: bool = False

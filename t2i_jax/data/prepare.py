@@ -107,7 +107,7 @@ def _open(
     raw_dir, elsewhere = _raw_folders(dataset, settings, data_dir / "downloads")
     raw_files = dataset.files(raw_dir, **elsewhere)
     config_name, seen = (
-      form + raw.fingerprint(raw_dir, raw_files),
+      form + raw.fingerprint(raw_dir, raw_files, dataset.rules),
       origin.sample(raw_dir, raw_files),
     )
     read = functools.partial(read, raw_dir, **elsewhere)
@@ -152,14 +152,9 @@ def _tell_skipped(builder: builder_lib.Builder) -> None:
 
 def _checked(name: str, settings: Settings) -> listing.Dataset:
   """The dataset of that name. Raises InputError if there is none, or if it has no use for a setting
-  that is on, or data_dir is no folder of this machine."""
+  that is on."""
   if name not in sets.DATASETS:
     raise errors.InputError(f"`dataset={name}`: use one of {', '.join(sets.DATASETS)}")
-  if "://" in os.fspath(settings.data_dir):
-    raise errors.InputError(
-      f"`data_dir={settings.data_dir}`: prepared data are read from a disk of this machine; give a "
-      "folder of it"
-    )
   users = {
     "crop": [d.name for d in sets.DATASETS.values() if "crop" in d.options],
     "allow_missing": [d.name for d in sets.DATASETS.values() if d.may_miss_images],

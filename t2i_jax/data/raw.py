@@ -26,10 +26,10 @@ _MOST_BYTES = 1 << 20  # of a caption file
 FINGERPRINT_LENGTH = 8
 
 
-def fingerprint(raw_dir: pathlib.Path, files: Iterable[pathlib.Path]) -> str:
+def fingerprint(raw_dir: pathlib.Path, files: Iterable[pathlib.Path], rules: int = 0) -> str:
   """`FINGERPRINT_LENGTH` hexadecimal digits, which change if the name, the size or the modification
-  time of a file does."""
-  digest = hashlib.sha256()
+  time of a file does, or the rules by which files are read (`listing.Dataset.rules`)."""
+  digest = hashlib.sha256(f"rules {rules}\n".encode() if rules else b"")
   for file in sorted(files):
     stat = file.stat()
     name = os.path.relpath(file, raw_dir).replace(os.sep, "/")  # A file may be outside raw_dir.

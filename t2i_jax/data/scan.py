@@ -167,7 +167,9 @@ class Names:
     for whole in (f"{folder}/{name}" if folder else name, name):
       if whole in self._whole:
         return whole
-    found = [whole for whole in self._by_last.get(name.rpartition("/")[2], ()) if _ends(whole, name)]
+    found = [
+      whole for whole in self._by_last.get(name.rpartition("/")[2], ()) if _ends(whole, name)
+    ]
     return found[0] if len(found) == 1 else None
 
   def _check_root(self, root: str, file: str, name: str) -> None:

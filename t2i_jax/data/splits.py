@@ -1,0 +1,183 @@
+"""Splits and classes of a user's folder, by the names of its folders and of lists of images."""
+
+from __future__ import annotations
+
+import collections
+import dataclasses
+import os
+import pathlib
+import re
+
+from t2i_jax import errors
+from t2i_jax.data import images, scan, tables
+
+NAMES = {
+  "train": ("train", "training", "restval"),
+  "validation": ("validation", "valid", "val", "dev", "development"),
+  "test": ("test", "testing", "eval"),
+}
+OF = {name: split for split, names in NAMES.items() for name in names}
+
+
+def named_in(name: str) -> str | None:
+  """The split in a name such as train2017 or captions_val; None: none, or several."""
+  found = {OF[w] for w in re.split(r"[^a-z]+", name.casefold()) if w in OF}
+  return found.pop() if len(found) == 1 else None
+
+
+def _of_folder(name: str) -> str | None:
+  """The split that a folder is named as, such as train2017; None: it is not."""
+  return OF.get(name.casefold().rstrip("0123456789_-"))
+
+
+class Splits:
+  """The splits that folders at the top, or one below it, give.
+
+  A folder named as a split that stands alone beside others is a class, or a part like them. A
+  folder that is all that a split's folder holds, and has its name, is passed over, as in
+  train/train/rose/1.jpg; there a split may be a part of the name, as in seg_train/seg_train."""
+
+  def __init__(self, photographs: list[str]):
+    self._photographs = photographs
+    self._splits, self._depth = {}, 0  # the split of each folder that gives one
+    self._held = collections.defaultdict(set)  # what each folder holds
+    for name in photographs:
+      parts = name.split("/")
+      for at in range(1, len(parts)):
+        self._held["/".join(parts[:at])].add(parts[at])
+    for depth in (0, 1):
+      folders = [folder for folder in self._held if folder.count("/") == depth]
+      given = {folder: split for folder in folders if (split := self._split_of(folder))}
+      splits = set(given.values())
+      if len(splits) > 1 or (splits and (splits != {"train"} or len(folders) == 1)):
+        self._splits, self._depth = given, depth
+        return
+
+  def _split_of(self, folder: str) -> str | None:
+    name = folder.rpartition("/")[2]
+    inner = f"{folder}/{name}"
+    has_classes = all(f"{inner}/{held}" in self._held for held in self._held.get(inner, ()))
+    return _of_folder(name) or (named_in(name) if self._repeats(folder) and has_classes else None)
+
+  def _repeats(self, folder: str) -> bool:
+    """Whether it holds a folder of its own name alone."""
+    return self._held.get(folder) == {folder.rpartition("/")[2]}
+
+  @property
+  def named(self) -> list[str]:
+    """The folders that give the splits."""
+    return sorted(self._splits)
+
+  def of(self, name: str) -> str | None:
+    """The image's split; None: it is outside the splits' folders."""
+    return self._splits.get(self._folder(name)) if self._splits else "train"
+
+  def _folder(self, name: str) -> str:
+    return "/".join(name.split("/")[: self._depth + 1])
+
+  def _within(self, name: str) -> list[str]:
+    """The image's folders within its split, and its name."""
+    parts = name.split("/")
+    if not self._splits:
+      return parts
+    return parts[self._depth + 1 + self._repeats(self._folder(name)) :]
+
+  def present(self) -> list[str]:
+    """The splits, in their order."""
+    return [split for split in NAMES if split in self._splits.values()]
+
+  def classes(self, raw_dir: pathlib.Path) -> dict[str, str]:
+    """The class of each image: the first folder within its split.
+
+    Raises InputError if there is one class alone, and its images lie in several folders within it
+    and none above these: they are the classes."""
+    own = {name: self._within(name) for name in self._photographs if self.of(name)}
+    found = {name: parts[0] for name, parts in own.items() if len(parts) > 1}
+    if len(set(found.values())) != 1:
+      return found
+    inner = {"/".join(own[name][1:-1]) for name in found}
+    if os.path.commonpath(inner) in inner:
+      return found
+    name = next(iter(found))
+    holder = os.path.commonpath([os.path.dirname(image) for image in found])
+    above = "/".join(name.split("/")[: -len(own[name])])  # what holds the class's folder
+    is_one = len(holder) > len(above)  # not one in each split
+    better = f"give `raw_dir={raw_dir / holder}`" if is_one else "move these one folder up"
+    raise errors.InputError(
+      f"`raw_dir={raw_dir}`: the folders whose names would be the captions ({found[name]}) hold no "
+      f"image, only further folders; {better}, or give captions"
+    )
+
+
+@dataclasses.dataclass(frozen=True)
+class List:
+  """A file named after a split, such as test.txt. images: those that its lines name; strange: the
+  other lines, by number."""
+
+  split: str
+  images: tuple[str, ...]
+  strange: dict[int, str]
+
+  def is_used(self) -> bool:
+    """Whether it is a list of images: most of its lines name one."""
+    return len(self.images) > len(self.strange)
+
+  def is_list(self) -> bool:
+    """Whether it is meant as one: a line names an image, or has the ending of one."""
+    return bool(self.images) or any(
+      os.path.splitext(part)[1].lower() in images.SUFFIXES
+      for line in self.strange.values()
+      for part in (line, line.split()[0])
+    )
+
+
+def lists_of(raw_dir: pathlib.Path, found: scan.Found, names: scan.Names) -> dict[str, List]:
+  """The files that are named as lists of a split's images are, empty ones left out."""
+  lists = {}
+  for file in found.others:
+    stem, suffix = os.path.splitext(file.rpartition("/")[2])
+    split = OF.get(stem.casefold())
+    if split is None or suffix.lower() != ".txt":
+      continue
+    listed, strange = [], {}
+    lines = tables.decode((raw_dir / file).read_bytes()).split("\n")
+    for number, line in enumerate(map(str.strip, lines), 1):
+      if line:
+        image = _listed(line, file, names)
+        if image is None:
+          strange[number] = line[:200].encode("utf8", "backslashreplace").decode()
+        else:
+          listed.append(image)
+    if listed or strange:
+      lists[file] = List(split, tuple(listed), strange)
+  return lists
+
+
+# A name with numbers or a word behind it, "1.jpg 0" or "1.jpg dog"; no row of a table of captions.
+_LABELLED = re.compile(r"(\S+)((?:\s+[-+]?[\d.]+)+| +[^\s,;|]+)")
+
+
+def _listed(line: str, file: str, names: scan.Names) -> str | None:
+  """The image that a line of a list names, with or without its ending; or its first field does."""
+  image = names.find(line, file) or _without_ending(line, file, names)
+  if image is None and (match := _LABELLED.fullmatch(line)):
+    image = names.find(match[1], file)
+    if image is None and not re.search(r"[^\s\d.+-]", match[2]):  # A word could be of a caption.
+      image = _without_ending(match[1], file, names)
+  return image
+
+
+def _without_ending(name: str, file: str, names: scan.Names) -> str | None:
+  found = {names.find(name + ending, file) for ending in names.endings} - {None}
+  return found.pop() if len(found) == 1 else None
+
+
+def refuse(raw_dir: pathlib.Path, file: str, of: List) -> None:
+  """Raises InputError for a file named after a split that is no list of images."""
+  number, line = next(iter(of.strange.items()))
+  count = len(of.strange) + len(of.images)
+  raise errors.InputError(
+    f"{raw_dir / file}, line {number}: no image is called {line!r}, and {len(of.strange)} of "
+    f"{count} lines name no image; a file named after a split lists its images, one a line, as "
+    f"they are called below {raw_dir}. If it is no such list, move it out of the folder"
+  )

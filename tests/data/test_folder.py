@@ -363,3 +363,13 @@ def test_a_file_named_after_captions_is_never_passed_over(tmp_path, name):
   (tmp_path / "raw" / name).write_text("0.png: a red flower\n")
   with pytest.raises(errors.InputError, match=name):
     folders.load(tmp_path, tmp_path / "raw")
+
+
+def test_rows_without_a_caption_are_no_captions_of_their_image(tmp_path):
+  touch(tmp_path, "1.jpg", "2.jpg")
+  (tmp_path / "m.csv").write_text("image,caption\n1.jpg,\n2.jpg,two\n")
+  (tmp_path / "n.csv").write_text("image,caption\n1.jpg,one\n2.jpg, \n")
+  assert content(read(tmp_path)) == {"1.jpg": ["one"], "2.jpg": ["two"]}
+  (tmp_path / "n.csv").unlink()
+  (tmp_path / "1.txt").write_text("one")
+  assert reasons(read(tmp_path).skipped_captions) == {"m.csv line 2": "empty caption"}

@@ -1,5 +1,6 @@
 """Datasets are prepared once, and again when their raw files change."""
 
+import dataclasses
 import json
 import os
 import pathlib
@@ -8,7 +9,7 @@ import numpy as np
 import pytest
 
 from t2i_jax import errors
-from t2i_jax.data import images, prepare
+from t2i_jax.data import images, prepare, sets
 from tests.fixtures import folders
 
 
@@ -72,11 +73,16 @@ def test_wrong_settings_are_input_errors(tmp_path):
     assert "\n" not in str(raised.value)
 
 
-def test_an_address_is_no_folder_for_prepared_data(tmp_path, monkeypatch):
-  monkeypatch.chdir(tmp_path)
-  with pytest.raises(errors.InputError, match=r"`data_dir=gs://bucket/d`: .* disk of this"):
-    prepare.prepare("synthetic", data_dir="gs://bucket/d", image_size=8, synthetic_images=4)
-  assert not list(tmp_path.iterdir())
+def test_files_that_are_read_by_other_rules_are_prepared_anew_and_no_raw_dir_finds_the_copy(
+  tmp_path, monkeypatch
+):
+  dataset = sets.DATASETS["folder"]
+  raw = folders.make_folder(tmp_path / "raw")
+  with monkeypatch.context() as patch:
+    patch.setitem(sets.DATASETS, "folder", dataclasses.replace(dataset, rules=dataset.rules - 1))
+    before = folders.prepare(tmp_path, raw)
+  assert folders.prepare(tmp_path, None) == before  # A run whose raw files are gone goes on.
+  assert folders.prepare(tmp_path, raw).folder != before.folder
 
 
 def test_skipped_files_are_stored_beside_the_data(tmp_path):

@@ -6,8 +6,9 @@ import os
 
 import pytest
 
-from t2i_jax import errors
+from t2i_jax import errors, model_folder
 from t2i_jax.data import prepare, scan
+from t2i_jax.page import study
 from t2i_jax.rundir import files
 from tests.data import test_folder
 from tests.fixtures import folders
@@ -27,6 +28,26 @@ def test_what_the_program_writes_into_the_folder_is_none_of_its_data(tmp_path):
   assert prepare.prepare("folder", raw_dir=raw, **settings) == first
   names = {path.relative_to(raw).as_posix() for path in test_folder.folder.files(raw)}
   assert names == {f"{k}.{suffix}" for k in range(3) for suffix in ("png", "txt")}
+
+
+@pytest.mark.parametrize(
+  "names",
+  [
+    (files.LOCK, files.WORD_VECTORS, files.WORD_VECTORS_RECORD, files.DATA, files.READER),
+    (model_folder.PARAMETERS, model_folder.CONFIG, model_folder.VOCABULARY, model_folder.CARD),
+    (files.PAGE, "report.json", "report.md", "report.png", "study/scores.jsonl"),
+    (study.DATA, study.TABLES, study.CURVES),
+  ],
+)
+def test_folders_of_the_program_are_told_by_their_files(tmp_path, names):
+  raw = folders.make_folder(tmp_path / "raw")
+  before = test_folder.content(test_folder.read(raw))
+  (raw / "runs/a/study").mkdir(parents=True)
+  for name in names:
+    (raw / "runs/a" / name).write_text('{"0.png": "of the program"}')
+  folders.draw(raw, "runs/a/b/1.png")
+  assert test_folder.content(test_folder.read(raw)) == before
+  assert len(test_folder.folder.files(raw)) == 6
 
 
 def test_a_prepared_copy_of_class_folders_may_lie_among_them(tmp_path):
@@ -110,6 +131,22 @@ def test_a_record_beside_each_image_is_no_table_of_which_each_image_lacks_a_row(
     path.unlink()
   with pytest.raises(errors.InputError, match=r"00000\.json: not understood .*names no image"):
     test_folder.read(tmp_path)
+
+
+def test_only_the_systems_own_folder_may_be_unreadable(tmp_path, monkeypatch):
+  test_folder.touch(tmp_path, "dog/a.png", "cat/b.png", "lost+found/c.png")
+  refused, scandir = [tmp_path / "lost+found"], os.scandir
+
+  def refuse(path):
+    if any(os.fspath(path) == str(one) for one in refused):
+      raise PermissionError(errno.EACCES, os.strerror(errno.EACCES), path)
+    return scandir(path)
+
+  monkeypatch.setattr(os, "scandir", refuse)
+  assert scan.scan(tmp_path).photographs == ["cat/b.png", "dog/a.png"]
+  refused.append(tmp_path / "cat")
+  with pytest.raises(PermissionError):
+    scan.scan(tmp_path)
 
 
 @pytest.mark.parametrize("call", ["scandir", "stat"])

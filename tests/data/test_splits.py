@@ -6,6 +6,7 @@ import pathlib
 import pytest
 
 from t2i_jax import errors
+from t2i_jax.data import scan
 from tests.data import test_folder
 from tests.fixtures import folders
 
@@ -35,6 +36,30 @@ def test_an_absolute_path_means_the_image_with_the_longest_end(tmp_path):
   assert found == {"b/0.jpg": ["a"], "0.jpg": ["b"]}
 
 
+@pytest.mark.parametrize(
+  ("of", "names"),
+  [("a table", "{}.jpg"), ("two tables", "{}.jpg"), ("lists", "{}.jpg"), ("lists", "{}")],
+)
+def test_absolute_paths_into_two_folders_are_not_all_of_this_one(tmp_path, of, names):
+  test_folder.touch(tmp_path, *(f"{i}.jpg" for i in range(4)))
+  paths = [f"/d/{flower}/{names}" for flower in ("rose", "tulip")]
+  if of == "lists":
+    files = ["train.txt", "test.txt"]
+    for i in range(4):
+      (tmp_path / f"{i}.txt").write_text(f"flower {i}")
+    for file, path in zip(files, paths):
+      (tmp_path / file).write_text(path.format(1) + "\n" + path.format(2) + "\n")
+  else:
+    files = ["a.json", "b.json"] if of == "two tables" else ["a.json", "a.json"]
+    rows = [{"image": path.format(1), "caption": path} for path in paths]
+    for file in files:
+      (tmp_path / file).write_text(json.dumps(rows if of == "a table" else [rows[file[0] == "b"]]))
+  with pytest.raises(errors.InputError, match="in different folders") as raised:
+    test_folder.read(tmp_path)
+  for file, path in zip(files, paths):
+    assert f"{file} names {path.format(1)}" in str(raised.value)
+
+
 def test_lines_of_a_list_that_name_no_image_are_told_and_the_others_count(tmp_path):
   raw = tmp_path / "raw"
   for k in range(4):
@@ -56,17 +81,91 @@ def test_lines_of_a_list_that_name_no_image_are_told_and_the_others_count(tmp_pa
   [
     (b"flower_0.jpg\nflower_1.jpg\n", "line 1"),
     (b"0.jpg\nx.jpg\n", "line 2"),
-    (b"\n0.jpg 0\n1.jpg 1\n", "line 2"),
+    (b"0.jpg\n1.jpg\nrose\n\ntulip\n", "line 3"),
+    (b"x.jpg 0\n", "line 1"),
     ("x.jpg\n".encode("utf-16"), "line 1"),
-    (b"\xff\xfe\xff", "line 1"),
   ],
 )
 def test_a_file_named_after_a_split_that_lists_no_images_is_refused(tmp_path, lines, at):
   _captioned(tmp_path)
   (tmp_path / "train.txt").write_text("0.jpg\n1.jpg\n")
   (tmp_path / "test.txt").write_bytes(lines)
-  with pytest.raises(errors.InputError, match=rf"test\.txt, {at}: no image is called"):
+  match = rf"test\.txt, {at}: no image is called .*, and [12] of [124] lines name no image"
+  with pytest.raises(errors.InputError, match=match):
     test_folder.read(tmp_path)
+
+
+@pytest.mark.parametrize("of", ["a good table", "texts", "a deleted image", "two images"])
+def test_a_file_named_after_a_split_is_passed_over_where_captions_are_elsewhere(
+  tmp_path, caplog, of
+):
+  caplog.set_level("INFO")
+  file, text, captions = (
+    "eval.txt",
+    "accuracy 0.9",
+    {f"images/{i}.jpg": [f"flower {i}"] for i in range(4)},
+  )
+  _captioned(tmp_path)
+  if of == "a good table":
+    for path in tmp_path.glob("images/*.txt"):
+      path.unlink()
+    rows = [f"{name},{caption}" for name, [caption] in captions.items()]
+    (tmp_path / "captions.csv").write_text("\n".join(["image,caption", *rows]))
+  elif of == "a deleted image":
+    file, text = "captions/test.txt", "0 petals"  # The word is no label of 0.jpg.
+    (tmp_path / "captions").mkdir()
+  elif of == "two images":
+    file = "images/test.txt"
+    test_folder.touch(tmp_path, "images/test.jpg", "images/test.png")
+  (tmp_path / file).write_text(text)
+  listing = test_folder.read(tmp_path)
+  assert test_folder.content(listing) == captions and list(listing.splits) == ["train"]
+  assert len(listing.skipped_images) == (2 if of == "two images" else 0)
+  assert [record.getMessage() for record in caplog.records] == [
+    f"passed over, since no line names an image: {file}"
+  ]
+
+
+def test_where_there_are_no_captions_a_file_named_after_a_split_is_not_passed_over(tmp_path):
+  test_folder.touch(tmp_path, "rose/1.jpg", "tulip/2.jpg")
+  (tmp_path / "eval.txt").write_text("accuracy 0.9\n")
+  with pytest.raises(errors.InputError, match=r"eval\.txt, line 1: .* 1 of 1 lines name no image"):
+    test_folder.read(tmp_path)
+
+
+@pytest.mark.parametrize("form", ["{}.jpg 0", "{} -1", "{}.jpg\t7 8", "images/{}.jpg rose", "b {}"])
+def test_labels_may_follow_a_name_in_a_list(tmp_path, form):
+  _captioned(tmp_path)
+  if form == "b {}":  # names with a space and a number are no labels
+    for i in range(4):
+      for suffix in ("jpg", "txt"):
+        (tmp_path / f"images/{i}.{suffix}").rename(tmp_path / f"images/b {i}.{suffix}")
+    test_folder.touch(tmp_path, "images/b.jpg")
+    (tmp_path / "images/b.txt").write_text("another")
+  (tmp_path / "train.txt").write_text("".join(form.format(i) + "\n" for i in range(3)))
+  (tmp_path / "test.txt").write_text(form.format(3) + "\n")
+  listing = test_folder.read(tmp_path)
+  assert list(test_folder.content(listing).values()) == [[f"flower {i}"] for i in range(3)]
+  assert list(test_folder.content(listing, "test").values()) == [["flower 3"]]
+
+
+@pytest.mark.parametrize("rows", ["image\tcaption\n{}", "image,caption\n{}", "{}"])
+def test_a_table_of_captions_named_after_a_split_is_no_list_with_labels(tmp_path, rows):
+  test_folder.touch(tmp_path, "1.jpg", "2.jpg", "3.jpg")
+  delimiter = "," if "," in rows else "\t"
+  lines = [delimiter.join((f"{i}.jpg", f"flower {'rose' * i}")) for i in (1, 2, 3)]
+  (tmp_path / "test.txt").write_text(rows.format("\n".join(lines)))
+  assert test_folder.content(test_folder.read(tmp_path), "test") == {
+    f"{i}.jpg": [f"flower {'rose' * i}"] for i in (1, 2, 3)
+  }
+
+
+def test_no_index_of_the_images_is_made_where_nothing_names_them(tmp_path, monkeypatch):
+  _captioned(tmp_path)
+  normal, calls = scan._normal, []
+  monkeypatch.setattr(scan, "_normal", lambda name: calls.append(name) or normal(name))
+  test_folder.read(tmp_path)
+  assert sorted(calls) == sorted(f"images/{i}.{end}" for i in range(4) for end in ("jpg", "txt"))
 
 
 def test_a_list_as_powershell_writes_it_is_read(tmp_path):
@@ -93,16 +192,17 @@ def test_captions_of_an_image_called_test_and_tables_called_so_are_no_lists(tmp_
   ("names", "better"),
   [
     (("flower_photos/roses/1.jpg", "flower_photos/tulips/2.jpg"), "flower_photos"),
-    (("seg_train/seg_train/sea/1.jpg", "seg_train/seg_train/street/2.jpg"), "seg_train/seg_train"),
+    (("a/a/sea/1.jpg", "a/a/street/2.jpg"), "a/a"),
+    (("train/train/all/sea/1.jpg", "train/train/all/street/2.jpg"), "train/train/all"),
     (("a/b/train/sea/1.jpg", "a/b/test/street/2.jpg"), "a/b"),
     (("train/all/sea/1.jpg", "test/all/street/2.jpg"), None),
-    (("seg_train/seg_train/sea/1.jpg", "seg_test/seg_test/sea/2.jpg"), None),
   ],
 )
 def test_names_of_folders_that_only_wrap_the_classes_are_no_captions(tmp_path, names, better):
   test_folder.touch(tmp_path, *names)
   with pytest.raises(errors.InputError, match="hold no image, only further folders") as raised:
     test_folder.read(tmp_path)
+  assert ("give `raw_dir=" in str(raised.value)) == bool(better)
   if better:
     assert f"give `raw_dir={pathlib.Path(tmp_path, better)}`" in str(raised.value)
     listing = test_folder.read(tmp_path / better)
@@ -110,8 +210,39 @@ def test_names_of_folders_that_only_wrap_the_classes_are_no_captions(tmp_path, n
     assert len(found) == 2
 
 
-def test_classes_may_keep_their_images_in_a_folder_of_the_same_name(tmp_path):
-  test_folder.touch(tmp_path, "cat/images/1.jpg", "dog/images/2.jpg")
+@pytest.mark.parametrize(
+  "names",
+  [
+    ("cat/images/1.jpg", "dog/images/2.jpg"),
+    ("cat/images/1.jpg", "cat/images/more/2.jpg"),
+    ("cat/images/1.jpg",),
+    ("dog/beagle/1.jpg", "dog/collie/2.jpg", "cat/siam/3.jpg"),
+    ("train/ball/v1/1.jpg", "train/cup/v2/2.jpg"),
+    ("cat/cat/1.jpg", "dog/dog/2.jpg"),
+    ("test tube/test tube/1.jpg", "jar/jar/2.jpg"),
+  ],
+)
+def test_images_may_lie_deeper_in_their_classes(tmp_path, names):
+  test_folder.touch(tmp_path, *names)
   assert test_folder.content(test_folder.read(tmp_path)) == {
-    "cat/images/1.jpg": ["cat"], "dog/images/2.jpg": ["dog"]
+    name: [name.removeprefix("train/").split("/")[0]] for name in names
+  }
+
+
+@pytest.mark.parametrize(
+  ("train", "test"),
+  [
+    ("training/training", "validation/validation"),
+    ("train/train", "test"),
+    ("seg_train/seg_train", "seg_test/seg_test"),
+    ("images/train2017/train2017", "images/val2017/val2017"),
+  ],
+)
+def test_a_splits_folder_may_hold_another_of_its_name(tmp_path, train, test):
+  test_folder.touch(tmp_path, f"{train}/sea/1.jpg", f"{train}/street/2.jpg", f"{test}/sea/3.jpg")
+  listing = test_folder.read(tmp_path)
+  assert test_folder.content(listing) == {
+    f"{train}/sea/1.jpg": ["sea"], f"{train}/street/2.jpg": ["street"]
   }  # fmt: skip
+  split = "validation" if "val" in test else "test"
+  assert test_folder.content(listing, split) == {f"{test}/sea/3.jpg": ["sea"]}

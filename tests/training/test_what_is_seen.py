@@ -21,8 +21,9 @@ def test_blurred_images_are_augmented_like_all_others(monkeypatch):
 
   monkeypatch.setattr(augment, "before_discriminator", remember)
   config = dataclasses.replace(
-    CONFIG, mode="train", workdir="w", steps=1, recurrence="convlstm", prefixes="one", real_pairing="corresponding",
-    augment="move_and_cut", blurry_fakes=0.4, euclid_target="none", euclid_weight=1.0,
+    CONFIG, mode="train", workdir="w", steps=1, recurrence="convlstm", prefixes="one",
+    real_pairing="corresponding", augment="move_and_cut", blurry_fakes=0.4,
+    euclid_target="none", euclid_weight=1.0,
   )  # fmt: skip
   networks = model.build(config)
   optimizers = {name: optax.sgd(1.0) for name in model.NETWORKS}

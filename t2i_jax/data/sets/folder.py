@@ -12,6 +12,7 @@ column `split`, or a table named after one; or lists of images, such as test.txt
 
 import collections
 import functools
+import logging
 import os
 import pathlib
 import re
@@ -20,6 +21,8 @@ from collections.abc import Iterable
 from t2i_jax import errors
 from t2i_jax.data import images, listing, raw, scan, tables
 from t2i_jax.data import splits as splits_lib
+
+log = logging.getLogger(__name__)
 
 _DOCUMENTS = (
   "readme", "license", "licence", "copying", "notice", "citation", "changelog", "authors",
@@ -57,15 +60,17 @@ def read(raw_dir: pathlib.Path) -> listing.Listing:
       image, or a file named after a split is no list of images.
   """
   found = scan.scan(raw_dir)
-  names = scan.Names(found.photographs)
+  names = scan.Names(raw_dir, found.photographs)
   folders = splits_lib.Splits(found.photographs)
   named = splits_lib.lists_of(raw_dir, found, names)
   lists = {file: dict.fromkeys(of.images, of.split) for file, of in named.items() if of.is_used()}
   texts, ambiguous = scan.texts_of(found)
   rows = _read_tables(raw_dir, found, names, _loose(found, set(texts.values()) | set(lists)))
-  for file in named:
-    if file not in {*lists, *rows.tables, *texts.values()}:
-      splits_lib.refuse(raw_dir, file, named[file])
+  _refuse_lists(
+    raw_dir,
+    {f: of for f, of in named.items() if f not in {*lists, *rows.tables, *texts.values()}},
+    has_captions=bool(rows.tables or texts or ambiguous),
+  )
   classes = {}
   if rows.captions or (rows.tables and not texts):
     _refuse_both(raw_dir, rows.table_of, texts)
@@ -104,6 +109,18 @@ def read(raw_dir: pathlib.Path) -> listing.Listing:
       for number, line in named[file].strange.items()
     ],
   )
+
+
+def _refuse_lists(
+  raw_dir: pathlib.Path, unused: dict[str, splits_lib.List], has_captions: bool
+) -> None:
+  """Raises InputError for a file that is named as a list of images and cannot be used as one. Where
+  there are captions, one that is not meant as a list is passed over, as other files are."""
+  for file, of in unused.items():
+    if not has_captions or of.is_list():
+      splits_lib.refuse(raw_dir, file, of)
+  if unused:
+    log.info("passed over, since no line names an image: %s", ", ".join(unused))
 
 
 def _of_text(
@@ -163,7 +180,7 @@ class _Rows:
     return captions, None if captions else f"no caption in {' or '.join(self.tables)}"
 
   def add(self, table: str, rows: Iterable[tables.Row], names: scan.Names) -> set[str]:
-    """The images of a table, whose rows are added."""
+    """The images that a table has captions of; its rows are added."""
     by_name, found = splits_lib.named_in(os.path.splitext(table.rpartition("/")[2])[0]), set()
     self.tables.append(table)
     for row in rows:
@@ -180,9 +197,9 @@ class _Rows:
       if fault:
         self.skipped += [{**where, "reason": fault}] * count
         continue
-      found.add(image)
       for caption in row.captions:
         if caption.strip():
+          found.add(image)
           self.captions.setdefault(image, []).append(" ".join(caption.split()))
         else:
           self.skipped.append({**where, "reason": "empty caption"})
@@ -194,7 +211,7 @@ class _Rows:
 def _read_tables(
   raw_dir: pathlib.Path, found: scan.Found, names: scan.Names, files_of: Iterable[str]
 ) -> _Rows:
-  """The rows of those files that are tables. Raises InputError if two of them name an image."""
+  """The rows of those files that are tables. Raises InputError if two have captions of an image."""
   rows = _Rows()
   stems = {os.path.splitext(name)[0] for name in found.photographs}
   for table in files_of:
@@ -263,5 +280,10 @@ def _names_classes(path: pathlib.Path, classes: set[str]) -> bool:
 
 
 DATASET = listing.Dataset(
-  name="folder", layout=LAYOUT, files=files, read=read, splits=("train", "validation", "test")
+  name="folder",
+  layout=LAYOUT,
+  files=files,
+  read=read,
+  rules=1,
+  splits=("train", "validation", "test"),
 )
