@@ -123,9 +123,9 @@ def test_scores_of_several_views_read_their_own():
 def test_copies_of_one_training_image_are_told_from_real_images():
   """With the real images in place of the generated ones each score would say the reverse."""
   rng = np.random.default_rng(0)
-  real, groups = rng.normal(size=(30, 4)), np.arange(30)
+  real, groups = rng.normal(size=(30, 32)), np.arange(30)
   oddest = real[np.linalg.norm(real, axis=1).argmax()]  # in the fewest other images' balls
-  copies = oddest + 1e-3 * rng.normal(size=(30, 4))
+  copies = oddest + 1e-3 * rng.normal(size=(30, 32))
   view = View(copies, real, training=copies)
   found = scores.score(Inputs(classifier=view, efficientnet=view, groups=(groups, groups)))
   value = {name: entry["value"] for name, entry in found.items()}
