@@ -240,7 +240,7 @@ def test_a_checkpoint_is_scored_again_with_other_settings_only(command, trained,
   old = {name: value for name, value in line.items() if name not in ("captions_scored", "seed")}
   (workdir / "scores.jsonl").write_text(json.dumps(old) + "\n")
   assert follow("--captions_scored=2") == (old, 0)
-  assert "scores.jsonl: the lines of the steps 10 are of an earlier version" in command.err
+  assert "scores.jsonl: the lines of the steps 10 were written by an earlier version" in command.err
 
 
 def _line(step):
