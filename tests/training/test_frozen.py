@@ -1,6 +1,8 @@
-"""The batches that a reader is fitted on, and that one process of several fits it."""
+"""The batches that a reader is fitted on, what its loss compares, and that one process of several
+fits it."""
 
 import collections
+import functools
 
 import jax
 import numpy as np
@@ -65,38 +67,50 @@ def test_the_process_that_fits_waits_for_no_other(monkeypatch):
 
 
 @pytest.mark.slow
-def test_a_fitted_reader_finds_the_images_of_what_it_has_read(monkeypatch):
-  """Each caption names its image's colour in its last word; captions stand in no order."""
-  monkeypatch.setattr(frozen, "_BATCH", 16)
+def test_a_reader_is_fitted_on_captions_as_far_as_they_are_read_with_their_own_images(monkeypatch):
+  """The contrastive loss of a batch, by what it is given; nothing is fitted."""
+  monkeypatch.setattr(frozen, "_BATCH", 8)
   monkeypatch.setattr(frozen, "_AT_ONCE", 8)
-  colours, images = 8, 24
+  monkeypatch.setattr(frozen, "_WORD_DROPOUT", 0.0)
+  monkeypatch.setattr(frozen, "_log_retrieval", lambda *_: None)
   rng = np.random.default_rng(0)
-  image = rng.permutation(np.repeat(np.arange(images, dtype=np.int32), 3))
-  shades = np.stack(np.meshgrid(*[[40, 215]] * 3), -1).reshape(colours, 1, 1, 3)
-  length = rng.integers(1, 3, len(image)).astype(np.int32)
-  named = 1 + image % colours  # the word of the image's colour; 9 is no colour's
-  ids = np.where(length[:, None] == 1, np.stack([named, 0 * named], 1),
-                 np.stack([9 + 0 * named, named], 1)).astype(np.int32)  # fmt: skip
+  image = rng.permutation(np.repeat(np.arange(24, dtype=np.int32), 3))  # Captions in no order.
+  length = rng.integers(1, 6, len(image)).astype(np.int32)
+  ids = rng.integers(1, 20, (len(image), 5)).astype(np.int32)
   corpus = corpus_lib.Corpus(
-    images_u8=np.broadcast_to(shades[np.arange(images) % colours], (images, 16, 16, 3)).astype(
-      np.uint8
-    ),
-    table=np.concatenate([np.zeros((1, 6)), rng.normal(size=(9, 6))]).astype(np.float32),
-    ids=ids,
+    images_u8=rng.integers(0, 256, (24, 16, 16, 3)).astype(np.uint8),
+    table=np.concatenate([np.zeros((1, 6)), rng.normal(size=(19, 6))]).astype(np.float32),
+    ids=np.where(np.arange(5) < length[:, None], ids, 0),
     length=length,
     image=image,
     source=np.arange(len(image), dtype=np.int32),
     sentences=[[]] * len(image),
-    kind=np.arange(images, dtype=np.int32) % colours,
+    kind=rng.permutation(24).astype(np.int32),
   )
   config = config_lib.Config(
     mode="train", workdir="w", steps=1, image_size=16, start_size=4, text="reader", reader="gru",
-    reader_dim=8, reader_eyes="own", reader_steps=60, recurrence="none", max_words=2,
+    reader_dim=8, reader_eyes="own", recurrence="none", max_words=5,
   )  # fmt: skip
-  fitted = frozen.fit(config, corpus, None)
-  module = reading.make_reader(config)
-  ends = length - 1, np.arange(len(image))
-  states = jax.jit(module.apply)(fitted, corpus.table[ids.T])[ends]
-  points = frozen._embed(module, fitted, corpus.images_u8[:colours])
-  nearest = np.argmax(np.asarray(states) @ np.asarray(points).T, 1)
-  assert (nearest == image % colours).mean() >= 0.9
+  fits, compared = [], []
+  monkeypatch.setattr(fitting, "adamw", lambda *given, **_: fits.append(given) or given[1])
+  monkeypatch.setattr(frozen.contrast, "contrast", lambda *given: compared.append(given) or 0.0)
+  variables = frozen.fit(config, corpus, None)
+  ((loss_of, _, data, batches, *_),) = fits
+  # One that is not all read as far as its longest caption.
+  batch = next(batch for batch in batches if 0 < batch.last.min() < batch.last.max())
+
+  @jax.jit
+  def given_to_contrast(variables, data, batch):
+    loss_of(variables["params"], variables["batch_stats"], data, batch, jax.random.key(0))
+    return compared.pop()
+
+  states, points, kind, weight = given_to_contrast(variables, data, batch)
+  own = image[batch.caption]
+  np.testing.assert_array_equal(kind, corpus.kind[own])
+  np.testing.assert_allclose(weight, (batch.last + 1) / length[batch.caption], rtol=1e-6)
+  module, vectors = reading.make_reader(config), corpus.table[corpus.ids[batch.caption].T]
+  shown = corpus.images_u8[own] / np.float32(127.5) - 1  # Neither cropped nor mirrored.
+  both = functools.partial(module.apply, train=True, method="both", mutable=["batch_stats"])
+  expected, _ = jax.jit(both)(variables, vectors, shown)
+  np.testing.assert_allclose(states, expected[0][batch.last, np.arange(8)], atol=1e-4)
+  np.testing.assert_allclose(points, expected[1], atol=1e-3)

@@ -38,6 +38,7 @@ def test_ten_steps_equal_five_a_restart_and_five_bit_for_bit(command, trained, t
   assert [line["step"] for line in metrics.read(tmp_path)] == list(range(1, 11))
 
 
+@pytest.mark.slow
 def test_a_checkpoint_has_the_batch_statistics_of_the_averages_and_so_has_what_is_judged(
   command, tmp_path, monkeypatch
 ):
