@@ -165,7 +165,7 @@ def test_a_server_in_front_set_up_as_documented_is_answered(client):
   text = (FOLDER.parents[1] / "docs" / "demo.md").read_text("utf8")
   sent = re.findall(r"^[^`\n]*(?:proxy_set_header|header_up) Host ([^;\s]+)", text, re.MULTILINE)
   told = client.get("/", headers={"host": "flowers.example"})
-  sent += re.findall(r"sends Host: ([\w.:]+)\.", told.text)
+  sent += re.findall(r"send Host: ([\w.:]+)\.", told.text)
   assert told.status_code == 421 and len(sent) == 3
   for host in sent:
     assert client.get("/page.css", headers={"host": host}).status_code == 200
