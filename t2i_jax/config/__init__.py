@@ -44,7 +44,7 @@ _OF_ONE_VECTOR = {  # what a caption that is one vector can be combined with
   "each_word_weight": (0,),
   "bn_statistics": ("joint",),
 }
-_WITHOUT_D = {
+_WITHOUT_D = {  # what flags of the discriminator are where there is none
   "discriminator_steps": 1,
   "updates": "d_then_g",
   "blurry_fakes": 0,

@@ -110,28 +110,28 @@ class Splits:
 
 
 @dataclasses.dataclass(frozen=True)
-class List:
-  """A file named after a split, such as test.txt. images: those that its lines name; strange: the
+class SplitList:
+  """A file named after a split, such as test.txt. images: those that its lines name; unmatched: the
   other lines, by number."""
 
   split: str
   images: tuple[str, ...]
-  strange: dict[int, str]
+  unmatched: dict[int, str]
 
   def is_used(self) -> bool:
     """Whether it is a list of images: most of its lines name one."""
-    return len(self.images) > len(self.strange)
+    return len(self.images) > len(self.unmatched)
 
   def is_list(self) -> bool:
     """Whether it is meant as one: a line names an image, or has the ending of one."""
     return bool(self.images) or any(
       os.path.splitext(part)[1].lower() in images.SUFFIXES
-      for line in self.strange.values()
+      for line in self.unmatched.values()
       for part in (line, line.split()[0])
     )
 
 
-def lists_of(raw_dir: pathlib.Path, found: scan.Found, names: scan.Names) -> dict[str, List]:
+def lists_of(raw_dir: pathlib.Path, found: scan.Found, names: scan.Names) -> dict[str, SplitList]:
   """The files that are named as lists of a split's images are, empty ones left out."""
   lists = {}
   for file in found.others:
@@ -139,17 +139,17 @@ def lists_of(raw_dir: pathlib.Path, found: scan.Found, names: scan.Names) -> dic
     split = OF.get(stem.casefold())
     if split is None or suffix.lower() != ".txt":
       continue
-    listed, strange = [], {}
+    listed, unmatched = [], {}
     lines = tables.decode((raw_dir / file).read_bytes()).split("\n")
     for number, line in enumerate(map(str.strip, lines), 1):
       if line:
         image = _listed(line, file, names)
         if image is None:
-          strange[number] = line[:200].encode("utf8", "backslashreplace").decode()
+          unmatched[number] = line[:200].encode("utf8", "backslashreplace").decode()
         else:
           listed.append(image)
-    if listed or strange:
-      lists[file] = List(split, tuple(listed), strange)
+    if listed or unmatched:
+      lists[file] = SplitList(split, tuple(listed), unmatched)
   return lists
 
 
@@ -172,12 +172,12 @@ def _without_ending(name: str, file: str, names: scan.Names) -> str | None:
   return found.pop() if len(found) == 1 else None
 
 
-def refuse(raw_dir: pathlib.Path, file: str, of: List) -> None:
+def refuse(raw_dir: pathlib.Path, file: str, of: SplitList) -> None:
   """Raises InputError for a file named after a split that is no list of images."""
-  number, line = next(iter(of.strange.items()))
-  count = len(of.strange) + len(of.images)
+  number, line = next(iter(of.unmatched.items()))
+  count = len(of.unmatched) + len(of.images)
   raise errors.InputError(
-    f"{raw_dir / file}, line {number}: no image is called {line!r}, and {len(of.strange)} of "
+    f"{raw_dir / file}, line {number}: no image is called {line!r}, and {len(of.unmatched)} of "
     f"{count} lines name no image; a file named after a split lists its images, one a line, as "
     f"they are called below {raw_dir}. If it is no such list, move it out of the folder"
   )

@@ -74,12 +74,11 @@ class Pages:
       return self._html(query)
     except _Gone as gone:
       self._drawing.find_steps(anew=True)
-      newest = self._drawing.steps[-1]
-      said = f"There is no checkpoint of step {gone.step} to read; "
-      said += f"the newest, of step {newest}, is used."
-      if newest == gone.step:  # Only the first try failed.
-        said = ""
-      return self._html({**query, "step": str(newest)}, said)
+      newest, instead = self._drawing.steps[-1], ""
+      if newest != gone.step:  # Else only the first try failed.
+        missing = f"There is no checkpoint of step {gone.step} to read"
+        instead = f"{missing}; the newest, of step {newest}, is used."
+      return self._html({**query, "step": str(newest)}, instead)
 
   def _html(self, query: Mapping[str, str], instead: str = "") -> bytes:
     """instead: a sentence about the step that was asked for, if another is used."""

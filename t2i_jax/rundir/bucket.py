@@ -112,7 +112,7 @@ def runs_beside(workdir: str | os.PathLike) -> str:
 
 
 def checkpoints(workdir: str | os.PathLike) -> epath.Path:
-  """The folder of a run's checkpoints, in the bucket if the run is in one."""
+  """The folder of a run's checkpoints; in the bucket if the run is in one, which is listed anew."""
   folder = remote(workdir)
   if not is_bucket(folder):
     return _path(os.path.abspath(folder)) / files.CHECKPOINTS

@@ -11,6 +11,7 @@ from t2i_jax.config import flags
 from t2i_jax.rundir import bucket, files
 
 Metrics = dict[str, float]
+NO_RETURNS = {"count": 0, "step": -1, "in_vain": 0}  # as of `read_returns`
 
 
 def write_flags(config: config_lib.Config) -> None:
@@ -59,9 +60,6 @@ def read_best(workdir: str | os.PathLike) -> dict[str, Any] | None:
 def write_best(workdir: str | os.PathLike, step: int, distance: float) -> None:
   """For `read_best`."""
   files.write_json(os.path.join(workdir, files.BEST), {"step": step, "distance": distance})
-
-
-NO_RETURNS = {"count": 0, "step": -1, "in_vain": 0}
 
 
 def read_returns(workdir: str | os.PathLike) -> dict[str, int]:

@@ -24,6 +24,17 @@ def test_a_classifier_of_other_classes_is_no_level_for_these():
   assert not panel.share_values({"class": np.array([1]), "shape": np.array([0])}, both)
 
 
+def test_images_held_out_were_not_trained_on(data_dir):
+  shape = {"dataset": "synthetic", "synthetic_images": 60, "image_size": 16, "start_size": 4}
+  config = config_lib.Config(
+    mode="train", workdir="w", steps=1, data_dir=str(data_dir), hold_out=0.5, **shape
+  )
+  every = corpus_lib.load_training_examples(config)
+  found = panel.trained_on(config)
+  assert set(found.names) < set(every.names)
+  assert len(found.names) == len(every.names) - round(0.5 * len(every.names))
+
+
 def test_judges_are_fitted_on_other_images_than_they_score(monkeypatch):
   monkeypatch.setattr(panel, "_LEAST_IMAGES", 3)
   few, enough = np.array([0, 0, 1, 0], bool), np.array([1, 1, 1, 0], bool)

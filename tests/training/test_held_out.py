@@ -10,12 +10,12 @@ import pytest
 
 from t2i_jax import config as config_lib
 from t2i_jax import errors
-from t2i_jax.data import corpus as corpus_lib
 from t2i_jax.data import datasets
 from t2i_jax.nets import model
 from t2i_jax.parallel import hosts, mesh
 from t2i_jax.training import batches, drawing, frozen, held_out, loop
 from t2i_jax.training import state as state_lib
+from tests.fixtures import corpora
 
 OWN = [
   "--synthetic_images=60",
@@ -160,17 +160,8 @@ class _Pen:
 
 @pytest.mark.parametrize("looks", ["score", "pictures"])
 def test_what_is_judged_and_shown_is_drawn_with_averages(tmp_path, monkeypatch, looks):
-  rng, pen = np.random.default_rng(0), _Pen()
-  corpus = corpus_lib.Corpus(
-    images_u8=rng.integers(0, 256, (4, 16, 16, 3)).astype(np.uint8),
-    table=rng.normal(size=(9, 6)).astype(np.float32),
-    ids=rng.integers(1, 9, (4, 3)).astype(np.int32),
-    length=np.full(4, 3, np.int32),
-    image=np.arange(4, dtype=np.int32),
-    source=np.arange(4, dtype=np.int32),
-    sentences=[["a", "red", "flower"]] * 4,
-    kind=np.arange(4, dtype=np.int32),
-  )
+  pen, sentence = _Pen(), ("a", "red", "flower")
+  corpus = corpora.one_caption_each(np.random.default_rng(0), 4, 3, sentence)
   net = state_lib.NetState({"w": jnp.array(1.0)}, {"mean": jnp.array(5.0)}, {})
   average = {"generator": {"w": jnp.array(2.0)}}
   state = state_lib.TrainState(0, None, net, net, net, net, average)

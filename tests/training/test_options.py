@@ -15,7 +15,7 @@ from t2i_jax import errors
 from t2i_jax.data import corpus as corpus_lib
 from t2i_jax.nets import model, packing
 from t2i_jax.parallel import memory
-from t2i_jax.training import batches, capacity, drawing, reading, steps
+from t2i_jax.training import augment, batches, capacity, drawing, reading, steps
 from t2i_jax.training import state as state_lib
 from t2i_jax.training.losses import euclid
 
@@ -151,6 +151,35 @@ def test_without_a_euclidean_term_the_adversarial_one_is_all():
   assert batch.scored == len(batch.packed.slot)
   assert float(metrics["g/euclid"]) == 0
   assert float(metrics["g/loss"]) == float(metrics["g/adversarial"])
+
+
+def test_blurred_images_are_augmented_like_all_others(monkeypatch):
+  """It would know them as fakes by their borders."""
+  seen = {}
+
+  def remember(config, key, use, images, axes):
+    seen.setdefault(use, []).append(len(images))
+    return images
+
+  monkeypatch.setattr(augment, "before_discriminator", remember)
+  config = dataclasses.replace(
+    CONFIG, mode="train", workdir="w", steps=1, recurrence="convlstm", prefixes="one",
+    real_pairing="corresponding", augment="move_and_cut", blurry_fakes=0.4,
+    euclid_target="none", euclid_weight=1.0,
+  )  # fmt: skip
+  networks = model.build(config)
+  optimizers = {name: optax.sgd(1.0) for name in model.NETWORKS}
+  resident = batches.make_resident(config, CORPUS)
+
+  def step():
+    state = state_lib.init_state(config, networks, optimizers)
+    bucket = reading.training_bucket(config, CORPUS.length[ROWS[:1]])
+    batch = batches.gather(config, resident, batches.Chosen(ROWS[0]), state.rng, bucket)
+    return steps.update(steps.Updates(config, networks, optimizers), state, [batch])
+
+  jax.eval_shape(step)
+  assert seen[augment.BLURRED] == [2]  # 0.4 / 0.6 of three
+  assert len({augment.REAL, augment.FAKE, augment.BLURRED} & seen.keys()) == 3
 
 
 @pytest.mark.slow

@@ -9,11 +9,11 @@ import numpy as np
 import pytest
 
 from t2i_jax import config as config_lib
-from t2i_jax.data import corpus as corpus_lib
 from t2i_jax.nets import model, upsampling
 from t2i_jax.nets.convolutions import lowerings
 from t2i_jax.training import batches, feed, steps
 from t2i_jax.training import state as state_lib
+from tests.fixtures import corpora
 
 RNG = np.random.default_rng(0)
 SMALL = dict(mode="bench", image_size=16, base_channels=4, embedding_dim=6, max_words=4)
@@ -22,16 +22,7 @@ CONFIGS = {
     **SMALL, start_size=4, kernel_size=4, recurrence_kernel_size=3, batch_size=4, share_gnn=False
   ),
 }
-CORPUS = corpus_lib.Corpus(
-  images_u8=RNG.integers(0, 256, (16, 16, 16, 3)).astype(np.uint8),
-  table=RNG.normal(size=(9, 6)).astype(np.float32),
-  ids=RNG.integers(2, 9, (16, 4)).astype(np.int32),
-  length=np.full(16, 4, np.int32),
-  image=np.arange(16, dtype=np.int32),
-  source=np.arange(16, dtype=np.int32),
-  sentences=[[]] * 16,
-  kind=np.arange(16, dtype=np.int32),
-)
+CORPUS = corpora.one_caption_each(RNG, 16, 4)
 
 
 def _text(config, platform):

@@ -106,13 +106,13 @@ def read(raw_dir: pathlib.Path) -> listing.Listing:
     skipped_lines=[
       {"file": f"{file} line {number}", "reason": f"no image {line}"}
       for file in lists
-      for number, line in named[file].strange.items()
+      for number, line in named[file].unmatched.items()
     ],
   )
 
 
 def _refuse_lists(
-  raw_dir: pathlib.Path, unused: dict[str, splits_lib.List], has_captions: bool
+  raw_dir: pathlib.Path, unused: dict[str, splits_lib.SplitList], has_captions: bool
 ) -> None:
   """Raises InputError for a file that is named as a list of images and cannot be used as one. Where
   there are captions, one that is not meant as a list is passed over, as other files are."""

@@ -28,7 +28,7 @@ def r1(
   weight: Float[Array, "n"],
   axes: collectives.Axes = (),
 ) -> Float[Array, ""]:
-  """The mean over every eighth of the whole batch's images, which are judged by themselves. score:
+  """The mean by `weight` over every eighth of the batch's images, judged by themselves. score:
   (images, words, weight) -> logits, of which those of the image alone and with its own caption are
   summed. With `axes`, this device's part."""
   devices = collectives.count(axes)
