@@ -5,7 +5,7 @@
 # with the first flag file. Flags of training after "--" override those of the files, as --flagfile=launch/flags/toy.flags
 # does; --metrics, --captions_scored and --inception_weights are for the scores. Write --flag=value, with the "=".
 # --follow scores every checkpoint of a run (see --checkpoint_every and --keep_checkpoints), not the newest alone.
-# Leaves FOLDER/report.html, .md, .json, .png, and with --follow FOLDER/study/: scores.jsonl, tables.md, curves.svg.
+# Leaves FOLDER/report.html, .md, .json, .png, and with --follow FOLDER/study/SPLIT/: scores.jsonl, tables.md, curves.svg.
 # Exit status 1: a run failed and is named at the end; 2: wrong usage.
 set -euo pipefail
 usage() {
@@ -125,7 +125,8 @@ if [ ${#trained[@]} -gt 0 ]; then
   for run in "${trained[@]:1}"; do compare+=("--compare=$run"); done
   "$python" -m t2i_jax.main --mode=report "--workdir=${trained[0]}" ${compare[@]+"${compare[@]}"} \
     ${data[@]+"${data[@]}"} "--output=$folder/report.html" || failed+=("$folder/report.html")
-  [ -z "$follow" ] || "$python" -m t2i_jax.page.study "$folder/study" "${trained[@]}" || failed+=("$folder/study")
+  study="$folder/study/$split" # Scores of several splits do not compare.
+  [ -z "$follow" ] || "$python" -m t2i_jax.page.study "$study" "${trained[@]}" "--split=$split" || failed+=("$study")
 fi
 if [ ${#failed[@]} -gt 0 ]; then
   printf 'ablate: failed: %s\n' "${failed[@]}" >&2

@@ -1,6 +1,7 @@
 """README, notes and docs/ name what exists: links, paths, flags, and the code that docs/adding.md
 changes; and the examples there are code."""
 
+import collections
 import importlib.util
 import itertools
 import pathlib
@@ -19,7 +20,8 @@ from t2i_jax import errors
 from t2i_jax.metrics import metric
 from t2i_jax.nets import model
 from t2i_jax.nets import words as words_lib
-from t2i_jax.training import loop, losses
+from t2i_jax.training import batches, loop, losses
+from tests.fixtures import corpora
 
 ROOT = pathlib.Path(__file__).parents[1]
 DOCUMENTS = [ROOT / "README.md", ROOT / "BUILD_NOTES.md", *sorted((ROOT / "docs").glob("*.md"))]
@@ -30,6 +32,12 @@ _LINK = re.compile(r"\]\(([^)\s]+)\)")
 _PATH = re.compile(r"(?<![\w/.-])(?:t2i_jax|launch|docs|tests)/[\w./*-]*(?:\{[\w,]+\}[\w./*-]*)*")
 _FLAG = re.compile(r"(?<![\w-])--([a-z][a-z0-9_]*)(?:=([a-z0-9_]+)(?![\w./-]))?")
 _REMOVED = {"parameter_shards", "sweep", "reference"}  # BUILD_NOTES.md says why
+_VERDICT = re.compile(r"^\| (C\d+): [^|]+ \| ([^|]+) \| [^|]+ \|$", re.MULTILINE)
+_COUNTS = re.compile(
+  r"Of its (\d+) claims our small runs confirm (\w+), refute (\w+) and leave (\w+) undecided; "
+  r"(\w+) depend on the setting and (\w+) were not tested\."
+)
+_NUMBERS = ["no", "one", "two", "three", "four", "five", "six", "seven", "eight", "nine", "ten"]
 _FENCE = re.compile(r"^```(\w*)\n(.*?)^```", re.MULTILINE | re.DOTALL)
 
 
@@ -96,6 +104,17 @@ def test_every_flag_exists_and_takes_its_value(document):
       assert value in values or f"{name}={value}" in added, f"--{name}={value}"
 
 
+def test_the_readme_counts_the_verdicts_of_the_thesis_as_their_table_does():
+  table = _VERDICT.findall((ROOT / "docs/thesis.md").read_text(encoding="utf8"))
+  assert [claim for claim, _ in table] == [f"C{number}" for number in range(1, 15)]
+  counted = collections.Counter(said for _, said in table)
+  readme = " ".join((ROOT / "README.md").read_text(encoding="utf8").split())
+  claims, *told = _COUNTS.search(readme).groups()
+  kinds = ("confirmed", "refuted", "undecided", "depends", "not tested")
+  assert dict(zip(kinds, map(_NUMBERS.index, told))) == {kind: counted[kind] for kind in kinds}
+  assert int(claims) == len(table) == counted.total() == sum(counted[kind] for kind in kinds)
+
+
 def test_what_is_to_be_changed_is_there():
   linked = {link.replace("\\", "") for link in _LINK.findall(ADDING) if link.endswith(".py")}
   code = "\n".join((ROOT / "docs" / link).read_text(encoding="utf8") for link in linked)
@@ -115,9 +134,26 @@ def test_the_term_to_add_is_the_mean_difference_of_neighbours():
   exec("\n".join(added), names)
   rising = 3.0 * jnp.arange(4)[:, None, None] + jnp.arange(4)[:, None] + jnp.zeros(3)
   drawn = types.SimpleNamespace(images=jnp.stack([rising, 7 * rising]))
-  words = types.SimpleNamespace(weight=jnp.array([1.0, 0.0]))
-  found = names["_variation"](None, types.SimpleNamespace(words=words), drawn, None, ())
+  asked = types.SimpleNamespace(weight=jnp.array([1.0, 0.0]))
+  found = names["_variation"](None, types.SimpleNamespace(asked=asked), drawn, None, ())
   assert found == 3 + 1
+  # Also where a caption has more words than images.
+  config = config_lib.Config(
+    mode="train", workdir="runs/a", steps=1, image_size=16, start_size=4, base_channels=2,
+    recurrence="convlstm", prefixes="one", embedding_dim=6, max_words=3,
+  )  # fmt: skip
+  corpus = corpora.one_caption_each(np.random.default_rng(0), 4, 3)
+
+  def value(key):
+    resident = batches.make_resident(config, corpus)
+    chosen = batches.Chosen(jnp.arange(4), jnp.arange(4), jnp.arange(4))
+    batch = batches.gather(config, resident, chosen, key, None)
+    shape = len(batch.packed.slot[batches.drawn_rows(config, batch.packed)]), 16, 16, 3
+    drawn = types.SimpleNamespace(images=jnp.zeros(shape))
+    assert len(batch.words.weight) > len(drawn.images)
+    return names["_variation"](config, batch, drawn, None, ())
+
+  assert jax.eval_shape(value, jax.random.key(0)).shape == ()
 
 
 @pytest.fixture

@@ -22,10 +22,14 @@ from t2i_jax.page import runs as runs_lib
 RULES = {
   "welch": "If both experiments have several seeds, a difference is beyond the noise if its 95 % "
   "interval (Welch's t over the seeds' values) excludes zero.",
-  "intervals": "If one has a single seed, it is beyond the noise if the scores' own 95 % intervals "
-  "do not overlap: these cover the noise of captions and images, not that of another seed.",
+  "intervals": "If one has a single seed, it is beyond the noise of captions and images alone if "
+  "the scores' own 95 % intervals do not overlap. Two seeds of one experiment often differ by more "
+  "than that, so such a difference may be due to the seeds.",
 }
-CAUTION = "Of twenty comparisons without a true difference, about one is beyond the noise."
+CAUTION = (
+  "Where both have several seeds, about one of twenty comparisons without a true difference is "
+  "beyond the noise by chance."
+)
 _ROLES = ("shape", "schedule")  # of the flags that make a run the experiment it is
 _OWN = ("mode", "workdir", "seed")  # differ between the runs of one experiment
 
@@ -199,7 +203,7 @@ def as_json(
 
 def as_markdown(groups: Sequence[Experiment], splits: Sequence[Mapping[str, Any]]) -> str:
   """One table per split, one row per score, one column per experiment: mean ± spread over seeds
-  (difference to the first, bold if it is beyond the noise)."""
+  (difference to the first, bold if it is beyond the noise of several seeds on both sides)."""
   names = [_plain(group.name) for group in groups]
   lines = [_row("experiment", "flags that differ", "seeds"), "|---|---|---|"]
   for group, name in zip(groups, names):
@@ -215,7 +219,8 @@ def as_markdown(groups: Sequence[Experiment], splits: Sequence[Mapping[str, Any]
       lines.append(_row(_plain(row["name"]), row["better"], *map(_cell, row["cells"])))
     if split["partial"]:
       lines += ["", split["partial"]]
-  lines += ["", "Bold: beyond the noise. " + " ".join([*RULES.values(), CAUTION]), ""]
+  bold = "Bold: beyond the noise, of experiments that both have several seeds."
+  lines += ["", " ".join([bold, *RULES.values(), CAUTION]), ""]
   return "\n".join(lines)
 
 
@@ -234,5 +239,6 @@ def _cell(cell: Mapping[str, Any]) -> str:
     text += f" ± {contents.number(cell['spread'])}"
   if cell.get("difference") is not None:
     difference = contents.signed(cell["difference"])
-    text += f" (**{difference}**)" if cell["beyond_noise"] else f" ({difference})"
+    is_bold = cell["beyond_noise"] and cell["rule"] == "welch"
+    text += f" (**{difference}**)" if is_bold else f" ({difference})"
   return text

@@ -1,17 +1,19 @@
 """A study: the scores of several experiments at each of their checkpoints, kept without the runs,
 and what follows from them: tables, curves and verdicts on claims.
 
-  python -m t2i_jax.page.study FOLDER [RUN ...]
+  python -m t2i_jax.page.study FOLDER [RUN ...] [--split=SPLIT]
 
 FOLDER/scores.jsonl has a line for each scored checkpoint. Lines of the runs named (folders
-EXPERIMENT/seed<k>) are added, an older line of the same checkpoint replaced. Then FOLDER/tables.md
-and FOLDER/curves.svg are made of all lines, and of FOLDER/claims.jsonl if it is there: lines of
+EXPERIMENT/seed<k>) are added, an older line of the same checkpoint replaced. A study is of one
+split: of runs that were scored on several, --split chooses. Then FOLDER/tables.md and
+FOLDER/curves.svg are made of all lines, and of FOLDER/claims.jsonl if it is there: lines of
 {"claim", "says", "score", "less", "more"}, where the score of the experiment `less` should be below
 that of `more`.
 """
 
 from __future__ import annotations
 
+import argparse
 import io
 import json
 import math
@@ -28,7 +30,7 @@ from matplotlib import figure as mpl_figure
 from matplotlib import lines as mpl_lines
 
 from t2i_jax import errors
-from t2i_jax.page import ablation, contents
+from t2i_jax.page import contents, verdicts
 from t2i_jax.rundir import files, scores
 
 SCORES = (
@@ -36,11 +38,6 @@ SCORES = (
   "neighbour_distance", "caption_distance", "variance_by_caption", "variance_by_word",
   "variance_by_position",
 )  # fmt: skip
-RULE = (
-  "A claim says that one experiment's score lies below another's. At the last step that both have: "
-  "confirmed if every seed's 95 % interval lies below every one of the other's, refuted if above, "
-  "and undecided if some overlap, or if one of the two has a single seed."
-)
 DATA, CLAIMS, TABLES, CURVES = "scores.jsonl", "claims.jsonl", "tables.md", "curves.svg"
 _HEAD = f"*Generated from {DATA} and {CLAIMS}: `python -m t2i_jax.page.study` and this folder.*"
 _KEY = ("experiment", "seed", "split", "step")
@@ -50,28 +47,47 @@ _COLOURS = ("#0072b2", "#d55e00", "#009e73", "#cc79a7")  # Okabe and Ito 2008
 _STYLE = {"svg.fonttype": "none", "svg.hashsalt": "t2i_jax", "font.size": 9}
 _CLAIM = ("claim", "says", "score", "less", "more")
 _RUN = re.compile(r"seed(\d+)")
+_NEEDS = {"experiment": str, "seed": int, "split": str, "step": int, "scores": dict}
 
-Line = dict[str, Any]
+Line = verdicts.Line
 
 
-def lines_of(runs: Iterable[str]) -> list[Line]:
-  """A line for each scored checkpoint of these runs: experiment, seed, split, step, and `scores`:
-  name -> [value, low, high] of `SCORES`.
+def lines_of(runs: Iterable[str], split: str | None = None) -> list[Line]:
+  """A line for each checkpoint of these runs that was scored on this split (None: on each of its
+  splits): experiment, seed, split, step, `scored_with`, and `scores`: name -> [value, low, high]
+  of `SCORES`.
 
-  Raises InputError for a folder that is not named EXPERIMENT/seed<k>, or has no scores."""
+  Raises InputError for a folder that is not named EXPERIMENT/seed<k>, or has no such scores."""
   found = []
   for run in map(os.path.abspath, runs):
-    seed, scored = _RUN.fullmatch(os.path.basename(run)), scores.read(run)
-    if seed is None or not scored:
-      what = "has no scores; run --mode=evaluate --follow" if seed else "is no EXPERIMENT/seed<k>"
-      raise errors.InputError(f"{run}: {what}")
+    seed = _RUN.fullmatch(os.path.basename(run))
+    if seed is None:
+      raise errors.InputError(f"{run}: is no EXPERIMENT/seed<k>")
+    scored = [line for line in scores.read(run) if split in (None, line["split"])]
+    if not scored:
+      of, flag = ("", "") if split is None else (f" of the split {split}", f" `split={split}`")
+      raise errors.InputError(
+        f"{run}: has no scores{of}; run `mode=evaluate` `workdir={run}` `follow`{flag}"
+      )
     experiment = os.path.basename(os.path.dirname(run))
     for line in scores.of_checkpoints(scored):
       key = {"experiment": experiment, "seed": int(seed[1]), **{k: line[k] for k in _KEY[2:]}}
       entries = contents.scores_of(line)
       kept = {name: _rounded(entries[name]) for name in SCORES if name in entries}
-      found.append({**key, "scores": kept})
+      found.append({**key, "scored_with": _scored_with(line), "scores": kept})
   return found
+
+
+def _scored_with(line: Mapping[str, Any]) -> dict[str, Any]:
+  """What decides whether a line's scores compare with another's: the numbers of captions and of
+  real images, the fingerprint of each network, and which scores are partial.
+
+  The number of captions stands for `captions_scored`: lines of earlier versions do not have that,
+  and 0 is the same as the number of captions that each image has."""
+  counts = {key: line[key] for key in ("captions", "real_images") if key in line}
+  networks = {name: made["fingerprint"] for name, made in line.get("features", {}).items()}
+  partial = [name for name in SCORES if name in line.get("partial", ())]
+  return {**counts, **networks, "partial": partial}
 
 
 def _rounded(entry: Mapping[str, Any]) -> list[float | None]:
@@ -90,60 +106,15 @@ def merge(before: Sequence[Line], new: Sequence[Line]) -> list[Line]:
   return [of_key[key] for key in sorted(of_key)]
 
 
-def by_experiment(lines: Sequence[Line], name: str) -> dict[str, dict[int, dict[int, list]]]:
-  """Experiment -> step -> seed -> [value, low, high] of a score."""
-  found: dict[str, dict[int, dict[int, list]]] = {}
-  for line in lines:
-    if line["scores"].get(name, [None])[0] is not None:
-      of_step = found.setdefault(line["experiment"], {}).setdefault(line["step"], {})
-      of_step[line["seed"]] = line["scores"][name]
-  return found
-
-
-def verdict(claim: Mapping[str, str], lines: Sequence[Line]) -> dict[str, Any]:
-  """By `RULE`: the `step`, both sides' `values` by seed, the `difference` of their means with its
-  interval over seeds if there are several, as in `ablation.difference`, and the `verdict`."""
-  found = by_experiment(lines, claim["score"])
-  sides = [found.get(claim[side], {}) for side in ("less", "more")]
-  steps = set(sides[0]) & set(sides[1])
-  if not steps:
-    return {"step": None, "values": ({}, {}), "difference": None, "verdict": "not run"}
-  step = max(steps)
-  less, more = (side[step] for side in sides)
-  entries = [
-    [dict(zip(("value", "low", "high"), s)) for s in side.values()] for side in (less, more)
-  ]
-  said = "undecided"
-  if min(len(less), len(more)) > 1:
-    if _highest(less) < _lowest(more):
-      said = "confirmed"
-    elif _lowest(less) > _highest(more):
-      said = "refuted"
-  return {
-    "step": step,
-    "values": tuple({seed: s[0] for seed, s in side.items()} for side in (less, more)),
-    "difference": ablation.difference(*entries),
-    "verdict": said,
-  }
-
-
-def _lowest(side: Mapping[int, list]) -> float:
-  return min(value if low is None else low for value, low, _ in side.values())
-
-
-def _highest(side: Mapping[int, list]) -> float:
-  return max(value if high is None else high for value, _, high in side.values())
-
-
 def markdown(lines: Sequence[Line], claims: Sequence[Mapping[str, str]]) -> str:
   """The claims' verdicts, then for each score a table: a row an experiment, a column a step, the
   values of its seeds."""
   parts = [_HEAD]
   if claims:
-    parts.append("\n".join([RULE, "", *_claims_table(lines, claims)]))
+    parts.append("\n".join([verdicts.RULE, "", *_claims_table(lines, claims)]))
   steps = sorted({line["step"] for line in lines})
   for name in SCORES:
-    found = by_experiment(lines, name)
+    found = verdicts.by_experiment(lines, name)
     if not found:
       continue
     title, better = contents.titles(name)
@@ -153,20 +124,23 @@ def markdown(lines: Sequence[Line], claims: Sequence[Mapping[str, str]]) -> str:
       for experiment, of_step in found.items()
     ]
     parts.append("\n".join([head, "", *_table(["step", *map(str, steps)], rows)]))
+    if differ := verdicts.differing(lines, name):
+      parts.append(f"Not scored alike, so not all of these compare. {verdicts.in_words(differ)}.")
   return "\n\n".join(parts) + "\n"
 
 
 def _claims_table(lines: Sequence[Line], claims: Sequence[Mapping[str, str]]) -> list[str]:
   rows = []
   for claim in claims:
-    found = verdict(claim, lines)
+    found = verdicts.verdict(claim, lines)
     less, more = (", ".join(map(contents.number, side.values())) for side in found["values"])
     difference = found["difference"] or {}
     told = contents.signed(difference.get("difference"))
     if difference.get("low") is not None:
       told += f" [{contents.signed(difference['low'])}, {contents.signed(difference['high'])}]"
     compared = f"`{claim['score']}`: {claim['less']} ({less}) below {claim['more']} ({more})"
-    rows.append([claim["claim"], claim["says"], compared, told, found["verdict"]])
+    said = ": ".join(filter(None, (found["verdict"], verdicts.in_words(found["differ"]))))
+    rows.append([claim["claim"], claim["says"], compared, told, said])
   return _table(["claim", "says", "compared", "difference [over seeds]", "verdict"], rows)
 
 
@@ -189,7 +163,7 @@ def curves(lines: Sequence[Line]) -> str:
   with matplotlib.rc_context(_STYLE):
     figure = mpl_figure.Figure(figsize=(10, 7), layout="constrained")
     for axes, name in zip(figure.subplots(2, 2).flat, _DRAWN):
-      for experiment, of_step in by_experiment(lines, name).items():
+      for experiment, of_step in verdicts.by_experiment(lines, name).items():
         steps = sorted(of_step)
         values = [[s[0] for s in of_step[step].values()] for step in steps]
         axes.plot(steps, list(map(np.mean, values)), **looks[experiment])
@@ -214,19 +188,20 @@ def _as_text(lines: Sequence[Line]) -> str:
   return "".join(f"{json.dumps(line)}\n" for line in lines)
 
 
-def write(folder: str, runs: Sequence[str]) -> None:
-  """Adds these runs' lines to the study in `folder`, and makes its tables and curves.
+def write(folder: str, runs: Sequence[str], split: str | None = None) -> None:
+  """Adds these runs' lines, of this split if one is given, to the study in `folder`, and makes its
+  tables and curves.
 
   Raises InputError as `lines_of`, and where there is no line or there are several splits."""
   data, claims = os.path.join(folder, DATA), os.path.join(folder, CLAIMS)
-  before = files.read_json_lines(data, {"experiment": str, "step": int, "scores": dict})
-  lines = merge(before, lines_of(runs))
+  lines = merge(files.read_json_lines(data, _NEEDS), lines_of(runs, split))
   said = files.read_json_lines(claims, dict.fromkeys(_CLAIM, str))
   if not lines:
     raise errors.InputError(f"{data}: there is no line; name scored runs, EXPERIMENT/seed<k>")
   if len(splits := sorted({line["split"] for line in lines})) > 1:
     raise errors.InputError(
-      f"{folder}: scores of the splits {', '.join(splits)} do not compare; keep a study for each"
+      f"{folder}: scores of the splits {', '.join(splits)} do not compare; keep a study for each, "
+      "in a folder of its own; `split` chooses one of the runs' splits"
     )
   made = {
     DATA: _as_text(lines),
@@ -239,11 +214,15 @@ def write(folder: str, runs: Sequence[str]) -> None:
 
 
 if __name__ == "__main__":
-  if len(sys.argv) < 2:
-    print("usage: python -m t2i_jax.page.study FOLDER [RUN ...]", file=sys.stderr)
-    sys.exit(2)
+  parser = argparse.ArgumentParser(
+    prog="python -m t2i_jax.page.study", description="Keeps the scores of runs, with tables."
+  )
+  parser.add_argument("folder", help="where the study is kept")
+  parser.add_argument("runs", nargs="*", help="folders EXPERIMENT/seed<k>, whose scores are added")
+  parser.add_argument("--split", help="the split whose scores are added (default: the only one)")
+  asked = parser.parse_intermixed_args()
   try:
-    write(sys.argv[1], sys.argv[2:])
+    write(asked.folder, asked.runs, asked.split)
   except errors.InputError as error:
     print(f"t2i_jax: {errors.with_flags(error)}", file=sys.stderr)
     sys.exit(2)

@@ -112,11 +112,24 @@ def test_followed_runs_are_scored_at_every_checkpoint_and_become_a_study(ablate)
   status, told, calls = ablate(*words)
   assert status == 0, told
   assert ["--follow" in call for call in calls] == [False, True, False]  # train, evaluate, report
-  assert (folder / "study" / "tables.md").exists() and (folder / "study" / "curves.svg").exists()
+  study = folder / "study" / "test"
+  assert (study / "tables.md").exists() and (study / "curves.svg").exists()
   # An older checkpoint without scores.
   (folder / "a" / "seed0" / "checkpoints" / "2").mkdir()
   assert ["--mode=evaluate" in call for call in ablate(*words)[2]] == [True, False]
   assert ["--mode=evaluate" in call for call in ablate(*words[:-1])[2]] == [False]
+
+
+def test_runs_followed_on_a_second_split_become_a_second_study(ablate):
+  (ablate.here / "a.flags").write_text("--steps=4\n")
+  studies = ablate.here / "runs" / "ablation" / "study"
+  for split in ("test", "train"):
+    status, told, calls = ablate("a.flags", "--", "--seeds=1", "--follow", f"--split={split}")
+    assert status == 0, told
+  assert ["--mode=train" in call for call in calls] == [False, False]  # evaluate, report
+  for split in ("test", "train"):
+    (line,) = (studies / split / "scores.jsonl").read_text().splitlines()
+    assert f'"split": "{split}"' in line
 
 
 def test_runs_scored_otherwise_are_scored_again(ablate):

@@ -123,6 +123,32 @@ def test_of_a_single_seed_the_scores_own_intervals_decide():
   assert told(one, []) == (None, None)
 
 
+@pytest.mark.parametrize("seeds", [2, 1])
+def test_only_what_several_seeds_show_is_bold_and_is_wrong_in_one_of_twenty(tmp_path, seeds):
+  paths = [
+    run_folders.make_run(
+      tmp_path / name / f"seed{seed}",
+      [f"--seed={seed}", f"--l2={l2}"],
+      scores=[run_folders.score_line(value=value + seed)],
+    )
+    for name, l2, value in (("a", 0, 10.0), ("b", 1, 90.0))
+    for seed in range(seeds)
+  ]
+  found = runs.read_all(paths)
+  groups = ablation.experiments(found)
+  splits = ablation.table(groups, contents.scores(found))
+  (row,) = [row for row in splits[0]["rows"] if row["name"] == "frechet_classifier"]
+  rule = "welch" if seeds > 1 else "intervals"
+  assert (row["cells"][1]["rule"], row["cells"][1]["beyond_noise"]) == (rule, True)
+  text = ablation.as_markdown(groups, splits)
+  assert ("(**+80.00**)" in text, "(+80.00)" in text) == (seeds > 1, seeds == 1)
+  assert "Bold: beyond the noise, of experiments that both have several seeds. " in text
+  assert "one of twenty" not in "".join(ablation.RULES.values())
+  assert ablation.CAUTION.startswith("Where both have several seeds, about one of twenty")
+  assert "Two seeds of one experiment often differ by more" in ablation.RULES["intervals"]
+  assert all(said in text for said in (*ablation.RULES.values(), ablation.CAUTION))
+
+
 def _two(folder, markup="b"):
   """Experiments "a" of two seeds and `markup` of one, scored but without checkpoints."""
   return [
@@ -151,7 +177,7 @@ def test_the_table_stands_in_the_page_and_beside_it(tmp_path, caplog):
   cell = record["splits"][0]["scores"][0]["experiments"]["b"]
   assert (cell["mean"], cell["difference"], cell["beyond_noise"]) == (30.0, 17.5, True)
   assert (
-    "| frechet\\_classifier | lower | 12.50 ± 0.7071 | 30.00 (**+17.50**) |\n"
+    "| frechet\\_classifier | lower | 12.50 ± 0.7071 | 30.00 (+17.50) |\n"
     in (output.parent / "r.md").read_text()
   )
   text = " ".join(run_folders.Page(output).text.split())

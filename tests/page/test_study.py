@@ -1,5 +1,5 @@
-"""Studies: lines of runs, verdicts by hand-made intervals, and that the documents' study is what
-its lines give."""
+"""Studies: lines of runs, verdicts by hand-made intervals on what was scored alike, and that the
+documents' study is what its lines give."""
 
 import json
 import pathlib
@@ -9,7 +9,7 @@ import sys
 import pytest
 
 from t2i_jax import errors
-from t2i_jax.page import study
+from t2i_jax.page import study, verdicts
 from t2i_jax.rundir import files
 from tests.fixtures import runs as run_folders
 
@@ -43,26 +43,92 @@ def _of(a, b, step=9):
   ],
 )
 def test_a_verdict_needs_every_seed_on_one_side(a, b, said):
-  assert study.verdict(CLAIM, _of(a, b))["verdict"] == said
+  assert verdicts.verdict(CLAIM, _of(a, b))["verdict"] == said
 
 
 def test_a_verdict_is_of_the_last_step_that_both_have():
   early, late = _of([(1, 2)] * 2, [(3, 4)] * 2, 5), _of([(3, 4)] * 2, [(1, 2)] * 2, 9)
-  assert study.verdict(CLAIM, early + late)["verdict"] == "refuted"
+  assert verdicts.verdict(CLAIM, early + late)["verdict"] == "refuted"
   only_a = [line for line in late if line["experiment"] == "a"]
-  found = study.verdict(CLAIM, early + only_a)
+  found = verdicts.verdict(CLAIM, early + only_a)
   assert (found["step"], found["verdict"]) == (5, "confirmed")
   assert found["difference"]["difference"] == 2.0 and found["values"][0] == {0: 1.5, 1: 1.5}
+
+
+SCORED = {
+  "captions": 9, "real_images": 7, "classifier": "1a", "encoder": "2b", "efficientnet": "3c",
+  "random": "4d", "partial": [],
+}  # fmt: skip
+
+
+def _scored(name, *of_seeds):
+  """Two seeds of a, below two of b, in a score of this name; each with its `scored_with`."""
+  lines = _of([(1, 2)] * 2, [(3, 4)] * 2)
+  made = [SCORED] * (len(lines) - len(of_seeds)) + list(of_seeds)
+  for line, how in zip(lines, made):
+    line["scores"] = {name: line["scores"]["mse"]}
+    if how:
+      line["scored_with"] = how
+  return {**CLAIM, "score": name}, lines
+
+
+@pytest.mark.parametrize(
+  ("name", "other", "said"),
+  [
+    ("frechet_classifier", {"classifier": "9z"}, "classifier: 1a (a), 9z (b)"),
+    ("coverage", {"classifier": "9z"}, "classifier: 1a (a), 9z (b)"),
+    ("collapse", {"classifier": "9z"}, "classifier: 1a (a), 9z (b)"),
+    ("frechet_efficientnet", {"efficientnet": "9z"}, "efficientnet: 3c (a), 9z (b)"),
+    ("frechet_efficientnet", {"partial": ["frechet_efficientnet"]}, "partial: no (a), yes (b)"),
+    ("r_precision", {"encoder": "9z"}, "encoder: 2b (a), 9z (b)"),
+    ("r_precision", {"captions": 70}, "captions: 9 (a), 70 (b)"),
+    ("mse", {"real_images": 8}, "real_images: 7 (a), 8 (b)"),
+    # What a score does not look at leaves it as it is.
+    ("frechet_classifier", {"random": "9z", "encoder": "9z", "captions": 70}, ""),
+    ("variance_by_word", {"classifier": "9z", "partial": ["frechet_efficientnet"]}, ""),
+  ],
+)
+@pytest.mark.parametrize("way", ["confirmed", "refuted"])
+def test_sides_scored_otherwise_are_never_confirmed_or_refuted(name, other, said, way):
+  claim, lines = _scored(name, {**SCORED, **other}, {**SCORED, **other})
+  if way == "refuted":
+    claim |= {"less": "b", "more": "a"}
+  found = verdicts.verdict(claim, lines)
+  assert found["verdict"] == ("not comparable" if said else way)
+  assert verdicts.in_words(found["differ"]) == said
+  assert (found["difference"] is None) == bool(said)
+  text = study.markdown(lines, [claim])
+  assert (f"| – | not comparable: {said} |" in text) == bool(said)
+  assert ("Not scored alike" in text) == (f"compare. {said}.\n" in text) == bool(said)
+
+
+def test_one_seed_that_was_scored_otherwise_is_enough():
+  claim, lines = _scored("coverage", {**SCORED, "classifier": "9z"})
+  found = verdicts.verdict(claim, lines)
+  assert found["verdict"] == "not comparable"
+  assert found["differ"] == {"classifier": {"1a": ["a", "b"], "9z": ["b"]}}
+
+
+def test_lines_without_a_record_compare_with_each_other_alone():
+  claim, lines = _scored("coverage", None, None)
+  found = verdicts.verdict(claim, lines)
+  assert found["verdict"] == "not comparable"
+  assert found["differ"]["classifier"] == {"1a": ["a"], "unknown": ["b"]}
+  claim, lines = _scored("coverage", None, None, None, None)
+  assert verdicts.verdict(claim, lines)["verdict"] == "confirmed"
 
 
 def test_runs_become_lines_and_a_checkpoint_scored_again_replaces_its_own(tmp_path):
   run = pathlib.Path(run_folders.make_run(tmp_path / "e16" / "seed1", ["--seed=1"]))
   entry = {"value": 0.123456789, "low": 0.1, "high": float("nan"), "real": 0.5}
   scored = {"step": 7, "split": "test", "metrics": "all", "mse": entry, "ssim": entry}
+  scored |= {"captions": 9, "real_images": 7, "partial": ["mse", "ssim"]}
+  scored["features"] = {"classifier": {"fingerprint": "1a", "fitted_on_images": 5}}
   files.append_json_line(run / files.SCORES, scored)
   (line,) = study.lines_of([str(run)])
   assert line == {
     "experiment": "e16", "seed": 1, "split": "test", "step": 7,
+    "scored_with": {"captions": 9, "real_images": 7, "classifier": "1a", "partial": ["mse"]},
     "scores": {"mse": [0.12346, 0.1, None]},
   }  # fmt: skip
   folder = tmp_path / "study"
@@ -76,6 +142,28 @@ def test_runs_become_lines_and_a_checkpoint_scored_again_replaces_its_own(tmp_pa
   with pytest.raises(errors.InputError, match="test, train"):
     study.write(str(folder), [str(run)])
   assert len(files.read_json_lines(folder / "scores.jsonl")) == 1
+
+
+def test_of_a_run_scored_on_two_splits_a_study_has_the_one_asked_for(tmp_path):
+  run = pathlib.Path(run_folders.make_run(tmp_path / "e16" / "seed0"))
+  for split, value in (("test", 0.25), ("train", 0.75)):
+    entry = {"value": value, "low": 0.0, "high": 1.0}
+    files.append_json_line(run / files.SCORES, {"step": 7, "split": split, "mse": entry})
+  folder = tmp_path / "s"
+  with pytest.raises(errors.InputError, match=r"test, train do not compare.*`split` chooses"):
+    study.write(str(folder), [str(run)])
+  assert not folder.exists()
+  command = [sys.executable, "-m", "t2i_jax.page.study", str(folder), "--split=train", str(run)]
+  subprocess.run(command, cwd=ROOT, check=True)
+  (kept,) = files.read_json_lines(folder / study.DATA)
+  assert (kept["split"], kept["scores"]["mse"][0]) == ("train", 0.75)
+  # Nor does a study that has lines of one split take another's, or lose its own to it.
+  with pytest.raises(errors.InputError, match="test, train do not compare"):
+    study.write(str(folder), [str(run)], "test")
+  assert files.read_json_lines(folder / study.DATA) == [kept]
+  told = "has no scores of the split validation; run .*`split=validation`"
+  with pytest.raises(errors.InputError, match=told):
+    study.write(str(folder), [str(run)], "validation")
 
 
 def test_attributes_scored_later_take_nothing_from_a_study(tmp_path):

@@ -1,0 +1,121 @@
+"""Verdicts on claims: whether one experiment's score lies below another's, where both were scored
+alike.
+
+In: a study's lines (`study.lines_of`), and claims. Out: plain values for the study's tables.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from t2i_jax.metrics import registry
+from t2i_jax.page import ablation
+
+RULE = (
+  "A claim says that one experiment's score lies below another's. At the last step that both have: "
+  "confirmed if every seed's 95 % interval lies below every one of the other's, refuted if above, "
+  "and undecided if some overlap, or if one of the two has a single seed. Not comparable if the "
+  "values were made by other networks (fingerprints), of other numbers of real images or, where a "
+  "score takes all captions, of captions, or if only some are partial: of runs that were trained "
+  "through the network that scores them."
+)
+_NEEDS = {metric.name: metric.needs for metric in registry.ALL}
+_UNKNOWN = "unknown"
+
+Line = dict[str, Any]
+
+
+def by_experiment(lines: Sequence[Line], name: str) -> dict[str, dict[int, dict[int, list]]]:
+  """Experiment -> step -> seed -> [value, low, high] of a score."""
+  found: dict[str, dict[int, dict[int, list]]] = {}
+  for line in lines:
+    if _has(line, name):
+      of_step = found.setdefault(line["experiment"], {}).setdefault(line["step"], {})
+      of_step[line["seed"]] = line["scores"][name]
+  return found
+
+
+def _has(line: Line, name: str) -> bool:
+  return line["scores"].get(name, [None])[0] is not None
+
+
+def verdict(claim: Mapping[str, str], lines: Sequence[Line]) -> dict[str, Any]:
+  """By `RULE`: the `step`, both sides' `values` by seed, the `difference` of their means with its
+  interval over seeds if there are several, as in `ablation.difference` (None if they are not
+  comparable), the `verdict`, and in what the values `differ`, as in `differing`."""
+  name = claim["score"]
+  found = by_experiment(lines, name)
+  sides = [found.get(claim[side], {}) for side in ("less", "more")]
+  steps = set(sides[0]) & set(sides[1])
+  if not steps:
+    empty = {"step": None, "values": ({}, {}), "difference": None, "differ": {}}
+    return {**empty, "verdict": "not run"}
+  step = max(steps)
+  less, more = (side[step] for side in sides)
+  named = claim["less"], claim["more"]
+  differ = differing([x for x in lines if x["step"] == step and x["experiment"] in named], name)
+  entries = [
+    [dict(zip(("value", "low", "high"), s)) for s in side.values()] for side in (less, more)
+  ]
+  return {
+    "step": step,
+    "values": tuple({seed: s[0] for seed, s in side.items()} for side in (less, more)),
+    "difference": None if differ else ablation.difference(*entries),
+    "differ": differ,
+    "verdict": "not comparable" if differ else _compared(less, more),
+  }
+
+
+def _compared(less: Mapping[int, list], more: Mapping[int, list]) -> str:
+  if min(len(less), len(more)) > 1:
+    if _highest(less) < _lowest(more):
+      return "confirmed"
+    if _lowest(less) > _highest(more):
+      return "refuted"
+  return "undecided"
+
+
+def _lowest(side: Mapping[int, list]) -> float:
+  return min(value if low is None else low for value, low, _ in side.values())
+
+
+def _highest(side: Mapping[int, list]) -> float:
+  return max(value if high is None else high for value, _, high in side.values())
+
+
+def differing(lines: Sequence[Line], name: str) -> dict[str, dict[str, list[str]]]:
+  """In what these lines' values of a score were not made alike: what -> its values, each with the
+  experiments that have it; {} if they compare.
+
+  A line that was kept before lines had `scored_with`, or lacks an entry of it, has "unknown" there.
+  So such lines compare with one another, since nothing is known against it, and never with a line
+  that says how it was scored: adding the line's run anew mends that."""
+  made = [(line["experiment"], _made_with(line, name)) for line in lines if _has(line, name)]
+  found: dict[str, dict[str, list[str]]] = {}
+  for key in dict.fromkeys(key for _, record in made for key in record):
+    values = found[key] = {}
+    for experiment, record in made:
+      names = values.setdefault(record.get(key, _UNKNOWN), [])
+      if experiment not in names:
+        names.append(experiment)
+  return {key: values for key, values in found.items() if len(values) > 1}
+
+
+def _made_with(line: Line, name: str) -> dict[str, str]:
+  """Of a line's `scored_with` what matters for this score: networks are named as the fields of
+  `metric.Inputs` that they give, and `image` there means a row for every caption."""
+  if "scored_with" not in line:
+    return {}
+  record, needs = line["scored_with"], _NEEDS.get(name, ())
+  keys = ("real_images", *(["captions"] if "image" in needs else []), *needs)
+  partial = "yes" if name in record.get("partial", ()) else "no"
+  return {**{key: str(record[key]) for key in keys if key in record}, "partial": partial}
+
+
+def in_words(differ: Mapping[str, Mapping[str, Sequence[str]]]) -> str:
+  """What `differing` gives, as in "classifier: 1a (a), 2b (b, c); partial: no (a), yes (b, c)"."""
+  return "; ".join(
+    f"{key}: " + ", ".join(f"{value} ({', '.join(names)})" for value, names in values.items())
+    for key, values in differ.items()
+  )
