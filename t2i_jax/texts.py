@@ -33,26 +33,37 @@ def read(run: sampling.TrainedRun, texts: Sequence[str]) -> Captions:
   sentences = [captions_lib.clean(text) for text in texts]
   vectors = with_words(run, {word for words in sentences for word in words})
   found = look_up(sentences, texts, run, vectors)
+  own = word2vec.table(run.vectors, run.config.oov)  # its mean does not depend on further words
+  table = np.concatenate([own, vectors.vectors[len(run.vectors.words) :]])
   name = ("", "?", *vectors.words)  # as in word2vec.table
   words = [[name[i] for i in row[:n]] for row, n in zip(found.ids.tolist(), found.length)]
-  return Captions(found.ids, found.length, word2vec.table(vectors, run.config.oov), words)
+  return Captions(found.ids, found.length, table, words)
 
 
 def with_words(run: sampling.TrainedRun, words: set[str]) -> word2vec.WordVectors:
-  """The run's vectors, and those of further words that the file of `word_vectors` has."""
-  more = words - set(run.vectors.words)
-  if not more or not os.path.isfile(run.config.word_vectors):
-    return run.vectors
-  if not run.config.whiten:
-    found = word2vec.load(run.config.word_vectors, only=more)
-  else:  # by those of the run's words as they stand in the file
-    found = word2vec.load(run.config.word_vectors, only=more.union(run.vectors.words))
-    is_more = np.array([word in more for word in found.words])
-    vectors = whitening.whiten(found.vectors[is_more], found.vectors[~is_more])
-    found = word2vec.WordVectors(tuple(w for w in found.words if w in more), vectors)
-  return word2vec.WordVectors(
-    run.vectors.words + found.words, np.concatenate([run.vectors.vectors, found.vectors])
-  )
+  """The run's vectors, and those of further words that the file of `word_vectors` has; logs where
+  it is no longer the file that the run was trained with."""
+  own, path = run.vectors, run.config.word_vectors
+  more = words - set(own.words)
+  if not more or not os.path.isfile(path):
+    return own
+  found = word2vec.load(path, only=more.union(own.words))
+  row = {word: i for i, word in enumerate(found.words)}
+  kept = [row[word] for word in own.words if word in row]
+  added = [i for word, i in row.items() if word in more]
+  vectors = found.vectors
+  if run.config.whiten and kept:  # by those of the run's words as they stand in the file
+    vectors = whitening.whiten(vectors, vectors[kept])
+  is_whole = len(kept) == len(own.words) and vectors.shape[1] == own.vectors.shape[1]
+  if not is_whole or not np.allclose(vectors[kept], own.vectors, rtol=1e-3, atol=1e-3):
+    log.warning(
+      "word_vectors=%s: no longer has the vectors that this run was trained with, so words that "
+      "the run does not have count as unknown",
+      path,
+    )
+    return own
+  more_words = tuple(found.words[i] for i in added)
+  return word2vec.WordVectors(own.words + more_words, np.concatenate([own.vectors, vectors[added]]))
 
 
 def look_up(

@@ -94,9 +94,10 @@ def test_words_are_unknown_exactly_where_draw_has_no_vector_of_their_own(
   run, tmp_path, caplog, oov
 ):
   text = "zebra red quagga"
-  size = run.trained.vectors.vectors.shape[1]
-  path = tmp_path / "vectors.bin"
-  in_file = word2vec.WordVectors(("zebra",), np.ones((1, size), np.float32))
+  own = run.trained.vectors
+  path = tmp_path / "vectors.bin"  # of the run's words, and one more
+  vectors = np.concatenate([np.ones((1, own.vectors.shape[1]), np.float32), own.vectors])
+  in_file = word2vec.WordVectors(("zebra", *own.words), vectors)
   word2vec.save(path, in_file)
   for word_vectors, unknown in (("", ["zebra", "quagga"]), (str(path), ["quagga"])):
     config = dataclasses.replace(run.config, word_vectors=word_vectors, whiten=False, oov=oov)

@@ -1,6 +1,7 @@
 """From a prepared split to what a training step gathers from: images, ids of captions padded to one
 length, the table of word vectors; and the order in which captions are trained on."""
 
+import collections
 import dataclasses
 import logging
 import zlib
@@ -104,9 +105,10 @@ def make_word_vectors(
   config: config_lib.Config, examples: datasets.Examples
 ) -> word2vec.WordVectors:
   """Vectors for the words of these captions: from the file `word_vectors`, or trained on the
-  captions if it is empty; with `whiten`, whitened.
+  captions if it is empty; with `whiten`, whitened. The captions' most frequent words come first.
 
-  Raises InputError if the file's vectors do not have `embedding_dim` values.
+  Raises InputError if the file's vectors do not have `embedding_dim` values, or if it has none of
+  the words.
   """
   sentences = [captions.clean(text) for text in examples.captions]
   if not config.word_vectors:
@@ -114,15 +116,22 @@ def make_word_vectors(
       sentences, dimension=config.embedding_dim, architecture=config.word2vec, seed=config.seed
     )
     return _whitened(config, found)
-  known = {word for words in sentences for word in words}
-  found = word2vec.load(config.word_vectors, only=known)
+  counts = collections.Counter(word for words in sentences for word in words)
+  found = word2vec.load(config.word_vectors, only=counts.keys())
   if found.vectors.shape[1] != config.embedding_dim:
     width = found.vectors.shape[1]
     raise errors.InputError(
       f"`embedding_dim={config.embedding_dim}`: the vectors in {config.word_vectors} have {width} "
       f"values; give `embedding_dim={width}`"
     )
-  return _whitened(config, found)
+  if not found.words:
+    raise errors.InputError(
+      f"`word_vectors={config.word_vectors}`: has none of the captions' {len(counts)} words; give "
+      "vectors of the captions' language, or leave it empty"
+    )
+  order = sorted(range(len(found.words)), key=lambda i: -counts[found.words[i]])
+  words = tuple(found.words[i] for i in order)
+  return _whitened(config, word2vec.WordVectors(words, found.vectors[order]))
 
 
 def _whitened(config: config_lib.Config, found: word2vec.WordVectors) -> word2vec.WordVectors:

@@ -167,10 +167,20 @@ class Names:
     for whole in (f"{folder}/{name}" if folder else name, name):
       if whole in self._whole:
         return whole
-    found = [
-      whole for whole in self._by_last.get(name.rpartition("/")[2], ()) if _ends(whole, name)
-    ]
+    found = self._ending_in(name)
     return found[0] if len(found) == 1 else None
+
+  def knows(self, name: str, file: str) -> bool:
+    """Whether `find` finds an image of this name, or several end in it."""
+    return bool(self.find(name, file) or self.ending_in(name))
+
+  def ending_in(self, name: str) -> list[str]:
+    """The images whose names end in this one; none or several where `find` finds none."""
+    return [self._whole[whole] for whole in self._ending_in(_normal(name).lstrip("/"))]
+
+  def _ending_in(self, name: str) -> list[str]:
+    last = name.rpartition("/")[2]
+    return [whole for whole in self._by_last.get(last, ()) if _ends(whole, name)]
 
   def _check_root(self, root: str, file: str, name: str) -> None:
     first, other, known = self._root = self._root or (root, file, name)
@@ -186,13 +196,15 @@ def _ends(whole: str, name: str) -> bool:
   return whole == name or whole.endswith(f"/{name}")
 
 
-def texts_of(found: Found) -> tuple[dict[str, str], dict[str, str]]:
-  """The text file of each image that has one; and why it cannot be told, where it cannot."""
-  beside, inner = {}, collections.defaultdict(list)
+def texts_of(raw_dir: pathlib.Path, found: Found) -> tuple[dict[str, str], dict[str, str]]:
+  """The text file of each image that has one; and why it cannot be told, where it cannot.
+
+  Raises InputError if two lie beside an image, such as a.txt and a.caption beside a.jpg."""
+  beside, inner = collections.defaultdict(list), collections.defaultdict(list)
   for name in found.others:
     stem, suffix = os.path.splitext(_normal(name))
     if suffix.lower() in BESIDE:
-      beside[stem] = name
+      beside[stem].append(name)
       parts = stem.split("/")
       for at, part in enumerate(parts[:-1]):
         if part.lower() in _CAPTION_FOLDERS:
@@ -201,10 +213,15 @@ def texts_of(found: Found) -> tuple[dict[str, str], dict[str, str]]:
   for name in found.photographs:
     whole = _normal(name)
     stem = os.path.splitext(whole)[0]
+    own = beside.get(whole) or beside.get(stem, [])
+    if len(own) > 1:
+      raise errors.InputError(
+        f"`raw_dir={raw_dir}`: both {own[0]} and {own[1]} have captions of {name}; keep one"
+      )
     if whole in beside:  # a.jpg.txt
-      texts[name] = beside[whole]
-    elif stem in beside:
-      wanted[(beside[stem],)].append(name)
+      texts[name] = own[0]
+    elif own:
+      wanted[tuple(own)].append(name)
     else:
       parts = stem.split("/")
       ends = ("/".join(parts[at:]) for at in range(len(parts)))

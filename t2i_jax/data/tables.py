@@ -12,7 +12,6 @@ from __future__ import annotations
 
 import csv
 import dataclasses
-import itertools
 import json
 import os
 import pathlib
@@ -147,8 +146,8 @@ def _records(
     if delimiter in "|\t":
       record = [field.strip() for field in lines[at].split(delimiter)]
     else:
-      some = itertools.islice(lines, at, at + _LONGEST_RECORD)
-      reader = csv.reader((line + "\n" for line in some), delimiter=delimiter, strict=True)
+      some = (line + "\n" for line in lines[at : at + _LONGEST_RECORD])
+      reader = csv.reader(some, delimiter=delimiter, strict=True)
       try:
         record, used = next(reader), reader.line_num
       except csv.Error as error:

@@ -43,12 +43,14 @@ _OF_FILES = ("efficientnet", "inception")  # networks whose weights a flag names
 class Task:
   """What a run's checkpoints are scored on: a split, its captions as the run reads them, the number
   of its images that the run was trained on, and the panel; without one only attributes are
-  scored. captions_scored: of each image, 0: all. seed: of the noise that images are drawn with."""
+  scored. captions_scored: of each image, 0: all. seed, sampling_statistics: with which images
+  are drawn."""
 
   split_name: str
   images_trained_on: int
   captions_scored: int
   seed: int
+  sampling_statistics: str
   split: datasets.Examples
   corpus: corpus_lib.Corpus
   panel: panel_lib.Panel | None
@@ -65,6 +67,7 @@ class Task:
       "metrics": self.metrics,
       "captions_scored": self.captions_scored,
       "seed": self.seed,
+      "sampling_statistics": self.sampling_statistics,
     }
 
   @property
@@ -113,7 +116,14 @@ def make_task(
       split_name,
     )
   config = run.config
-  return Task(split_name, seen, config.captions_scored, config.seed, split, corpus, panel)
+  drawn_with = config.seed, config.sampling_statistics
+  return Task(split_name, seen, config.captions_scored, *drawn_with, split, corpus, panel)
+
+
+def await_first(workdir: str | os.PathLike) -> None:
+  """Waits for the run's first checkpoint as long as a process of this machine trains there."""
+  while not checkpoints.steps_in(workdir) and lock.is_held(workdir):
+    time.sleep(_PAUSE_S)
 
 
 def follow(
@@ -135,7 +145,7 @@ def follow(
       if step not in done:
         try:
           run = open_step(step)
-        except errors.Failed:
+        except (errors.Failed, errors.InputError):
           if step in checkpoints.steps_in(workdir):
             raise
           continue  # The run at work has removed it since.

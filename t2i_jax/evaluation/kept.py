@@ -55,8 +55,8 @@ def tell_of_older(workdir: str | os.PathLike, wanted: Wanted) -> None:
   older = [line for line in scored(workdir, wanted) if not wanted.settings.keys() <= line.keys()]
   if older:
     log.info(
-      "%s: the lines of the steps %s were written by an earlier version, which did not record "
-      "captions_scored and seed; they are kept, and their checkpoints are not scored again (remove "
+      "%s: the lines of the steps %s were written by an earlier version, which did not record all "
+      "settings of the scoring; they are kept, and their checkpoints are not scored again (remove "
       "the lines for that)",
       os.path.join(workdir, files.SCORES),
       ", ".join(str(line["step"]) for line in older),

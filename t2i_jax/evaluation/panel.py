@@ -34,6 +34,7 @@ from t2i_jax.training import held_out
 
 _SEED = 0  # of the judges: the same for all runs
 _LEAST_IMAGES = 20  # to fit a judge on, and to score
+_ENOUGH_IMAGES = 1000  # to prefer images of one kind to fit a judge on; or half of all there are
 _LEAST_OF_LADDER = 24  # coverage needs six in each quarter of the split
 _WORD_DIMENSION = 100
 _COMPARED_WITH_TRAINING = ("classifier", "efficientnet")  # views
@@ -248,10 +249,12 @@ def share_values(a: dict[str, np.ndarray], b: dict[str, np.ndarray]) -> bool:
 def _first_with_images(
   choices: list[Bool[np.ndarray, "n"]], split_name: str, dataset: str
 ) -> Bool[np.ndarray, "n"]:
-  """The first choice of enough images. Raises InputError when there is none."""
-  for chosen in choices:
-    if chosen.sum() >= _LEAST_IMAGES:
-      return chosen
+  """The first choice of enough images; of the last, `_LEAST_IMAGES` are. Raises InputError when it
+  has fewer."""
+  count = choices[-1].sum()
+  if count >= _LEAST_IMAGES:
+    enough = max(_LEAST_IMAGES, min(_ENOUGH_IMAGES, count // 2))
+    return next(chosen for chosen in choices if chosen.sum() >= enough)
   raise errors.InputError(
     f"`split={split_name}`: besides its images {dataset} has fewer than {_LEAST_IMAGES}, too few "
     "to fit the networks that score it; evaluate a smaller split"

@@ -98,13 +98,14 @@ def panel_inputs(
     "images_u8": images_u8,
     "own_u8": panel.split.images_u8[own],
     "groups": (own, reference),
-    "hits": lambda: _hits(panel, images_u8, own),
+    "hits": lambda: _hits(panel, images_u8, own, reference),
     **views,
   }
 
 
-def _hits(panel: panel_lib.Panel, images_u8, own):
-  """`Inputs.hits`: fits a classifier on the generated images."""
+def _hits(panel: panel_lib.Panel, images_u8, own, asked):
+  """`Inputs.hits`: fits a classifier on the generated images, which should show the real images
+  `own`, and asks it about the real images `asked`."""
   targets = {name: values[own] for name, values in panel.targets.items()}
   fitted = classifier_lib.fit_classifier(
     images_u8,
@@ -114,12 +115,21 @@ def _hits(panel: panel_lib.Panel, images_u8, own):
     flips=targets_lib.may_mirror(panel.split),
   )
 
+  truth = {name: values[asked] for name, values in panel.targets.items()}
+
   def share(predicted: dict[str, np.ndarray]) -> Float[np.ndarray, "n"]:
-    right = np.stack([predicted[name] == targets[name] for name in predicted])
-    known = np.stack([targets[name] >= 0 for name in predicted])
-    return (right & known).sum(0) / np.maximum(known.sum(0), 1)
+    right = np.stack([(predicted[name] == truth[name]) * weights(name) for name in predicted])
+    known = np.stack([truth[name] >= 0 for name in predicted])
+    return (right * known).sum(0) / np.maximum(known.sum(0), 1)
+
+  def weights(name: str) -> Float[np.ndarray, "n"]:
+    if not name.startswith(targets_lib.WORDS):
+      return np.ones(len(asked))
+    # Most images lack most words: both answers count alike, so that one answer for all gets 0.5.
+    values, which, counts = np.unique(truth[name], return_inverse=True, return_counts=True)
+    return (len(asked) / len(values) / counts)[which]
 
   of_judge = None
   if panel.knows_targets:
-    of_judge = share({name: values[own] for name, values in panel.real_predictions.items()})
-  return share(fitted.predict(panel.split.images_u8[own])), of_judge
+    of_judge = share({name: values[asked] for name, values in panel.real_predictions.items()})
+  return share(fitted.predict(panel.split.images_u8[asked])), of_judge

@@ -17,11 +17,12 @@ from t2i_jax.metrics import colours, distances, similarity, variance
 from t2i_jax.metrics.metric import SEED, Arrival, ColourWords, WordImages
 from t2i_jax.text import captions as captions_lib
 
-# scikit-learn's list includes some words that describe how something looks.
+# scikit-learn's list includes some words that say what is there and how it looks.
 FUNCTION_WORDS = sklearn_text.ENGLISH_STOP_WORDS - {
   "two", "three", "four", "five", "six", "eight", "nine", "ten", "eleven", "twelve", "fifteen",
   "twenty", "forty", "fifty", "sixty", "hundred", "several", "few", "many", "most", "full", "empty",
-  "top", "bottom", "front", "back", "side", "thick", "thin", "fire",
+  "top", "bottom", "front", "back", "side", "thick", "thin", "fire", "bill", "amount", "cry",
+  "interest", "mill", "system",
 }  # fmt: skip
 _LEAST_IMAGES = 50, 200  # for a Frechet distance: half of all images, but within these bounds
 

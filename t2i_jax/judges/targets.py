@@ -11,6 +11,7 @@ from t2i_jax import errors
 from t2i_jax.data import datasets
 from t2i_jax.text import captions
 
+WORDS = "words/"  # what names of such targets begin with
 _SIDES = frozenset(("left", "right"))
 
 
@@ -42,7 +43,7 @@ def targets_of(examples: datasets.Examples) -> dict[str, Int[np.ndarray, "n"]]:
       "the captions have no word that tells images apart, and the images have no labels: there is "
       "nothing to train a classifier on"
     ) from error
-  return {f"words/{w}": held[:, k] for k, w in enumerate(vectorizer.get_feature_names_out())}
+  return {f"{WORDS}{w}": held[:, k] for k, w in enumerate(vectorizer.get_feature_names_out())}
 
 
 def _content_words(caption: str) -> list[str]:

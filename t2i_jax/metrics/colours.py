@@ -23,11 +23,15 @@ _WORDS = {name: name for name in NAMES}
 _WORDS |= {"gray": "grey", "violet": "purple", "lavender": "purple"}
 # They name a colour too: after one of them, a later word is not the caption's first.
 _OTHER_WORDS = frozenset({
-  "beige", "bluish", "burgundy", "coral", "cream", "crimson", "fuchsia", "gold", "golden", "green",
-  "greenish", "indigo", "ivory", "lilac", "magenta", "maroon", "mauve", "orangish", "peach",
-  "pinkish", "plum", "purplish", "reddish", "rose", "salmon", "scarlet", "tan", "turquoise",
-  "whitish", "yellowish",
+  "beige", "bicolor", "bicolored", "bicolour", "bicoloured", "blackish", "blueish", "bluish",
+  "brownish", "burgundy", "coral", "cream", "creamish", "crimson", "fuchsia", "gold", "golden",
+  "goldish", "grayish", "green", "greenish", "greyish", "indigo", "ivory", "lilac", "magenta",
+  "maroon", "mauve", "multicolor", "multicolored", "multicolour", "multicoloured", "orangeish",
+  "orangish", "peach", "pinkish", "plum", "purpleish", "purplish", "rainbow", "reddish", "redish",
+  "rose", "salmon", "scarlet", "tan", "tanish", "tannish", "tricolor", "tricolored", "tricolour",
+  "tricoloured", "turquoise", "variegated", "violetish", "whiteish", "whitish", "yellowish",
 })  # fmt: skip
+_ALL_WORDS = _OTHER_WORDS | set(_WORDS)
 
 _RADIUS = 0.35  # of the disc that is looked at, as a share of the image's side
 _LEAST_SHARE = 0.1  # of the disc's pixels that are not green
@@ -47,11 +51,13 @@ _LEAST_CAPTIONS = 50
 
 def first_colour(words: Sequence[str]) -> tuple[int, int] | None:
   """(position of the first colour word, index of its colour in NAMES); None without one, or where
-  it names a colour that is not in NAMES."""
+  it names a colour that is not in NAMES, or several, or a shade, as yellow-orange, off-white and
+  multi-colored do."""
   for place, word in enumerate(words):
     if word in _WORDS:
       return place, NAMES.index(_WORDS[word])
-    if word in _OTHER_WORDS:
+    pair = "".join(words[place : place + 2])  # "multi colored"
+    if not _ALL_WORDS.isdisjoint((word.replace("-", ""), pair, *word.split("-"))):
       return None
   return None
 

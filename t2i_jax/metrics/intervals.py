@@ -1,7 +1,8 @@
 """A score with its 95 % confidence interval.
 
 From one value per image or caption (`of_means`), from a statistic of two sets of rows (`of_sets`),
-or from a statistic and each row's influence on it (`of_influences`).
+from the medians of two (`of_medians`), or from a statistic and each row's influence on it
+(`of_influences`).
 
 Rows of one image, such as those of its captions, are dependent: with `groups`, which give the image
 that each row belongs to, whole images are resampled or left out. Intervals are for other images
@@ -12,6 +13,7 @@ from __future__ import annotations
 
 import dataclasses
 import math
+import warnings
 from collections.abc import Callable, Sequence
 
 import numpy as np
@@ -113,6 +115,49 @@ def of_sets(
   ])  # fmt: skip
   found = of_jackknife(value, without)
   return dataclasses.replace(found, low=max(minimum, found.low))
+
+
+def of_medians(
+  a: Float[np.ndarray, "n"], b: Float[np.ndarray, "m"], groups: Groups | None = None, seed: int = 0
+) -> Score:
+  """The median of a divided by that of b, with a bootstrap percentile interval; NaN where that of b
+  is 0. Images are resampled with their rows in both sets.
+
+  Not a jackknife, which is inconsistent for medians (Efron & Tibshirani 1993, section 11.6).
+  """
+  ids = _joint_ids(len(a), len(b), groups)
+  count = int(max(x.max(initial=-1) for x in ids)) + 1
+  tables = [_by_image(values, rows, count) for values, rows in zip((a, b), ids)]
+
+  def ratio(images: Int[np.ndarray, "*draws n"], axis: int = -1) -> Float[np.ndarray, "*draws"]:
+    rows = (table[images].reshape(*images.shape[:-1], -1) for table in tables)
+    above, below = (np.nanmedian(x, axis=-1) for x in rows)
+    return np.where(below > 0, above / np.where(below > 0, below, 1), math.nan)
+
+  value = float(np.median(a) / np.median(b)) if np.median(b) > 0 else math.nan
+  if count < 2 or math.isnan(value):
+    return Score(value, math.nan, math.nan)
+  with warnings.catch_warnings():  # Of a few images, draws may have none of b: no interval.
+    warnings.simplefilter("ignore", RuntimeWarning)
+    found = scipy.stats.bootstrap(
+      (np.arange(count),),
+      ratio,
+      vectorized=True,
+      n_resamples=_DRAWS,
+      batch=max(1, _BATCH_VALUES // sum(table.size for table in tables)),
+      method="percentile",
+      rng=np.random.default_rng(seed),
+    ).confidence_interval
+  return Score(value, float(found.low), float(found.high))
+
+
+def _by_image(values, ids, count: int) -> Float[np.ndarray, "i r"]:
+  """A row for each image with its values, filled up with NaN."""
+  order = np.argsort(ids, kind="stable")
+  place = np.arange(len(ids)) - np.searchsorted(ids[order], ids[order])
+  table = np.full((count, place.max(initial=0) + 1), math.nan)
+  table[ids[order], place] = values[order]
+  return table
 
 
 def of_jackknife(value: float, without: Float[np.ndarray, "g"]) -> Score:

@@ -128,8 +128,9 @@ class Inputs:
   `own_u8[i]` is the real image that generated image `images_u8[i]` should show.
 
   hits: a function, since it takes a minute. (share of known targets that a classifier fitted on the
-  generated images predicts right, for each real image; the same for the judges' own classifier, or
-  None where that does not know the targets).
+  generated images predicts right, for each real image, words weighted so that their mean is the
+  balanced accuracy; the same for the judges' own classifier, or None where that does not know the
+  targets).
   """
 
   image: Int[np.ndarray, "m"] | None = None

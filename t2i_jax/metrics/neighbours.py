@@ -102,7 +102,7 @@ def memorisation(
   _, near_held_out = sklearn.metrics.pairwise_distances_argmin_min(held_out, train)
   tie = rows_lib.tie(generated, held_out, train)
   near, near_held_out = (np.where(x > tie, x, 0.0) for x in (near, near_held_out))
-  ratio = intervals.of_sets(_ratio_of_medians, near, near_held_out, groups)
+  ratio = intervals.of_medians(near, near_held_out, groups)
   closest = np.argsort(near, kind="stable")[:shown]
   return ratio, np.stack([closest, index[closest]], 1)
 
@@ -117,11 +117,6 @@ def spread(
     sums[rows] = distance.sum(1)
   means = sums / (len(features) - 1)
   return intervals.of_influences(means.mean(), [2 * means], None if groups is None else [groups])
-
-
-def _ratio_of_medians(a, b) -> float:
-  below = np.median(b)
-  return float(np.median(a) / below) if below > 0 else math.nan
 
 
 class _Balls(NamedTuple):

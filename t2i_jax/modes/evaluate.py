@@ -20,6 +20,8 @@ def run(config: config_lib.Config, given: frozenset[str]) -> dict[str, Any]:
   def open_step(step: int) -> sampling.TrainedRun:
     return sampling.open_run(config, given, step)
 
+  if config.follow:
+    evaluate.await_first(config.workdir)
   trained = open_step(0)
   used = trained.config
   task = evaluate.make_task(

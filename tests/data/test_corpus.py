@@ -1,5 +1,6 @@
 """A corpus: its fingerprint, and the vectors that its words get."""
 
+import collections
 import dataclasses
 
 import numpy as np
@@ -8,7 +9,7 @@ import pytest
 from t2i_jax import config as config_lib
 from t2i_jax import errors
 from t2i_jax.data import corpus, datasets
-from t2i_jax.text import word2vec
+from t2i_jax.text import captions, word2vec
 
 
 @pytest.fixture(scope="module")
@@ -107,3 +108,17 @@ def test_vectors_come_from_the_file_and_must_have_the_networks_size(config, vect
   np.testing.assert_array_equal(found.vectors, [rows[word] for word in found.words])
   with pytest.raises(errors.InputError, match=r"`embedding_dim=5`: .* give `embedding_dim=4`"):
     corpus.make_word_vectors(dataclasses.replace(from_file, embedding_dim=5), examples)
+  counts = collections.Counter(w for text in examples.captions for w in captions.clean(text))
+  of_words = [
+    counts[word] for word in found.words
+  ]  # the most frequent first, as --export_words asks
+  assert of_words == sorted(of_words, reverse=True) and len(set(of_words)) > 3
+
+
+@pytest.mark.parametrize("whiten", [False, True])
+def test_a_file_without_any_of_the_words_is_named(config, tmp_path, whiten):
+  other = word2vec.WordVectors(("rouge", "bleu"), np.eye(2, 4, dtype=np.float32))
+  word2vec.save(tmp_path / "v.bin", other)
+  config = dataclasses.replace(config, word_vectors=str(tmp_path / "v.bin"), whiten=whiten)
+  with pytest.raises(errors.InputError, match=r"`word_vectors=.*v\.bin`: has none of the captions"):
+    corpus.make_word_vectors(config, corpus.load_training_examples(config))

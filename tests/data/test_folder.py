@@ -8,6 +8,7 @@ import PIL.Image
 import pytest
 
 from t2i_jax import errors
+from t2i_jax.data import tables
 from t2i_jax.data.sets import folder
 from tests.fixtures import folders
 
@@ -373,3 +374,43 @@ def test_rows_without_a_caption_are_no_captions_of_their_image(tmp_path):
   (tmp_path / "n.csv").unlink()
   (tmp_path / "1.txt").write_text("one")
   assert reasons(read(tmp_path).skipped_captions) == {"m.csv line 2": "empty caption"}
+
+
+@pytest.mark.parametrize(
+  ("table", "text"),
+  [
+    ("captions.csv", "image,caption\nOWN,one\n1.jpg,two\n"),
+    ("names.txt", "1.jpg#0\ttwo\nOWN\tone\n"),
+  ],
+)
+def test_a_row_that_could_name_two_images_says_so(tmp_path, table, text):
+  touch(tmp_path, "train/1.jpg", "test/1.jpg", "train/2.jpg", "test/21.jpg")
+  (tmp_path / table).write_text(text.replace("OWN", "train/2.jpg"))
+  listing = read(tmp_path)
+  assert content(listing) == {"train/2.jpg": ["one"]}
+  reason = "2 images end in 1.jpg; write the path, such as test/1.jpg"
+  line = 1 + text.split("\n").index(next(row for row in text.split("\n") if row[:1] == "1"))
+  assert reasons(listing.skipped_captions) == {f"{table} line {line}": reason}
+  assert reasons(listing.skipped_images) == {
+    "test/1.jpg": f"{table}: {reason}",
+    "test/21.jpg": f"no caption in {table}",
+    "train/1.jpg": f"{table}: {reason}",
+  }
+  # Its own caption is all that an image needs.
+  (tmp_path / table).write_text(text.replace("OWN", "train/1.jpg"))
+  listing = read(tmp_path)
+  assert content(listing) == {"train/1.jpg": ["one"]}
+  assert reasons(listing.skipped_images)["train/2.jpg"] == f"no caption in {table}"
+
+
+class _Lines(list):
+  """Lines that are taken by their place; nothing walks to it from the first."""
+
+  def __iter__(self):
+    raise AssertionError("walked from the first line")
+
+
+def test_a_record_is_read_without_the_lines_before_it():
+  lines = _Lines(line for k in range(300) for line in (f'{k}.png,"caption', f'{k}"'))
+  found = list(tables._records(lines, 0, ",", lambda name: False))
+  assert [fields for _, fields, _ in found] == [[f"{k}.png", f"caption\n{k}"] for k in range(300)]

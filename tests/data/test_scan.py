@@ -79,6 +79,22 @@ def test_a_text_beside_two_images_of_its_name_is_of_neither(tmp_path):
   assert test_folder.reasons(listing.skipped_images) == {"a.jpg": reason, "a.png": reason}
 
 
+@pytest.mark.parametrize(
+  "names", [("a.caption", "a.txt"), ("a.jpg.caption", "a.jpg.txt"), ("a.TXT", "a.txt")]
+)
+def test_two_texts_beside_an_image_are_refused(tmp_path, names):
+  test_folder.touch(tmp_path, "a.jpg", "b.jpg")
+  for name in (*names, "b.txt", "c.txt", "c.caption"):  # There is no c.jpg.
+    (tmp_path / name).write_text(name)
+  both = rf"both {names[0]} and {names[1]} have captions of a\.jpg; keep one"
+  with pytest.raises(errors.InputError, match=both):
+    test_folder.read(tmp_path)
+  (tmp_path / names[0]).unlink()
+  assert test_folder.content(test_folder.read(tmp_path)) == {
+    "a.jpg": [names[1]], "b.jpg": ["b.txt"]
+  }  # fmt: skip
+
+
 def test_texts_that_are_all_of_two_images_are_told_and_no_folder_stands_in(tmp_path):
   for name in ("rose/a.jpg", "rose/a.png"):
     folders.draw(tmp_path / "raw", name)

@@ -15,7 +15,7 @@ import pytest
 from PIL import Image
 
 from t2i_jax import config as config_lib
-from t2i_jax import sampling
+from t2i_jax import errors, sampling
 from t2i_jax.data import corpus as corpus_lib
 from t2i_jax.evaluation import evaluate, kept, ladder, panel, scores
 from t2i_jax.judges import classifier, efficientnet, encoder
@@ -201,7 +201,8 @@ def test_every_caption_is_scored_by_its_own_final_image(
   judges = panel.Panel(
     split, corpus, targets, split.images_u8[::-1], eyes, True, encoders, vectors, views, {}
   )
-  task = evaluate.Task("train", 0, config.captions_scored, 0, split, corpus, judges)
+  how = config.captions_scored, 0, "running"
+  task = evaluate.Task("train", 0, *how, split, corpus, judges)
   knows = {"knows": {"images_u8": split.images_u8, "image_of": image_of}}
   line = evaluate.evaluate(Knowing(config, 1, knows, vectors, ""), task)
   assert line["captions"] == 3 * line["real_images"] == 3 * count
@@ -235,6 +236,8 @@ def test_a_checkpoint_is_scored_again_with_other_settings_only(command, trained,
   assert follow("--captions_scored=1") == (line, 0)
   seeded, added = follow("--captions_scored=1", "--seed=7")
   assert added == 1 and (seeded["captions_scored"], seeded["seed"]) == (1, 7)
+  batch, added = follow("--captions_scored=1", "--sampling_statistics=batch")
+  assert added == 1 and batch["sampling_statistics"] == "batch"
   assert "earlier version" not in command.err
   # A line of a version that did not note these counts as scored as asked, which is said.
   old = {name: value for name, value in line.items() if name not in ("captions_scored", "seed")}
@@ -294,6 +297,43 @@ def test_following_keeps_lines_in_memory_until_there_is_room(monkeypatch, tmp_pa
   monkeypatch.setattr(evaluate.time, "sleep", lambda seconds: full.close())
   assert follow() == _line(6) and scored == [3, 6, 3, 6]
   assert scores_file.read(tmp_path) == [_line(3), _line(6)]
+
+
+def test_following_passes_over_a_checkpoint_that_the_run_has_removed(monkeypatch, tmp_path):
+  """Of 3, 6 and 9 the first goes while the others are being scored, as `keep_checkpoints` asks."""
+  config = config_lib.Config(workdir=str(tmp_path), steps=9)
+  there = iter([[3, 6, 9]])
+  monkeypatch.setattr(evaluate.checkpoints, "steps_in", lambda workdir: next(there, [6, 9]))
+  monkeypatch.setattr(evaluate.checkpoints, "read_config", lambda workdir: (config, 9))
+  monkeypatch.setattr(evaluate, "evaluate", lambda run, task: _line(run))
+  (tmp_path / "data.json").write_text('{"images": 2, "captions": 5}')
+  task = types.SimpleNamespace(wanted=kept.Wanted({"split": "test", "metrics": "all"}, {}))
+  opened = []
+
+  def open_step(step):
+    opened.append(step)
+    if step == 3:
+      raise errors.InputError("`checkpoint=3`: the run has 6, 9")
+    return step
+
+  assert evaluate.follow.__wrapped__(str(tmp_path), task, open_step) == _line(9)
+  assert opened == [3, 6, 9]
+  monkeypatch.setattr(evaluate.checkpoints, "steps_in", lambda workdir: [3, 9])
+  with pytest.raises(errors.InputError, match="checkpoint=3"):  # It is there and cannot be opened.
+    evaluate.follow.__wrapped__(str(tmp_path), task, open_step)
+
+
+def test_following_waits_for_the_first_checkpoint_while_a_process_trains(monkeypatch, tmp_path):
+  held, pauses = iter([True, True]), []
+  monkeypatch.setattr(evaluate.lock, "is_held", lambda workdir: next(held, False))
+  monkeypatch.setattr(evaluate.checkpoints, "steps_in", lambda workdir: [])
+  monkeypatch.setattr(evaluate.time, "sleep", pauses.append)
+  evaluate.await_first(tmp_path)  # until nobody trains there
+  assert len(pauses) == 2
+  monkeypatch.setattr(evaluate.lock, "is_held", lambda workdir: True)
+  monkeypatch.setattr(evaluate.checkpoints, "steps_in", lambda workdir: [5] * (len(pauses) > 3))
+  evaluate.await_first(tmp_path)
+  assert len(pauses) == 4
 
 
 def test_following_ends_where_nobody_trains(monkeypatch, tmp_path):

@@ -3,6 +3,7 @@ serves runs that read captions of any length."""
 
 import collections
 import re
+import types
 
 import numpy as np
 import pytest
@@ -42,6 +43,13 @@ def test_judges_are_fitted_on_other_images_than_they_score(monkeypatch):
   np.testing.assert_array_equal(chosen, enough)
   with pytest.raises(errors.InputError, match="`split=test`: besides its images toy has fewer"):
     panel._first_with_images([few, few], "test", "toy")
+  # A few images of the preferred kind are not enough where there are many.
+  many = np.ones(3000, bool)
+  for preferred, is_enough in ((60, False), (999, False), (1000, True)):
+    some = np.arange(3000) < preferred
+    assert (panel._first_with_images([some, many], "test", "toy") is some) == is_enough
+  half = np.arange(60) < 30
+  assert panel._first_with_images([half, np.ones(60, bool)], "test", "toy") is half
 
 
 def test_the_encoder_reads_captions_of_its_own_length():
@@ -205,8 +213,46 @@ def test_the_rungs_of_a_ladder_share_the_looks_at_real_images(make_task, looks, 
   panel = make_task()[0].panel
   ladder.climb(panel)
   # Half of the images are also the first rung, in place of generated ones; and on each of the four
-  # rungs a classifier is fitted and applied to these.
+  # rungs a classifier is fitted, and asked about the other half, which it was not fitted on.
   for name, networks in NETWORKS.items():
     times = [looks[name, image.tobytes()] for image in panel.split.images_u8]
-    fitted = 4 if name == "classifier" else 0
-    assert sorted(times) == [networks] * 12 + [2 * networks + fitted] * 12, name
+    asked = 4 if name == "classifier" else 0
+    assert sorted(times) == sorted([networks + asked] * 12 + [2 * networks] * 12), name
+
+
+def _asked(monkeypatch, targets, predicted, own, asked):
+  """`scores._hits` of a classifier that predicts these, and the images that it is asked about."""
+  seen = []
+
+  class Fitted:
+    def predict(self, images_u8):
+      seen.append(images_u8)
+      return {name: values[asked] for name, values in predicted.items()}
+
+  monkeypatch.setattr(classifier, "fit_classifier", lambda *_, **__: Fitted())
+  monkeypatch.setattr(scores.targets_lib, "may_mirror", lambda split: False)
+  images = np.arange(len(next(iter(targets.values()))))
+  split = types.SimpleNamespace(images_u8=images)
+  judges = object.__new__(panel.Panel)  # only what `_hits` reads
+  vars(judges).update(targets=targets, split=split, knows_targets=False)
+  hits, of_judge = scores._hits(judges, images[own], own, asked)
+  assert of_judge is None
+  return hits, seen[0]
+
+
+def test_a_classifier_is_asked_about_other_images_than_it_was_fitted_on(monkeypatch):
+  targets, own, asked = {"class": np.array([0, 1, 2, 1, -1])}, np.array([0, 1]), np.array([2, 3, 4])
+  hits, seen = _asked(monkeypatch, targets, {"class": np.array([0, 1, 0, 1, 2])}, own, asked)
+  assert seen.tolist() == [2, 3, 4] and hits.tolist() == [0, 1, 0]
+
+
+def test_the_same_answer_for_every_image_is_right_for_half_of_a_word_s(monkeypatch):
+  """A word of one image in five: "absent" for all is right for four of them."""
+  rows = np.arange(10)
+  targets = {"words/red": (rows % 5 == 0).astype(int), "words/blue": (rows < 3).astype(int)}
+  nothing = {name: np.zeros(10, int) for name in targets}
+  assert _asked(monkeypatch, targets, nothing, rows, rows)[0].mean() == pytest.approx(0.5)
+  assert _asked(monkeypatch, targets, targets, rows, rows)[0].mean() == pytest.approx(1)
+  mixed = {**targets, "words/red": np.roll(targets["words/red"], 1)}  # right for 6 of 8, 0 of 2
+  mean = _asked(monkeypatch, targets, mixed, rows, rows)[0].mean()
+  assert mean == pytest.approx((0.5 * 6 / 8 + 1) / 2)

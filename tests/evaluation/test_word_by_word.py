@@ -122,6 +122,15 @@ def test_words_that_a_run_does_not_read_name_nothing(drawn, data_dir):
     assert 0 < sum(expected) < (named[name] >= 0).sum(), name
 
 
+def test_words_that_name_things_are_no_function_words():
+  birds = (
+    "back beak belly bill breast crest crown eye feather foot forehead head leg nape neck side tail"
+    " tarsus throat wing"
+  )
+  others = "amount cry fire interest mill system"
+  assert not {*birds.split(), *others.split()} & word_by_word.FUNCTION_WORDS
+
+
 def test_changes_at_content_words_and_at_function_words(drawn):
   split, corpus = drawn
   assert {"a", "with", "and", "by", "that"} <= word_by_word.FUNCTION_WORDS

@@ -78,6 +78,27 @@ def test_the_first_word_that_names_a_colour():
   # Another colour's word before it: what the image shows by then is not clean.
   assert first("a pinkish white flower") is None and first("green leaves and red petals") is None
   assert first("petals of a flower") is None
+  assert first("a five-petaled flower is white") == (4, "white")
+  assert first("a multi layered yellow flower") == (3, "yellow")
+
+
+@pytest.mark.parametrize(
+  "caption",
+  [
+    "this flower is yellow-orange with a white center",
+    "a yellowish-orange flower has red spots",
+    "an off-white flower with a yellow center",
+    "a peach-colored flower with red veins",
+    "a brownish flower with yellow tips",
+    "some redish petals around a yellow center",
+    "grayish and greyish petals that are white inside",
+    "a multicolored flower of red and white",
+    "a multi-coloured flower of red and white",
+    "a multi colored flower of red and white",
+  ],
+)
+def test_no_later_word_stands_in_for_a_compound_or_a_shade(caption):
+  assert colours.first_colour(caption.split()) is None
 
 
 def _words(colour, before, after, real):

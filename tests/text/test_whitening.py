@@ -75,14 +75,43 @@ def test_a_run_s_vectors_are_whitened_by_its_own_words(file):
   )
   run = corpus.make_word_vectors(config, examples)
   plain = word2vec.load(file, only={"a", "red", "flower"})
-  assert run.words == plain.words
-  np.testing.assert_array_equal(run.vectors, whitening.whiten(plain.vectors, plain.vectors))
+  assert plain.words == ("a", "red", "flower") and run.words == ("a", "flower", "red")
+  expected = whitening.whiten(plain.vectors, plain.vectors)[[0, 2, 1]]
+  np.testing.assert_array_equal(run.vectors, expected)
   # Another word of the file, in a caption that is drawn later.
   trained = sampling.TrainedRun(config, 1, {}, run, "")
   both = texts.with_words(trained, {"red", "blue", "unheard"})
   assert both.words == (*run.words, "blue")
   blue = word2vec.load(file, only={"blue"}).vectors
   np.testing.assert_allclose(both.vectors[-1:], whitening.whiten(blue, plain.vectors), rtol=1e-5)
+
+
+@pytest.mark.parametrize("whiten", [False, True])
+@pytest.mark.parametrize("shape", [(4, 6), (4, 5), (2, 6)])
+def test_a_file_that_was_written_anew_has_no_further_words(file, logged, whiten, shape):
+  """Its vectors have other values, another length, or are not of all words of the run."""
+  config = config_lib.Config(
+    mode="train", workdir="w", steps=1, embedding_dim=6, word_vectors=str(file), whiten=whiten
+  )
+  run = corpus.make_word_vectors(config, _examples(["a red flower", "a flower"]))
+  trained = sampling.TrainedRun(config, 1, {}, run, "")
+  assert texts.with_words(trained, {"red", "blue"}).words == (*run.words, "blue")
+  other = np.random.default_rng(9).normal(size=shape).astype(np.float32)
+  words = ("a", "red", "blue", "flower") if len(other) == 4 else ("blue", "flower")
+  word2vec.save(file, word2vec.WordVectors(words, other))
+  assert texts.with_words(trained, {"red", "blue"}) is run
+  assert f"word_vectors={file}: no longer has the vectors" in logged()[-1]
+
+
+def test_the_vector_of_unknown_words_does_not_depend_on_further_ones(file):
+  config = config_lib.Config(
+    mode="train", workdir="w", steps=1, embedding_dim=6, word_vectors=str(file), oov="mean"
+  )
+  run = corpus.make_word_vectors(config, _examples(["a red flower", "a flower"]))
+  trained = sampling.TrainedRun(config, 1, {}, run, "")
+  alone, both = (texts.read(trained, t) for t in (["a red tree"], ["a red tree", "blue"]))
+  np.testing.assert_array_equal(alone.table, both.table[: len(alone.table)])
+  assert len(both.table) == len(alone.table) + 1 and both.words[1] == ["blue"]
 
 
 def test_vectors_trained_on_the_captions_are_whitened():

@@ -64,7 +64,7 @@ def read(raw_dir: pathlib.Path) -> listing.Listing:
   folders = splits_lib.Splits(found.photographs)
   named = splits_lib.lists_of(raw_dir, found, names)
   lists = {file: dict.fromkeys(of.images, of.split) for file, of in named.items() if of.is_used()}
-  texts, ambiguous = scan.texts_of(found)
+  texts, ambiguous = scan.texts_of(raw_dir, found)
   rows = _read_tables(raw_dir, found, names, _loose(found, set(texts.values()) | set(lists)))
   _refuse_lists(
     raw_dir,
@@ -168,16 +168,18 @@ def _is_document(name: str) -> bool:
 
 class _Rows:
   """The rows of all tables: captions and splits of images, rows that were skipped, the number of
-  captions; the tables' names, the table of each image, and why other files are none."""
+  captions; the tables' names, the table of each image, and why other files are none. unclear: why
+  images whose names end in that of a row have no caption of it."""
 
   def __init__(self):
     self.captions, self.splits, self.skipped, self.seen = {}, {}, [], 0
-    self.tables, self.table_of, self.not_understood = [], {}, {}
+    self.tables, self.table_of, self.not_understood, self.unclear = [], {}, {}, {}
 
   def captions_of(self, name: str) -> tuple[list[str], str | None]:
     """An image's captions, or why there are none."""
-    captions = self.captions.get(name, [])
-    return captions, None if captions else f"no caption in {' or '.join(self.tables)}"
+    if captions := self.captions.get(name):
+      return captions, None
+    return [], self.unclear.get(name) or f"no caption in {' or '.join(self.tables)}"
 
   def add(self, table: str, rows: Iterable[tables.Row], names: scan.Names) -> set[str]:
     """The images that a table has captions of; its rows are added."""
@@ -191,6 +193,9 @@ class _Rows:
       fault = row.fault
       if not fault and image is None:
         fault = f"no image {row.image}"
+        if several := names.ending_in(row.image):
+          fault = f"{len(several)} images end in {row.image}; write the path, such as {several[0]}"
+          self.unclear |= dict.fromkeys(several, f"{table}: {fault}")
       elif not fault and row.split and split is None:
         fault = f"no split is called {row.split}"
       where = {"file": f"{table} line {row.line}"}
@@ -216,7 +221,7 @@ def _read_tables(
   stems = {os.path.splitext(name)[0] for name in found.photographs}
   for table in files_of:
     try:
-      own = tables.read(raw_dir / table, lambda name, table=table: names.find(name, table))
+      own = tables.read(raw_dir / table, lambda name, table=table: names.knows(name, table))
       if _is_record(table, own, stems, names):
         raise tables.NotATable("JSON that names no image")
     except tables.NotATable as error:
@@ -284,6 +289,6 @@ DATASET = listing.Dataset(
   layout=LAYOUT,
   files=files,
   read=read,
-  rules=1,
+  rules=2,
   splits=("train", "validation", "test"),
 )
