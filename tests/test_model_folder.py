@@ -88,6 +88,13 @@ def test_a_folder_with_files_in_it_stays(trained, tmp_path):
   assert [path.name for path in kept.parent.iterdir()] == ["thesis.txt"]
 
 
+def test_a_model_keeps_the_seed_that_its_run_was_trained_with(command, trained, tmp_path):
+  words = ["--mode=export", f"--workdir={trained}", f"--output={tmp_path}/model", "--seed=7"]
+  command(*words, tiny=False)
+  assert command.status == 2 and "--seed=7: the run was trained with 0" in command.err
+  assert os.listdir(tmp_path) == []
+
+
 def test_nothing_is_left_of_a_model_that_could_not_be_written(trained, tmp_path, monkeypatch):
   monkeypatch.setattr(model_folder, "VOCABULARY", "no/such/folder.txt")  # after the parameters
   with pytest.raises(FileNotFoundError):

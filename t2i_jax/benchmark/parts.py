@@ -4,6 +4,7 @@ each takes by itself."""
 from __future__ import annotations
 
 import dataclasses
+import math
 from collections.abc import Callable
 from typing import Any
 
@@ -18,6 +19,7 @@ from t2i_jax.nets import model, packing
 from t2i_jax.nets.recurrences import convlstm
 from t2i_jax.training import batches, drawing, reading, steps
 from t2i_jax.training import state as state_lib
+from t2i_jax.training.losses import penalty
 
 
 @dataclasses.dataclass(frozen=True)
@@ -95,25 +97,44 @@ def _of_one_image(config: config_lib.Config) -> tuple[costs.Cost, costs.Cost]:
 
 
 def of_caption(config: config_lib.Config, words: float) -> costs.Cost:
-  """One caption of `words` words (1 where a caption is one vector) in one training step, without
-  the optimizers and what the losses compute of images and logits.
+  """One row of a batch, of `words` words (1 where a caption is one vector), in all minibatches of
+  one training step; without the optimizers and what the losses compute of images and logits.
 
   A pass's two gradients, to its input and to its parameters, each cost as much as its value. The
   generating networks run once forward and back, and forward for each further minibatch. The
   discriminator runs k times forward and back on real and on generated images, then forward and back
-  to the images on generated ones."""
+  to the images on generated ones; with R1 also as `of_r1` says, k times."""
   generating, discriminating = _of_one_image(config)
   generated = words if batches.scores_last(config) else words - 1
   real = 1 if config.real_pairing == "corresponding" else generated
   blurred = min(real, generated * config.blurry_fakes / (1 - config.blurry_fakes))
   updates = 3 * config.discriminator_steps * (real + generated + blurred)
   passes = words * (3 + steps.minibatch_count(config) - 1)
-  return generating * passes + discriminating * (updates + 2 * generated)
+  cost = generating * passes + discriminating * (updates + 2 * generated)
+  if config.r1_weight:
+    images = math.ceil(config.batch_size * real)
+    cost += of_r1(config, images) * (config.discriminator_steps / config.batch_size)
+  return cost
+
+
+def of_r1(config: config_lib.Config, images: int) -> costs.Cost:
+  """The R1 penalty on a minibatch of `images` real images, of which it looks at every eighth, and
+  its gradient to the discriminator's parameters. On several devices they may look at more images,
+  with weight 0 (`penalty.r1`): like words that pad, these are not counted."""
+  state = state_lib.abstract_state(config, state_lib.make_optimizers(config))
+  net = networks_of(config, state, 1, 1, images)["discriminator"]
+
+  def loss(params, x):
+    variables = {**net.variables, "params": params}
+    score = lambda seen, words, weight: net.run(variables, seen)  # noqa: E731
+    return penalty.r1(score, x, model.example_words(config, images), jnp.ones(images))
+
+  return costs.count(jax.grad(loss), net.variables["params"], net.x)
 
 
 def of_optimizers(config: config_lib.Config) -> costs.Cost:
-  """Bytes of Adam's update: parameters, gradients and two moments read, all but the gradients
-  written."""
+  """Bytes of Adam's update on one device: parameters, gradients and two moments read, all but the
+  gradients written."""
   return costs.Cost(bytes=7 * 4 * state_lib.count_parameters(config)["total"])
 
 
@@ -124,7 +145,8 @@ def time_parts(
   of the two limits allows, and which `limit` that is.
 
   The networks of `networks_of`: value and both gradients. optimizer: Adam's update of all
-  parameters. draw_caption and draw_batch: the images of one caption, and of a batch."""
+  parameters. draw_caption and draw_batch: the images of one caption, and of a batch, in which
+  captions return where the corpus has fewer."""
   optimizers = state_lib.make_optimizers(config)
   state = state_lib.make_state(config, optimizers)
   b, slots = config.batch_size, 1 if reading.has_one_image(config) else config.max_words
@@ -165,11 +187,12 @@ def time_parts(
   draw = drawing.make_draw(config, model.build(config))
   a_word, _ = _of_one_image(config)
   for name, rows in (("draw_caption", 1), ("draw_batch", b)):
-    length = corpus.length[:rows]
-    given = corpus.table, corpus.ids[:rows], length, np.zeros((rows, config.noise_dim), np.float32)
+    chosen = np.arange(rows) % len(corpus.ids)
+    ids, length = corpus.ids[chosen], corpus.length[chosen]
+    given = corpus.table, ids, length, np.zeros((rows, config.noise_dim), np.float32)
     bucket = reading.bucket(config, length[None])
     run = lambda variables, given, bucket=bucket: draw(variables, *given, bucket)  # noqa: E731
-    cost = a_word * float(length.sum() if config.mask_padding else corpus.ids[:rows].size)
+    cost = a_word * float(length.sum() if config.mask_padding else ids.size)
     add(name, timing.fastest(run, state.variables(), jax.device_put(given)), cost)
   return found
 

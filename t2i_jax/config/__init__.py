@@ -50,6 +50,7 @@ _WITHOUT_D = {  # what flags of the discriminator are where there is none
   "blurry_fakes": 0,
   "r1_weight": 0,
   "interpolation_weight": 0,
+  "augment": "none",
 }
 
 
@@ -162,9 +163,7 @@ class Config(
             f"one vector and has one image; give {works}"
           )
     if self.adversarial == "none":
-      # The contrastive term looks at generated images as the discriminator would.
-      unused = {**_WITHOUT_D, **({} if self.contrast_weight else {"augment": "none"})}
-      for name, value in unused.items():
+      for name, value in _WITHOUT_D.items():
         if getattr(self, name) != value:
           raise errors.InputError(
             f"--{name}: there is no discriminator with --adversarial=none; leave it out"
@@ -176,6 +175,10 @@ class Config(
             given = str(getattr(self, flag)).lower()
             works = " or ".join(f"--{name}={str(value).lower()}" for value in values)
             raise errors.InputError(f"--{flag}={given}: needs {works}")
+    if self.generator == "modulated" and not self.noise_dim:
+      raise errors.InputError(
+        "--noise_dim=0: --generator=modulated makes its first maps of noise; try --noise_dim=64"
+      )
     if not self.share_gnn and self.euclid_target == "none":
       raise errors.InputError(
         "--euclid_target=none --noshare_gnn: a GNN of its own learns from the Euclidean term "

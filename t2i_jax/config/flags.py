@@ -8,7 +8,7 @@ import os
 import re
 import textwrap
 import typing
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from typing import Any, Literal
 
 from absl import flags as absl_flags
@@ -90,13 +90,14 @@ def parse(argv: Sequence[str]) -> tuple[config_lib.Config, frozenset[str]] | Hel
     meant = near.word(rest[0], typing.get_args(groups.Mode), "--mode=") or caption
     raise errors.InputError(f"{rest[0]!r} is not a flag{meant}")
   read, given = {}, set()
+  typed = {word.partition("=")[2] or word for word in argv}  # not from a flag file
   for field, kind in config_lib.fields():
     value = values[field.name].value
     if kind is str:
-      value = _as_path(field.name, value)
+      value = _as_path(field.name, value, typed)
     elif typing.get_origin(kind) is tuple:
       is_text = field.name == "captions"
-      value = [_unquoted(v) if is_text else _as_path(field.name, v) for v in value or ()]
+      value = [_unquoted(v) if is_text else _as_path(field.name, v, typed) for v in value or ()]
     read[field.name] = tuple(value or ()) if typing.get_origin(kind) is tuple else value
     if values[field.name].present:
       given.add(field.name)
@@ -125,9 +126,10 @@ def _unquoted(value: str) -> str:
   return value[1:-1] if is_quoted else value
 
 
-def _as_path(name: str, value: str) -> str:
-  """As `_unquoted`, with ~ as the home folder. Raises InputError for a comment behind it."""
-  if " #" in value:
+def _as_path(name: str, value: str, typed: Collection[str]) -> str:
+  """As `_unquoted`, with ~ as the home folder. Raises InputError for a comment behind it in a flag
+  file; typed: the values of the command line itself."""
+  if " #" in value and value not in typed:
     raise errors.InputError(f"--{name}={value}: a comment has a line of its own in a flag file")
   return os.path.expanduser(_unquoted(value))
 
@@ -164,7 +166,7 @@ def merge(
       )
   changed = {name: getattr(asked, name) for name in given | {"mode", "workdir"}}
   for field, _ in config_lib.fields():
-    if asked.mode not in field.metadata["modes"] and not field.metadata["anywhere"]:
+    if asked.mode not in field.metadata["modes"] and field.metadata["role"] in ("use", "machine"):
       changed.setdefault(field.name, field.default)
   return dataclasses.replace(trained, **changed)
 

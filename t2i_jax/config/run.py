@@ -56,5 +56,10 @@ class Files(Group, role="use"):
   )
 
   def check(self) -> None:
+    if "://" in self.output:
+      raise errors.InputError(
+        f"--output={self.output}: is written to a disk of this machine; give a path there, or "
+        "leave it out: what is written to --workdir goes to its bucket"
+      )
     if self.output and not self.output.lower().endswith(_ENDINGS[self.mode]):
       raise errors.InputError(f"--output={self.output}: end the name in {_ENDINGS[self.mode]}")

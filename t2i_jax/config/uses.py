@@ -29,7 +29,7 @@ class Sampling(Group, role="use", modes=("sample",)):
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
-class Pretrained(Group, role="use", modes=("train", "evaluate", "cluster")):
+class Pretrained(Group, role="use", modes=("train", "evaluate", "cluster"), anywhere=True):
   """The pretrained network that images are looked at through: EfficientNet-Lite0."""
 
   feature_weights: str = knob(

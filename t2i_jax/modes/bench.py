@@ -34,7 +34,8 @@ def run(config: config_lib.Config, given: frozenset[str]) -> dict[str, Any]:
   captions = steps.captions / median
   cost = parts.of_caption(config, steps.words)
   flops = cost.flops * config.batch_size
-  moved = cost.bytes * config.batch_size + parts.of_optimizers(config).bytes
+  # Parameters are replicated: each device updates all of them.
+  moved = cost.bytes * config.batch_size + parts.of_optimizers(config).bytes * steps.devices
   line = {
     "backend": jax.default_backend(),
     "device": jax.devices()[0].device_kind,
@@ -46,7 +47,7 @@ def run(config: config_lib.Config, given: frozenset[str]) -> dict[str, Any]:
     "words_per_caption": steps.words,
     "word_images_per_second": captions * steps.words,
     "report_epoch_s": _THESIS_CAPTIONS / captions,
-    "flops_per_caption": round(cost.flops),
+    "flops_per_caption": round(flops / steps.captions),
     "flops_per_second": flops / median,
     "mfu": flops / median / limits["peak_flops_per_second"] / steps.devices,
     "bytes_per_step": round(moved),

@@ -23,8 +23,14 @@ def run(config: config_lib.Config, given: frozenset[str]) -> dict[str, Any]:
   from t2i_jax import model_folder, sampling
   from t2i_jax.portable import program
 
-  trained = sampling.open_run(config, given)
+  asked = config
+  trained = sampling.open_run(config, given - {"seed"})
   config = trained.config
+  if "seed" in given and asked.seed != config.seed:
+    raise errors.InputError(
+      f"`seed={asked.seed}`: the run was trained with {config.seed}, and its model says so; leave "
+      "it out"
+    )
   folder = config.output or os.path.join(config.workdir, _FOLDER)
   vectors = trained.vectors
   if config.export_words:

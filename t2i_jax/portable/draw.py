@@ -103,9 +103,11 @@ def main():
     "noise", type=int, nargs="?", default=0, help="number of the noise; default 0"
   )
   asked = parser.parse_args()
+  if asked.output.suffix.lower() != ".png" or not asked.output.parent.is_dir():
+    parser.error(f"{asked.output}: must be a .png file in a folder that exists")
   try:
     images = draw(asked.caption, asked.noise)
-  except ValueError as error:
+  except (ValueError, OSError) as error:
     parser.error(str(error))
   last = asked.output.with_stem(f"{asked.output.stem}_last")
   for path, image in ((asked.output, np.concatenate(images, axis=1)), (last, images[-1])):

@@ -9,6 +9,7 @@ from __future__ import annotations
 import contextlib
 import json
 import os
+import re
 import secrets
 import stat
 import time
@@ -39,6 +40,7 @@ DAMAGED = "damaged"  # folder: checkpoints that could not be read
 PAGE = "report.html"
 
 PART = ".part"  # ending of a file that is still being written
+_OURS = re.compile(rf"\.[0-9a-f]{{8}}{re.escape(PART)}$")  # as `atomic_path` ends its names
 _STALE_SECONDS = 3600
 
 
@@ -67,12 +69,18 @@ def atomic_path(path: str | os.PathLike) -> Iterator[str]:
 
 def remove_parts(folder: str | os.PathLike) -> None:
   """Removes what killed writers left in this folder and those in it: parts of files that nobody has
-  written to for an hour."""
-  for inner in (folder, *(entry.path for entry in os.scandir(folder) if entry.is_dir())):
-    for entry in os.scandir(inner):
-      with contextlib.suppress(FileNotFoundError):
-        if entry.name.endswith(PART) and time.time() - entry.stat().st_mtime > _STALE_SECONDS:
-          os.remove(entry.path)
+  written to for an hour. Folders that cannot be read, and links to folders, are passed over."""
+  inside = (e.path for e in os.scandir(folder) if e.is_dir(follow_symlinks=False))
+  for inner in (folder, *inside):
+    with contextlib.suppress(PermissionError):
+      _remove_parts_in(inner)
+
+
+def _remove_parts_in(folder: str | os.PathLike) -> None:
+  for entry in os.scandir(folder):
+    with contextlib.suppress(FileNotFoundError):
+      if _OURS.search(entry.name) and time.time() - entry.stat().st_mtime > _STALE_SECONDS:
+        os.remove(entry.path)
 
 
 @contextlib.contextmanager

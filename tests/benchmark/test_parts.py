@@ -3,7 +3,7 @@
 import pytest
 
 from t2i_jax import config as config_lib
-from t2i_jax.benchmark import costs, parts
+from t2i_jax.benchmark import costs, inputs, parts, timing
 from t2i_jax.training import state as state_lib
 
 TOY = {"image_size": 16, "start_size": 4, "base_channels": 4, "embedding_dim": 10, "max_words": 3}
@@ -106,3 +106,30 @@ def test_the_network_of_the_thesis_by_hand():
   # generated and 24 real images, and for the generator's sake on 24 without its kernels' gradients.
   expected = 3 * 25 * (generator + recurrence + head) + 24 * (3 + 3 + 2) * discriminator
   assert parts.of_caption(config, 25.0).flops == 2 * expected
+
+
+def test_r1_looks_at_an_eighth_of_the_reals_by_hand():
+  shape = {**TOY, **VECTOR, "kernel_size": 5, "batch_size": 20, "discriminator_steps": 2}
+  without, config = (config_lib.Config(mode="bench", **shape, r1_weight=w) for w in (0.0, 1.0))
+  # 16x16x3 -> 8x8x4 -> 4x4x8 -> a logit.
+  first, second, last = 64 * 25 * 3 * 4, 16 * 25 * 4 * 8, 16 * 8
+  # Forward, back to the image, and both gradients of each of these. Left out: the first layer's
+  # gradient to the image for the second time, and all of the logit (it is linear) but the way back
+  # and that way's gradient to its kernel.
+  of_image = 2 * (5 * first + 6 * second + 2 * last)
+  assert parts.of_r1(config, 17).flops == 3 * of_image  # images 0, 8 and 16
+  # 20 captions, each with a real image, in each of two minibatches.
+  added = parts.of_caption(config, 1.0).flops - parts.of_caption(without, 1.0).flops
+  assert added == pytest.approx(2 * 3 * of_image / 20)
+
+
+def test_a_batch_is_drawn_whole_where_the_corpus_has_fewer_captions(monkeypatch):
+  rows = []
+  monkeypatch.setattr(timing, "fastest", lambda run, *given: rows.append(given) or 1.0)
+  config = config_lib.Config(mode="bench", **TOY, **VECTOR, adversarial="none", batch_size=70)
+  corpus = inputs.random_split(config)
+  limits = {"peak_flops_per_second": 1.0, "copy_bytes_per_second": 1.0}
+  found = parts.time_parts(config, corpus, limits)
+  _, (_, ids, length, _) = rows[-1]  # of draw_batch
+  assert len(corpus.ids) < len(ids) == len(length) == 70
+  assert found["draw_batch"]["flops"] == 70 * found["draw_caption"]["flops"]

@@ -151,6 +151,29 @@ def test_every_flag_file_is_read_without_complaint(monkeypatch):
       assert line.startswith("#") or len(shlex.split(line)) == 1, line
 
 
+@pytest.mark.parametrize("smaller", ["small", "toy"])
+def test_small_and_toy_go_with_every_flag_file(monkeypatch, smaller):
+  monkeypatch.chdir(ROOT)
+  folder = ROOT / "launch" / "flags"
+  for path in folder.glob("*.flags"):
+    words = [f"--flagfile={path}", f"--flagfile={folder / smaller}.flags", "--workdir=w"]
+    assert flags.parse(["t2i_jax", *words])[0].max_words in (6, 16)
+
+
+def test_the_flags_of_a_run_are_taken_by_all_that_reads_it(tmp_path):
+  """Whatever training was told."""
+  words = ["t2i_jax", "--mode=train", "--workdir=w", "--steps=5"]
+  config, _ = flags.parse(words)
+  path = tmp_path / "run.flags"
+  for field, kind in config_lib.fields():
+    is_kept = kind is str and field.metadata["role"] != "machine" and field.name != "workdir"
+    if is_kept and "train" in field.metadata["modes"]:
+      path.write_text(f"--{field.name}={getattr(config, field.name) or 'x'}\n")
+      for mode in ("sample", "evaluate", "report", "export", "demo"):
+        more = ["--captions=red"] * (mode == "sample")
+        flags.parse(["t2i_jax", f"--mode={mode}", "--workdir=w", f"--flagfile={path}", *more])
+
+
 def test_the_document_has_the_flags_as_they_are():
   text = (ROOT / "docs" / "flags.md").read_text(encoding="utf8")
   assert text == docs.markdown(), "python -m t2i_jax.config.docs > docs/flags.md"
@@ -169,6 +192,8 @@ def test_flag_files_as_people_write_them(tmp_path, monkeypatch):
   path.write_text("--mode=params\n--data_dir=data  # on the big disk\n")
   with pytest.raises(errors.InputError, match="a comment has a line of its own"):
     flags.parse(["t2i_jax", f"--flagfile={path}"])
+  config, _ = flags.parse(["t2i_jax", "--mode=params", "--raw_dir=/photos/Trip #2"])
+  assert config.raw_dir == "/photos/Trip #2"  # of the command line, where there are no comments
   path.write_bytes(b"--mode=params\n# caf\xe9\n")
   with pytest.raises(errors.InputError, match="--flagfile: a flag file is not UTF-8"):
     flags.parse(["t2i_jax", f"--flagfile={path}"])

@@ -77,6 +77,8 @@ RUN = {"mode": "train", "workdir": "w", "steps": 1}
     ({"mode": "cluster", "vgg16_layer": "fc6"}, "--vgg16_layer"),
     ({"mode": "cluster", "features": "random", "vgg16_weights": "w"}, "--features=random"),
     ({"mode": "report", "output": "a.png"}, "--output=a.png: .* .html"),
+    ({"mode": "export", "output": "gs://b/m"}, "--output=gs://b/m: .* disk of this machine"),
+    ({"mode": "report", "output": "s3://b/m.html"}, "--output=s3://b/m.html: .* of this machine"),
     ({"mode": "sample", "captions": ("red",), "output": "a.html"}, "--output=a.html: .* .png"),
   ],
 )

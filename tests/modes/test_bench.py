@@ -2,7 +2,9 @@
 
 import pytest
 
-from t2i_jax.benchmark import timing
+from t2i_jax import config as config_lib
+from t2i_jax.benchmark import costs, parts, timing
+from t2i_jax.modes import bench
 
 
 @pytest.fixture(autouse=True)
@@ -12,8 +14,9 @@ def small_limits(monkeypatch):
   monkeypatch.setattr(timing, "_COPIED_BYTES", 1 << 20)
 
 
-def _check_line(line, captions, words):
-  """The figures of a step of so many captions and words follow from each other."""
+def _check_line(line, captions, words, devices=1):
+  """The figures of a step of so many captions, in all minibatches, and words follow from each
+  other."""
   wanted = {"backend", "device", "batch_size", "flops_per_caption", "flops_per_second", "mfu"}
   wanted |= {"captions_per_second", "word_images_per_second", "compile_s", "peak_memory_bytes"}
   assert wanted <= line.keys()
@@ -22,18 +25,31 @@ def _check_line(line, captions, words):
   assert line["word_images_per_second"] == pytest.approx(words * line["captions_per_second"])
   flops = line["flops_per_caption"] * captions / line["step_s_median"]
   assert line["flops_per_second"] == pytest.approx(flops)
-  assert line["mfu"] == pytest.approx(flops / line["peak_flops_per_second"])
+  assert line["mfu"] == pytest.approx(flops / line["peak_flops_per_second"] / devices)
   moved = line["bytes_per_step"] / line["step_s_median"]
-  assert line["memory_share"] == pytest.approx(moved / line["copy_bytes_per_second"])
+  assert line["memory_share"] == pytest.approx(moved / line["copy_bytes_per_second"] / devices)
+
+
+def test_the_figures_of_several_minibatches_and_devices(monkeypatch):
+  # A row of the batch costs 9600 operations in three minibatches, and each device's Adam 100 bytes.
+  steps = timing.Steps([2.0], 12, 3.0, 2, 1, 0.0, 0)
+  monkeypatch.setattr(timing, "time_steps", lambda *arguments: steps)
+  monkeypatch.setattr(parts, "of_caption", lambda *arguments: costs.Cost(9600, 700))
+  monkeypatch.setattr(parts, "of_optimizers", lambda *arguments: costs.Cost(bytes=100))
+  config = config_lib.Config(mode="bench", image_size=16, start_size=4, batch_size=4)
+  line = bench.run(config, frozenset())
+  _check_line(line, captions=12, words=3, devices=2)
+  assert line["flops_per_caption"] == 3200
+  assert line["bytes_per_step"] == 4 * 700 + 2 * 100
 
 
 @pytest.mark.slow
 def test_the_line_and_each_part_by_itself(command):
   # Without a dataset named, words and images are random.
   words = ["--mode=bench", "--steps=1", "--image_size=16", "--base_channels=4", "--batch_size=2"]
-  command(*words, "--max_words=3", "--by_part", tiny=False)
+  command(*words, "--max_words=3", "--discriminator_steps=2", "--by_part", tiny=False)
   assert command.status == 0
-  _check_line(command.json, captions=2, words=3)
+  _check_line(command.json, captions=4, words=3)
   parts = command.json["parts"]
   assert parts.keys() == {
     "generator", "convlstm", "head", "discriminator", "optimizer", "draw_caption", "draw_batch"

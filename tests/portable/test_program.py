@@ -111,6 +111,8 @@ def test_draw_py_draws_the_bytes_of_its_run_without_this_package(folder):
     (["zebra quagga", "nothing.png"], "no word of the caption is known"),
     (["red", "nothing.png", "-1"], "from 0 to 999999999"),
     (["red", "nothing.png", "three"], "invalid int value"),
+    (["red", "nothing"], "nothing: must be a .png file in a folder that exists"),
+    (["red", "nowhere/nothing.png"], "must be a .png file in a folder that exists"),
   ],
 )
 def test_draw_py_tells_what_is_wrong(folder, words, says):

@@ -132,15 +132,24 @@ def test_a_broken_line_is_named_by_its_number(tmp_path):
 
 
 def test_what_killed_writers_left_is_removed_and_what_is_being_written_stays(tmp_path):
-  names = ["a.json.1234.part", "a.json", "samples/b.png.99.part", "samples/b.png"]
-  (tmp_path / "samples").mkdir()
+  left = ["a.json.0123abcd.part", "samples/b.png.99999999.part"]
+  names = [*left, "a.json", "samples/b.png", "film.part", "b.json.12.part"]
+  (tmp_path / "elsewhere").mkdir()
+  (tmp_path / "elsewhere" / "c.12345678.part").write_text("")
+  os.utime(tmp_path / "elsewhere" / "c.12345678.part", (1, 1))
+  (tmp_path / "run").mkdir()
+  (tmp_path / "run" / "linked").symlink_to(tmp_path / "elsewhere")
+  run = tmp_path / "run"
+  (run / "samples").mkdir()
   for name in names:
-    (tmp_path / name).write_text("")
-    os.utime(tmp_path / name, (1, 1))
-  (tmp_path / "new.json.56.part").write_text("")
-  files.remove_parts(tmp_path)
-  assert _names(tmp_path) == ["a.json", "new.json.56.part", "samples"]
-  assert _names(tmp_path / "samples") == ["b.png"]
+    (run / name).write_text("")
+    os.utime(run / name, (1, 1))
+  (run / "new.json.5656aaaa.part").write_text("")
+  files.remove_parts(run)
+  # Files of others that end so, and what is behind a link, are none of ours.
+  others = ["b.json.12.part", "film.part", "linked"]
+  assert _names(run) == sorted(["a.json", *others, "new.json.5656aaaa.part", "samples"])
+  assert _names(run / "samples") == ["b.png"] and _names(run / "linked") == ["c.12345678.part"]
 
 
 def test_a_line_for_which_there_is_no_room_leaves_the_lines_before(tmp_path):
