@@ -47,7 +47,8 @@ def build(config: Any, axes: collectives.Axes = ()) -> Networks:
   """The networks that a config.Networks asks for.
 
   Each module's attributes are the settings of the same names, and those computed here. `axes`: of
-  the mesh over which a batch is sharded, inside shard_map."""
+  the mesh over which a batch is sharded, inside shard_map. A module's own `axes` are those over
+  which it takes batch statistics (--bn_devices), its `caption_axes` are all of them."""
   deconvolutions = (config.image_size // config.start_size).bit_length() - 1
   split = {
     "start": 1,
@@ -58,6 +59,7 @@ def build(config: Any, axes: collectives.Axes = ()) -> Networks:
   common = {
     "dtype": {"float32": jnp.float32, "bfloat16": jnp.bfloat16}[config.dtype],
     "axes": axes if config.bn_devices == "all" else (),
+    "caption_axes": axes,
   }
   positions = config.max_words if config.bn_statistics == "per_word" else None
   generator = _make(

@@ -13,7 +13,7 @@ import flax.struct
 import jax
 import jax.numpy as jnp
 import numpy as np
-from jaxtyping import Array, Float, Int
+from jaxtyping import Array, Float, Int, Shaped
 
 from t2i_jax import config as config_lib
 from t2i_jax.data import corpus as corpus_lib
@@ -171,9 +171,20 @@ def choose_reals(
   # Drawn for every slot, so that the bucket makes no difference.
   shape = slots, b * collectives.count(axes)
   chosen = jax.random.randint(reading.split(key).reals, shape, 0, images)
-  chosen = collectives.own(chosen, axes, along=1).reshape(-1)
+  return of_scored(config, packed, chosen, axes)
+
+
+def of_scored(
+  config: config_lib.Config,
+  packed: packing.Packing,
+  by_slot: Shaped[Array, "t b"],
+  axes: collectives.Axes = (),
+) -> Shaped[Array, "r"]:
+  """Out of a value for each slot of the whole batch, those of the images that the discriminator
+  scores, as they are packed on this device; 0 in rows that pad."""
+  own = collectives.own(by_slot, axes, along=1).reshape(-1)
   scored = packed.slot[scored_rows(config, packed)]
-  return chosen.at[scored].get(mode="fill", fill_value=0)
+  return own.at[scored].get(mode="fill", fill_value=0)
 
 
 def gather(

@@ -16,7 +16,7 @@ from typing import Any
 import grain
 import jax
 import numpy as np
-from jaxtyping import Int
+from jaxtyping import Float, Int
 
 from t2i_jax import config as config_lib
 from t2i_jax import errors
@@ -40,14 +40,15 @@ def limit_bytes(config: config_lib.Config) -> int:
   return config.resident_limit_mb * 1_000_000 or memory.device_bytes() // _SHARE
 
 
-def host_limit_bytes(config: config_lib.Config) -> int | None:
-  """Bytes of images above which they stay on disk; None: they are read in any case."""
+def host_limit_bytes(config: config_lib.Config, devices: mesh.Devices) -> int | None:
+  """Bytes of images above which they stay on disk; None: they are read in any case. devices: those
+  that train."""
   if config.placement == "streamed":
     return 0
   if config.placement in ("whole", "cut"):
     return None
   # A host holds what its devices do, before it shards it.
-  return min(limit_bytes(config) * jax.local_device_count(), memory.host_bytes() // 2)
+  return min(limit_bytes(config) * len(devices.here), memory.host_bytes() // 2)
 
 
 def choose_placement(
@@ -128,9 +129,8 @@ class Chooser:
     bucket = reading.training_bucket(config, reading.by_device(length, self.devices))
     if config.real_pairing != "random" or config.adversarial == "none":
       return batches.Chosen(captions), bucket
-    images = self._reals(step, length, bucket)
+    images, pick = self._reals(step, length, bucket)
     starts, counts, rows = self._captions_of
-    pick = np.random.default_rng([config.seed, step]).random(images.shape)
     nth = starts[images] + (pick * counts[images]).astype(np.int32)
     has_caption = counts[images] > 0
     caption = np.where(has_caption, rows[np.minimum(nth, len(rows) - 1)], len(rows))
@@ -138,12 +138,17 @@ class Chooser:
 
   def _reals(
     self, step: int, length: Int[np.ndarray, "k b"], bucket: int | None
-  ) -> Int[np.ndarray, "k r"]:
-    """Random real images for the discriminator; drawn from the key on the host's processor."""
+  ) -> tuple[Int[np.ndarray, "k r"], Float[np.ndarray, "k r"]]:
+    """Random real images for the discriminator, drawn from the key on the host's processor; and a
+    number in [0, 1) with each, by which one of its captions is chosen."""
     slots, images = self.corpus.ids.shape[1], len(self.corpus.images_u8)
     static = (self.config, slots, images, bucket, self.devices)
+    # Drawn for every slot, as the images are: neither bucket nor devices make a difference.
+    shape = len(length), slots, length.shape[1]
+    pick = np.random.default_rng([self.config.seed, step]).random(shape, np.float32)
     with jax.default_device(jax.local_devices(backend="cpu")[0]):
-      return np.asarray(_reals_of(*static, self.key_data, np.int32(step), length))
+      found = _reals_of(*static, self.key_data, np.int32(step), length, pick)
+      return jax.tree.map(np.asarray, found)
 
   @functools.cached_property
   def _order(self) -> Callable[[int], Int[np.ndarray, "k b"]]:
@@ -232,12 +237,14 @@ def _places(chosen: batches.Chosen, devices: int) -> batches.Chosen:
 
 
 @functools.partial(jax.jit, static_argnums=(0, 1, 2, 3, 4))
-def _reals_of(config, slots, images, bucket, devices, key_data, step, length):
-  def of_device(length, key):
+def _reals_of(config, slots, images, bucket, devices, key_data, step, length, pick):
+  def of_device(length, key, pick):
     packed = reading.pack(config, length, slots, key, bucket, _HOST_AXIS)
-    return batches.choose_reals(config, packed, images, key, _HOST_AXIS)
+    chosen = batches.choose_reals(config, packed, images, key, _HOST_AXIS)
+    return chosen, batches.of_scored(config, packed, pick, _HOST_AXIS)
 
   keys = reading.minibatch_keys(jax.random.wrap_key_data(key_data), step, len(length))
   dealt = length.reshape(len(length), devices, -1)
-  on_all: Callable = jax.vmap(of_device, in_axes=(0, None), axis_name=_HOST_AXIS[0])
-  return jax.vmap(on_all)(dealt, keys).reshape(len(length), -1)
+  on_all: Callable = jax.vmap(of_device, in_axes=(0, None, None), axis_name=_HOST_AXIS[0])
+  found = jax.vmap(on_all)(dealt, keys, pick)
+  return jax.tree.map(lambda x: x.reshape(len(length), -1), found)

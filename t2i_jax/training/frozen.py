@@ -71,10 +71,11 @@ def prepare(
   config: config_lib.Config, corpus: corpus_lib.Corpus, eyes: efficientnet.EfficientNet | None
 ) -> batches.Frozen:
   """What a run of this configuration needs; its reader is fitted unless it is in the run's
-  folder. `eyes`: of `load_eyes`."""
+  folder. `eyes`: of `load_eyes`, for the discriminator, the reader, or both."""
   weights = eyes.weights if eyes else None
   if config.text != "reader":
     return batches.Frozen(None, weights)
+  of_reader = eyes if config.reader_eyes == "efficientnet" else None
   if not hosts.is_first():  # The first fits for all.
     hosts.wait_for_all("reader")
     bucket.pull(config.workdir)
@@ -84,10 +85,10 @@ def prepare(
     {
       "data": corpus.fingerprint(),
       "kinds": fitting.crc32(corpus.kind),
-      "eyes": eyes.fingerprint() if eyes else "own",
+      "eyes": of_reader.fingerprint() if of_reader else "own",
       **{name: getattr(config, name) for name in _SETTINGS},
     },
-    lambda: Kept(fit(config, corpus, weights)),
+    lambda: Kept(fit(config, corpus, of_reader.weights if of_reader else None)),
   )
   if hosts.is_first():
     bucket.push(config.workdir)

@@ -20,6 +20,7 @@ from t2i_jax.training import state as state_lib
 
 _LEAST_IMAGES = 20
 _MOST_CAPTIONS = 512
+_MOST_IMAGES = 2048  # which may be on disk: each is read and decoded
 _AT_ONCE = 64  # captions
 
 
@@ -72,12 +73,15 @@ def make_score(
   devices: mesh.Devices = mesh.ALONE,
 ) -> Callable[[state_lib.TrainState], float]:
   """A function: state -> Frechet distance of the last words' images of at most 512 captions of the
-  held-out corpus to its images, in the features of untrained networks. Lower is better.
+  held-out corpus to at most 2,048 of its images, spread over it, in the features of untrained
+  networks. Lower is better.
 
   The networks that a run looks through are no judges of it."""
   rows = np.unique(np.linspace(0, len(corpus.ids) - 1, _MOST_CAPTIONS).astype(int))
   judges = untrained.untrained_networks(config.image_size)
-  images_u8 = augment.centre(np.asarray(corpus.images_u8), config.image_size)
+  images = len(corpus.images_u8)
+  shown = np.flatnonzero(subsets.spread(images, min(images, _MOST_IMAGES)))
+  images_u8 = augment.centre(corpus.images_u8[shown], config.image_size)
   real = [judge.features(images_u8) for judge in judges]
   is_read = config.text == "reader"
   ids, length, table = corpus.ids[rows], corpus.length[rows], corpus.table

@@ -85,6 +85,7 @@ def _train(config: config_lib.Config, notice: hosts.Notice) -> dict[str, Any]:
       records.write_flags(config)
       environment.write(config.workdir, first)
     context = config, corpus, held_out, frozen, devices, optimizers, total, manager, notice
+    resume.forget_earlier_try(config.workdir, first)
     returns = resume.returns_so_far(config.workdir, first)
     with hosts.failing_together():
       while True:
@@ -135,7 +136,7 @@ def _load(
   Raises InputError when a run would go on with other data, or another such network, than it began
   with.
   """
-  limit = feed_lib.host_limit_bytes(config)
+  limit = feed_lib.host_limit_bytes(config, devices)
   if not hosts.is_first():  # Where the hosts share a disk, the first prepares for all.
     hosts.wait_for_all("prepared")
   side = augment.prepared_side(config)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 import os
+import pathlib
 import zlib
 from collections.abc import Sequence
 from typing import Any
@@ -105,6 +106,17 @@ def returns_so_far(workdir: str | os.PathLike, step: int) -> dict[str, int]:
   if hosts.is_first() and records.read_returns(workdir) != records.NO_RETURNS:
     records.write_returns(workdir, records.NO_RETURNS)
   return records.NO_RETURNS
+
+
+def forget_earlier_try(workdir: str | os.PathLike, step: int) -> None:
+  """Where a run begins anew (step 0), removes what an earlier try says of its checkpoints: which of
+  them was the best, and the metrics that no line contains."""
+  if step or not hosts.is_first():
+    return
+  # In a bucket, too: from there the copies would be pulled again.
+  for folder in (bucket.checkpoints(workdir).parent, pathlib.Path(workdir)):
+    for name in (files.BEST, files.WINDOWS):
+      (folder / name).unlink(missing_ok=True)
 
 
 def next_return(before: dict[str, int], step: int, why: window.NotFinite) -> dict[str, int]:

@@ -94,7 +94,7 @@ def move_average(config: config_lib.Config, state: TrainState) -> TrainState:
   StyleGAN2-ADA)."""
   if not config.average_images:
     return state
-  seen = state.step * config.batch_size
+  seen = state.step.astype(jnp.float32) * config.batch_size  # As i32 it would overflow.
   half_life = jnp.minimum(config.average_images, _RAMP * seen + 1)
   kept = 0.5 ** (config.batch_size / half_life)
   average = {

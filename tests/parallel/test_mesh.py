@@ -11,13 +11,19 @@ import subprocess
 import sys
 
 import jax
+import jax.numpy as jnp
 import numpy as np
 import pytest
 
 from t2i_jax import config as config_lib
 from t2i_jax import errors
 from t2i_jax.nets import model
+from t2i_jax.nets import reader as reader_lib
+from t2i_jax.nets.discriminators import projected
 from t2i_jax.parallel import mesh
+from t2i_jax.training import batches, reading, steps
+from t2i_jax.training import state as state_lib
+from tests.fixtures import several_devices
 
 ROOT = pathlib.Path(__file__).parents[2]
 MOST_SCALARS = 12  # metrics, and sums of weights
@@ -138,6 +144,62 @@ def test_batch_norm_of_each_device_is_that_of_all_where_there_is_one():
   axes = ("data",)
   assert model.build(each) == model.build(config)
   assert model.build(each, axes) != model.build(config, axes)
+
+
+class _Two(mesh.Devices):
+  """Two devices, for which a step can be traced where there is one."""
+
+  axes, count = ("data",), 2
+
+  def shard_map(self, run, in_specs, out_specs):
+    two = jax.sharding.AbstractMesh((2,), self.axes)
+    return jax.shard_map(run, mesh=two, in_specs=in_specs, out_specs=out_specs, check_vma=False)
+
+
+_EACH = {  # and less to trace
+  "bn_devices": "each",
+  "batch_size": 16,
+  "r1_weight": 0.0,
+  "interpolation_weight": 0.0,
+  "average_images": 0,
+}
+
+
+def _maps(eyes, images):
+  """In place of the projected discriminator's `look`: maps of the same shapes."""
+  shapes, _ = projected.Discriminator.example(images.shape[1])
+  return tuple(jnp.zeros((len(images), *x.shape[1:])) + images.mean() for x in shapes)
+
+
+@pytest.mark.parametrize(
+  "changes",
+  [
+    {"discriminator": "concatenated"},
+    {"discriminator": "residual"},
+    {"discriminator": "projected", "reader_eyes": "efficientnet", "contrast_weight": 1.0},
+  ],
+  ids=lambda changes: changes["discriminator"],
+)
+def test_images_meet_all_devices_captions_where_batch_norm_is_of_each(monkeypatch, changes):
+  monkeypatch.setattr(projected.Discriminator, "look", staticmethod(_maps))
+  changes = {**several_devices.MODERN, **_EACH, **changes}
+  config = dataclasses.replace(several_devices.CONFIG, **changes)
+  networks, corpus = model.build(config, _Two().axes), several_devices.corpus()
+  shown = images = jnp.zeros((1, 16, 16, 3))
+  if config.reader_eyes == "efficientnet":
+    shown = reader_lib.features_of(_maps(None, images))
+  reader, vectors = reading.make_reader(config), jnp.asarray(corpus.table[:1, None])
+  variables = jax.eval_shape(
+    lambda: reader.init(jax.random.key(0), vectors, shown, False, method="both")
+  )
+  optimizers = state_lib.make_optimizers(config)
+  state = state_lib.abstract_state(config, optimizers)
+  resident = batches.make_resident(config, corpus).replace(frozen=batches.Frozen(variables))
+  chosen = batches.Chosen(np.zeros((1, 16), np.int32))
+  step = steps.make_train_step(config, networks, optimizers, _Two())
+  after, metrics = step.eval_shape(state, resident, chosen, 0)
+  assert jax.tree.map(jnp.shape, after) == jax.tree.map(jnp.shape, state)
+  assert metrics["d/loss"].shape == metrics["g/loss"].shape == ()
 
 
 @pytest.mark.slow

@@ -41,6 +41,7 @@ class Four(mesh.Devices):
   """Four devices of one host, as far as the choice can tell."""
 
   count = 4
+  here = range(4)
 
 
 def _as_numbers(x):
@@ -104,16 +105,22 @@ def test_one_device_has_nothing_to_cut_for():
 def test_limits_are_the_flag_s_megabytes_or_shares_of_the_memories(monkeypatch):
   monkeypatch.setattr(memory, "device_bytes", lambda: 80_000)
   monkeypatch.setattr(memory, "host_bytes", lambda: 300_000)
-  monkeypatch.setattr(jax, "local_device_count", lambda: 4)
   given = dataclasses.replace(CONFIG, resident_limit_mb=3)
   assert feed.limit_bytes(CONFIG) == 20_000  # a quarter
   assert feed.limit_bytes(given) == 3_000_000
   # A host holds what its devices do together, but no more than half of its memory.
-  assert feed.host_limit_bytes(CONFIG) == 80_000
-  assert feed.host_limit_bytes(given) == 150_000
+  assert feed.host_limit_bytes(CONFIG, Four()) == 80_000
+  assert feed.host_limit_bytes(given, Four()) == 150_000
   for forced, limit in (("whole", None), ("cut", None), ("streamed", 0)):
     config = dataclasses.replace(given, placement=forced)
-    assert feed.host_limit_bytes(config) == limit
+    assert feed.host_limit_bytes(config, Four()) == limit
+
+
+def test_devices_that_do_not_train_hold_no_images(monkeypatch):
+  monkeypatch.setattr(jax, "local_device_count", lambda: 2)
+  config = dataclasses.replace(CONFIG, resident_limit_mb=1, devices=1)
+  limit = feed.host_limit_bytes(config, mesh.find(config.devices))
+  assert limit == 1_000_000  # 1.5 MB stay on disk, and images on disk are streamed.
 
 
 _gather = jax.jit(batches.gather, static_argnums=(0, 4))
@@ -166,6 +173,29 @@ def test_the_bucket_is_the_fullest_device_s():
       words, captions = int(fullest(LENGTH[chosen.captions])), 4 // devices
       assert bucket == packing.bucket_of(words, captions, SLOTS)
       assert bucket >= words - captions
+
+
+def _beside(config, devices, step):
+  """(minibatch, slot, caption of the batch) -> the real image there and its caption."""
+  chosen, bucket = feed.Chooser(config, CORPUS, devices, np.zeros(2, np.uint32))(step)
+  found = {}
+  for k, captions in enumerate(chosen.captions):
+    pairs = np.stack([chosen.real_image[k], chosen.real_caption[k]], 1).reshape(devices, -1, 2)
+    for d, length in enumerate(LENGTH[captions].reshape(devices, -1)):
+      packed = packing.pack(jax.numpy.asarray(length), SLOTS, True, bucket)
+      scored = np.asarray(packed.slot[batches.scored_rows(config, packed)])
+      for slot, pair in zip(scored, pairs[d]):
+        if slot < SLOTS * len(length):
+          place = slot // len(length), d * len(length) + slot % len(length)
+          found[k, *map(int, place)] = tuple(map(int, pair))
+  return found, bucket
+
+
+def test_a_real_image_comes_with_the_same_caption_on_any_number_of_devices():
+  config = dataclasses.replace(CONFIG, discriminator_steps=2)
+  (one, its_bucket), (four, other_bucket) = (_beside(config, devices, 3) for devices in (1, 4))
+  assert its_bucket != other_bucket  # Rows are packed otherwise.
+  assert len(one) > 16 and one == four
 
 
 def test_a_real_image_s_caption_is_one_of_its_own_and_any_of_them():

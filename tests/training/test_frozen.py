@@ -10,8 +10,9 @@ import pytest
 
 from t2i_jax import config as config_lib
 from t2i_jax.data import corpus as corpus_lib
-from t2i_jax.judges import fitting
+from t2i_jax.judges import efficientnet, fitting
 from t2i_jax.training import frozen, reading
+from tests.fixtures import corpora
 
 
 def test_a_batch_has_the_words_that_are_read_of_its_captions(monkeypatch):
@@ -64,6 +65,36 @@ def test_the_process_that_fits_waits_for_no_other(monkeypatch):
   np.testing.assert_array_equal(found, 2 * rows)
   with pytest.raises(AssertionError, match="not here"):
     fitting.in_batches(lambda x: 2 * x, 8, rows)
+
+
+class _Eyes(efficientnet.EfficientNet):
+  def __init__(self):
+    object.__setattr__(self, "weights", {"w": 1})
+
+  def fingerprint(self):
+    return "f"
+
+
+@pytest.mark.parametrize("of_reader", ["own", "efficientnet"])
+def test_a_reader_with_eyes_of_its_own_is_not_shown_the_discriminator_s(
+  tmp_path, monkeypatch, of_reader
+):
+  corpus = corpora.one_caption_each(np.random.default_rng(0), 4, 3)
+  config = config_lib.Config(
+    mode="train", workdir=str(tmp_path), steps=1, text="reader", reader_eyes=of_reader,
+    recurrence="none", prefixes="one", discriminator="projected", real_pairing="corresponding",
+    euclid_target="none", batch_size=8,
+  )  # fmt: skip
+  eyes = _Eyes()
+  fitted, kept = [], []
+  monkeypatch.setattr(frozen, "fit", lambda config, corpus, eyes: fitted.append(eyes) or {})
+  monkeypatch.setattr(
+    fitting, "load_or_fit", lambda path, kind, record, fit: kept.append(record) or fit()
+  )
+  found = frozen.prepare(config, corpus, eyes)
+  assert found.eyes is eyes.weights  # The discriminator looks through them.
+  assert fitted == [None if of_reader == "own" else eyes.weights]
+  assert kept[0]["eyes"] == ("own" if of_reader == "own" else "f")
 
 
 @pytest.mark.slow

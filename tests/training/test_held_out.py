@@ -1,6 +1,7 @@
 """A run without a pretrained network that holds images out: it goes on exactly, and its best
 checkpoint stays."""
 
+import dataclasses
 import json
 import types
 
@@ -10,9 +11,10 @@ import pytest
 
 from t2i_jax import config as config_lib
 from t2i_jax import errors
-from t2i_jax.data import datasets
+from t2i_jax.data import datasets, images, stored
 from t2i_jax.nets import model
 from t2i_jax.parallel import hosts, mesh
+from t2i_jax.rundir import records
 from t2i_jax.training import batches, drawing, frozen, held_out, loop
 from t2i_jax.training import state as state_lib
 from tests.fixtures import corpora
@@ -62,6 +64,8 @@ def test_the_best_checkpoint_is_kept_and_a_run_goes_on_exactly(command, tmp_path
 
   monkeypatch.setattr(held_out.distances, "frechet", score)
   monkeypatch.setattr(held_out.untrained, "untrained_networks", _one(held_out.untrained))
+  # An earlier try in the folder, whose checkpoints are gone, was better.
+  records.write_best(whole, 9, 0.0)
   now = found[whole]
   command(*OWN, "--steps=3", f"--workdir={whole}")
   assert command.status == 0, command.err
@@ -80,6 +84,7 @@ def test_the_best_checkpoint_is_kept_and_a_run_goes_on_exactly(command, tmp_path
   # What the distances would have been is the same too.
   assert seen[:3] == seen[3:] and len(set(seen[:3])) == 3
   assert _kept(whole) == _kept(parts) == [2, 3]
+  assert records.read_best(whole) == {"step": 2, "distance": 1.0}
   drawn = ["--mode=sample", f"--workdir={whole}", "--captions=red petals"]
   command(*drawn, "--checkpoint=-1", f"--output={tmp_path}/a.png", tiny=False)
   assert command.status == 0 and command.json["step"] == 2
@@ -179,3 +184,31 @@ def test_what_is_judged_and_shown_is_drawn_with_averages(tmp_path, monkeypatch, 
     loop._picture_writer(*given, writer)(1, state)
   found = pen.variables["generator"]
   assert found == {"params": {"w": 2.0}, "batch_stats": {"mean": 5.0}}
+
+
+class _Records:
+  """Images as records of one part of a prepared dataset; `reads` are those asked for at a time."""
+
+  def __init__(self, images_u8):
+    self.images, self.reads = [images.encode_png(image) for image in images_u8], []
+
+  def __getitems__(self, rows):
+    self.reads.append(rows)
+    return [{"image": self.images[row]} for row in rows]
+
+
+@pytest.mark.parametrize(("most", "read"), [(5, [0, 4, 9, 14, 19]), (20, list(range(20)))])
+def test_images_on_disk_that_judge_are_few_and_read_at_once(tmp_path, monkeypatch, most, read):
+  corpus = corpora.one_caption_each(np.random.default_rng(0), 20, 3)
+  source, every = _Records(corpus.images_u8), np.arange(20)
+  on_disk = stored.StoredImages([source], 0 * every, every, 16)
+  config = config_lib.Config(mode="train", workdir=str(tmp_path), steps=1, image_size=16,
+                             start_size=4, max_words=3)  # fmt: skip
+  shown = []
+  judge = types.SimpleNamespace(features=lambda images_u8: shown.append(images_u8))
+  monkeypatch.setattr(held_out, "_MOST_IMAGES", most)
+  monkeypatch.setattr(held_out.untrained, "untrained_networks", lambda _: [judge])
+  on_disk = dataclasses.replace(corpus, images_u8=on_disk)
+  held_out.make_score(config, on_disk, batches.Frozen(), model.build(config))
+  assert source.reads == [read]
+  np.testing.assert_array_equal(shown[0], corpus.images_u8[read])

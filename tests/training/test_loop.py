@@ -195,6 +195,20 @@ def test_a_run_without_a_checkpoint_has_no_returns_of_an_earlier_try(tmp_path):
   assert records.read_returns(tmp_path) == none  # Nor has the run that goes on from here.
 
 
+def test_a_run_without_a_checkpoint_knows_no_best_one_of_an_earlier_try(tmp_path, monkeypatch):
+  here, there = tmp_path / "here", tmp_path / "there"  # A bucket, and the copy that is worked on.
+  monkeypatch.setattr(resume.bucket, "checkpoints", lambda _: there / "checkpoints")
+  for folder in (here, there):
+    records.write_best(folder, 9, 0.0)
+    records.write_window(folder, 9, [{"d/loss": 1.0}], 1)
+  resume.forget_earlier_try(here, 9)
+  assert records.read_best(here) == {"step": 9, "distance": 0.0} and records.read_window(here, 9)
+  resume.forget_earlier_try(here, 0)
+  for folder in (here, there):
+    assert records.read_best(folder) is None and not records.read_window(folder, 9)
+  resume.forget_earlier_try(here, 0)
+
+
 def test_returns_in_vain_are_counted_until_the_run_gets_further():
   def after(returns, step, applied):
     return resume.next_return(returns, step, window_lib.NotFinite("bad", applied))

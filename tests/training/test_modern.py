@@ -135,6 +135,7 @@ def test_a_run_goes_on_exactly_and_draws_with_averages(command, tmp_path, monkey
       ["--average_images=1", "--bn_statistics=per_word"],
       "--average_images=1: needs --bn_statistics=joint",
     ),
+    ([*MODERN, "--noise_dim=0"], "--generator=modulated makes its first maps of noise"),
     ([*MODERN, "--image_size=48", "--start_size=3"], "--generator=modulated draws 16, 32, 64 or"),
     (
       ["--text=sum", "--recurrence=none", "--prefixes=one"],

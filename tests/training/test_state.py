@@ -7,6 +7,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
+from t2i_jax import config as config_lib
 from t2i_jax.training import state as state_lib
 
 ARRAYS = 40
@@ -53,3 +54,14 @@ def test_what_all_arrays_have_a_part_in_is_computed_once():
   inputs = [program.count(" parameter(") for program in programs if "ENTRY" not in program]
   assert len(inputs) >= ARRAYS
   assert sum(n >= ARRAYS for n in inputs) <= 1
+
+
+def test_averages_follow_the_parameters_after_more_images_than_an_int32_counts():
+  config = config_lib.Config(mode="train", workdir="w", steps=1, batch_size=2048,
+                             average_images=10_000)  # fmt: skip
+  state = _state(2**21, 1.0)
+  before = jax.tree.map(jnp.zeros_like, state.generator.params)
+  after = state_lib.move_average(config, state.replace(average={"generator": before})).average
+  for name, value in state.generator.params.items():
+    moved = np.asarray(after["generator"][name] / value)
+    assert ((moved > 0) & (moved < 1)).all(), name

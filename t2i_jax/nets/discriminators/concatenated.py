@@ -19,7 +19,8 @@ _TEXT = 128  # values of the projected caption
 
 class Discriminator(nn.Module):
   """(images, words, weight, train) -> logits of each image with each caption; none of an image by
-  itself. On several devices (`axes`) each device's images are judged with all captions.
+  itself. On several devices (`caption_axes`) each device's images are judged with all captions;
+  `axes`: of the mesh over which batch statistics are taken.
 
   A 1x1 convolution reads maps and caption side by side. It is linear, so that its part of the maps
   and its part of the caption are computed once each, not once a pair; what Reed et al. have and
@@ -30,6 +31,7 @@ class Discriminator(nn.Module):
   kernel_size: int
   dtype: Any = jnp.float32
   axes: collectives.Axes = ()
+  caption_axes: collectives.Axes = ()
 
   @nn.compact
   def __call__(
@@ -46,7 +48,7 @@ class Discriminator(nn.Module):
     dense = lambda width, name: layers.Dense(  # noqa: E731
       width, kernel_init=layers.DCGAN_INIT, dtype=self.dtype, name=name
     )
-    captions = collectives.all_of(words.vectors, self.axes).astype(self.dtype)
+    captions = collectives.all_of(words.vectors, self.caption_axes).astype(self.dtype)
     captions = nn.leaky_relu(dense(_TEXT, "project")(captions), 0.2)
     of_maps = dense(maps.shape[-1], "of_maps")(maps)
     of_captions = dense(maps.shape[-1], "of_captions")(captions)

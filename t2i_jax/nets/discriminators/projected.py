@@ -75,10 +75,11 @@ class Head(nn.Module):
 
 class Discriminator(nn.Module):
   """(maps of images, words, weight, train) -> logits of four heads. The words' vectors are states
-  of a reader. On several devices (`axes`) each device's images are judged with all captions."""
+  of a reader. On several devices (`caption_axes`) each device's images are judged with all
+  captions."""
 
   dtype: Any = jnp.float32
-  axes: collectives.Axes = ()
+  caption_axes: collectives.Axes = ()
 
   eyes = "efficientnet"
 
@@ -91,7 +92,7 @@ class Discriminator(nn.Module):
     train: bool,
   ) -> logits.Logits:
     """`weight` is ignored: every row counts."""
-    states = collectives.all_of(words.vectors, self.axes)
+    states = collectives.all_of(words.vectors, self.caption_axes)
     heads = [Head(self.dtype)(x, states, train) for x in maps]
     return logits.Logits(*(jnp.stack(parts) for parts in zip(*heads)))
 

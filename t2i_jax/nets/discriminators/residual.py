@@ -47,11 +47,11 @@ class Discriminator(nn.Module):
   """(images, words, weight, train) -> logits of one head.
 
   Channels at 4, 8, ... 128 pixels: 12, 8, 4, 2, 1 and 1 times `base_channels`. On several devices
-  (`axes`) each device's images are judged with all captions."""
+  (`caption_axes`) each device's images are judged with all captions."""
 
   base_channels: int
   dtype: Any = jnp.float32
-  axes: collectives.Axes = ()
+  caption_axes: collectives.Axes = ()
 
   @nn.compact
   def __call__(
@@ -69,7 +69,7 @@ class Discriminator(nn.Module):
       maps = Block(width, self.dtype)(maps)
     flat = nn.leaky_relu(maps, 0.2).reshape(len(images), -1).astype(jnp.float32)
     image = nn.leaky_relu(nn.Dense(widths[-1], kernel_init=_INIT)(flat), 0.2)
-    states = collectives.all_of(words.vectors, self.axes)
+    states = collectives.all_of(words.vectors, self.caption_axes)
     dense = lambda width: nn.Dense(width, kernel_init=layers.SMALL_INIT)  # noqa: E731
     alone = dense(1)(image)[:, 0]
     pairs = dense(_COMMON)(image) @ dense(_COMMON)(states).T / _COMMON**0.5
