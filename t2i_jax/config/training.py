@@ -98,6 +98,13 @@ class Updates(Group, role="shape", modes=("train", "bench")):
   discriminator_learning_rate: float = knob(
     2e-4, "learning rate of the discriminator", low=0.0, role="schedule"
   )
+  learning_rate_half_life: int = knob(
+    0,
+    "captions trained on in which both learning rates halve, again and again from the run's start; "
+    "0: they stay",
+    low=0,
+    role="schedule",
+  )
   adam_b1: float = knob(0.5, "decay rate of Adam's first moment", low=0.0, high=0.9999)
   adam_b2: float = knob(0.999, "decay rate of Adam's second moment", low=0.0, high=0.99999)
   average_images: int = knob(

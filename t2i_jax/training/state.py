@@ -8,7 +8,7 @@ import flax.struct
 import jax
 import jax.numpy as jnp
 import optax
-from jaxtyping import Array
+from jaxtyping import Array, Float, Int
 
 from t2i_jax import config as config_lib
 from t2i_jax import errors, seeds
@@ -88,14 +88,19 @@ def init_state(
   return TrainState(step=jnp.zeros((), jnp.int32), rng=rng, **states, average=average)
 
 
+def captions_seen(config: config_lib.Config, step: Int[Array, ""]) -> Float[Array, ""]:
+  """Captions of all steps before this one; of several minibatches of a step those of one. As i32
+  they would overflow."""
+  return step.astype(jnp.float32) * config.batch_size
+
+
 def move_average(config: config_lib.Config, state: TrainState) -> TrainState:
   """The averages after a step's updates: with a half-life of --average_images, at most 5 % of the
   images seen so far (Karras et al. 2018, https://arxiv.org/abs/1710.10196; the start as in
   StyleGAN2-ADA)."""
   if not config.average_images:
     return state
-  seen = state.step.astype(jnp.float32) * config.batch_size  # As i32 it would overflow.
-  half_life = jnp.minimum(config.average_images, _RAMP * seen + 1)
+  half_life = jnp.minimum(config.average_images, _RAMP * captions_seen(config, state.step) + 1)
   kept = 0.5 ** (config.batch_size / half_life)
   average = {
     name: jax.tree.map(lambda a, x: kept * a + (1 - kept) * x, old, getattr(state, name).params)

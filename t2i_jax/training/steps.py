@@ -14,7 +14,7 @@ import flax.struct
 import jax
 import jax.numpy as jnp
 import optax
-from jaxtyping import Array, Float
+from jaxtyping import Array, Float, Int
 
 from t2i_jax import config as config_lib
 from t2i_jax.nets import model
@@ -136,7 +136,13 @@ class Updates:
     gradients, (metrics, batch_stats) = jax.grad(loss_of, has_aux=True)(net.params)
     gradients = collectives.total(gradients, axes)
     metrics["d/gradient_norm"] = _norm([gradients]) / self.devices.count
-    net = apply_gradients(self.optimizers["discriminator"], net, gradients, self._mean(batch_stats))
+    net = apply_gradients(
+      self.optimizers["discriminator"],
+      net,
+      gradients,
+      self._mean(batch_stats),
+      learning_rate_share(config, state.step),
+    )
     return state.replace(discriminator=net), metrics
 
   def update_generator(
@@ -155,10 +161,10 @@ class Updates:
     (gradients,) = to_parameters(gradients_of_drawn)
     gradients = {n: collectives.total(g, self.devices.axes) for n, g in gradients.items()}
     metrics["g/gradient_norm"] = _norm(list(gradients.values())) / self.devices.count
-    batch_stats = self._mean(batch_stats)
+    batch_stats, share = self._mean(batch_stats), learning_rate_share(self.config, state.step)
     moved = {
       name: apply_gradients(
-        self.optimizers[name], getattr(state, name), gradients[name], batch_stats[name]
+        self.optimizers[name], getattr(state, name), gradients[name], batch_stats[name], share
       )
       for name in model.DRAWING
     }
@@ -203,14 +209,26 @@ def _norm(trees: Sequence[Any]) -> Float[Array, ""]:  # the Euclidean norm of al
   return jnp.sqrt(sum((x**2).sum() for tree in trees for x in jax.tree.leaves(tree)))
 
 
+def learning_rate_share(config: config_lib.Config, step: Int[Array, ""]) -> Float[Array, ""] | None:
+  """What is left of the learning rates by --learning_rate_half_life; None: all."""
+  if not config.learning_rate_half_life:
+    return None
+  return 0.5 ** (state_lib.captions_seen(config, step) / config.learning_rate_half_life)
+
+
 def apply_gradients(
   optimizer: optax.GradientTransformation,
   state: state_lib.NetState,
   gradients: Any,
   batch_stats: Any,
+  share: Float[Array, ""] | None = None,
 ) -> state_lib.NetState:
-  """The network after one step of its optimizer, with these running statistics."""
+  """The network after one step of its optimizer, with these running statistics; `share`: of the
+  optimizer's step. (Not a schedule of the optimizer's own: its count would be one more array of a
+  checkpoint, which those of runs without one do not have.)"""
   updates, opt_state = optimizer.update(gradients, state.opt_state, state.params)
+  if share is not None:
+    updates = jax.tree.map(lambda x: share * x, updates)
   return state_lib.NetState(
     params=optax.apply_updates(state.params, updates),
     batch_stats=batch_stats,

@@ -134,7 +134,7 @@ def test_every_group_and_flag_says_what_it_is_and_where_it_does_something():
 def test_the_role_of_a_flag_that_is_not_the_shape_of_a_run():
   assert set(config_lib.names("schedule")) == {
     "steps", "epochs", "sampling_statistics", "stop_at_collapse",
-    "generator_learning_rate", "discriminator_learning_rate",
+    "generator_learning_rate", "discriminator_learning_rate", "learning_rate_half_life",
   }  # fmt: skip
   assert set(config_lib.names("machine")) == {
     "devices", "placement", "resident_limit_mb",

@@ -304,6 +304,26 @@ def test_each_step_has_random_numbers_of_its_own():
     assert abs(float(found[0][name] - found[1][name])) > 1e-4, name
 
 
+def test_both_learning_rates_halve_with_the_captions_trained_on():
+  """Of 4 captions a step: once in 6 captions, so after 3 steps twice."""
+  config = dataclasses.replace(CONFIG, learning_rate_half_life=6)
+  updates, state = _make(config)
+  batch = _batch()
+
+  @jax.jit
+  def moves(state):
+    drawn, back = updates.draw_for_update(state, batch)
+    after_d, _ = updates.update_discriminator(state, batch, drawn)
+    after_g, _ = updates.update_generator(state, batch, drawn, back)
+    return _gradient(state, after_d, "discriminator"), _gradient(state, after_g)
+
+  first, later = moves(state), moves(state.replace(step=jnp.int32(3)))
+  assert all(float(jnp.abs(x).max()) > 1e-3 for x in jax.tree.leaves(later))
+  _assert_same(later, jax.tree.map(lambda x: x / 4, first))
+  far = steps.learning_rate_share(config, jnp.int32(2**30))  # 2^32 captions: no int32 has them
+  assert float(far) == 0.0
+
+
 def test_another_seed_has_other_weights_and_other_random_numbers():
   networks = model.Networks(Painter(), Painter(), None, Critic(False))
   optimizers = state_lib.make_optimizers(CONFIG)
