@@ -55,7 +55,8 @@ def with_words(run: sampling.TrainedRun, words: set[str]) -> word2vec.WordVector
   if run.config.whiten and kept:  # by those of the run's words as they stand in the file
     vectors = whitening.whiten(vectors, vectors[kept])
   is_whole = len(kept) == len(own.words) and vectors.shape[1] == own.vectors.shape[1]
-  if not is_whole or not np.allclose(vectors[kept], own.vectors, rtol=1e-3, atol=1e-3):
+  most = float(np.abs(own.vectors).max(initial=0))  # whitening rounds a little
+  if not is_whole or not np.allclose(vectors[kept], own.vectors, rtol=0, atol=1e-3 * most):
     log.warning(
       "word_vectors=%s: no longer has the vectors that this run was trained with, so words that "
       "the run does not have count as unknown",
