@@ -152,7 +152,8 @@ class _Two(mesh.Devices):
   axes, count = ("data",), 2
 
   def shard_map(self, run, in_specs, out_specs):
-    two = jax.sharding.AbstractMesh((2,), self.axes)
+    kinds = (jax.sharding.AxisType.Auto,)  # as `mesh.find` has it
+    two = jax.sharding.AbstractMesh((2,), self.axes, axis_types=kinds)
     return jax.shard_map(run, mesh=two, in_specs=in_specs, out_specs=out_specs, check_vma=False)
 
 
