@@ -90,7 +90,7 @@ def parse(argv: Sequence[str]) -> tuple[config_lib.Config, frozenset[str]] | Hel
     meant = near.word(rest[0], typing.get_args(groups.Mode), "--mode=") or caption
     raise errors.InputError(f"{rest[0]!r} is not a flag{meant}")
   read, given = {}, set()
-  typed = {word.partition("=")[2] or word for word in argv}  # not from a flag file
+  typed = {*argv, *(word.partition("=")[2] for word in argv)}  # not in a flag file
   for field, kind in config_lib.fields():
     value = values[field.name].value
     if kind is str:

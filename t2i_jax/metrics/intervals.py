@@ -152,7 +152,8 @@ def of_medians(
 
 
 def _by_image(values, ids, count: int) -> Float[np.ndarray, "i r"]:
-  """A row for each image with its values, filled up with NaN."""
+  """A row for each image with its values, of the r of the image that has most; others are filled up
+  with NaN."""
   order = np.argsort(ids, kind="stable")
   place = np.arange(len(ids)) - np.searchsorted(ids[order], ids[order])
   table = np.full((count, place.max(initial=0) + 1), math.nan)

@@ -89,8 +89,8 @@ def init_state(
 
 
 def captions_seen(config: config_lib.Config, step: Int[Array, ""]) -> Float[Array, ""]:
-  """Captions of all steps before this one; of several minibatches of a step those of one. As i32
-  they would overflow."""
+  """Number of captions of all steps before this one, each step's minibatches counted once; as i32
+  it would overflow."""
   return step.astype(jnp.float32) * config.batch_size
 
 

@@ -210,7 +210,8 @@ def _norm(trees: Sequence[Any]) -> Float[Array, ""]:  # the Euclidean norm of al
 
 
 def learning_rate_share(config: config_lib.Config, step: Int[Array, ""]) -> Float[Array, ""] | None:
-  """What is left of the learning rates by --learning_rate_half_life; None: all."""
+  """The factor of both learning rates at this step, from 1 towards 0; None without
+  --learning_rate_half_life."""
   if not config.learning_rate_half_life:
     return None
   return 0.5 ** (state_lib.captions_seen(config, step) / config.learning_rate_half_life)
@@ -223,9 +224,9 @@ def apply_gradients(
   batch_stats: Any,
   share: Float[Array, ""] | None = None,
 ) -> state_lib.NetState:
-  """The network after one step of its optimizer, with these running statistics; `share`: of the
-  optimizer's step. (Not a schedule of the optimizer's own: its count would be one more array of a
-  checkpoint, which those of runs without one do not have.)"""
+  """The network after one step of its optimizer, with these running statistics; `share`: factor
+  of the optimizer's step, None: 1. (Not a schedule of the optimizer's own: its count would be one
+  more array of a checkpoint, which those of runs without one do not have.)"""
   updates, opt_state = optimizer.update(gradients, state.opt_state, state.params)
   if share is not None:
     updates = jax.tree.map(lambda x: share * x, updates)

@@ -162,16 +162,18 @@ def test_small_and_toy_go_with_every_flag_file(monkeypatch, smaller):
 
 def test_the_flags_of_a_run_are_taken_by_all_that_reads_it(tmp_path):
   """Whatever training was told."""
-  words = ["t2i_jax", "--mode=train", "--workdir=w", "--steps=5"]
-  config, _ = flags.parse(words)
+  config, _ = flags.parse(["t2i_jax", "--mode=train", "--workdir=w", "--steps=5"])
   path = tmp_path / "run.flags"
   for field, kind in config_lib.fields():
     is_kept = kind is str and field.metadata["role"] != "machine" and field.name != "workdir"
     if is_kept and "train" in field.metadata["modes"]:
-      path.write_text(f"--{field.name}={getattr(config, field.name) or 'x'}\n")
+      told = getattr(config, field.name) or "x"
+      path.write_text(f"--{field.name}={told}\n")
       for mode in ("sample", "evaluate", "report", "export", "demo"):
         more = ["--captions=red"] * (mode == "sample")
-        flags.parse(["t2i_jax", f"--mode={mode}", "--workdir=w", f"--flagfile={path}", *more])
+        words = [f"--mode={mode}", "--workdir=w", f"--flagfile={path}", *more]
+        read, given = flags.parse(["t2i_jax", *words])
+        assert field.name in given and getattr(read, field.name) == told
 
 
 def test_the_document_has_the_flags_as_they_are():
@@ -192,8 +194,10 @@ def test_flag_files_as_people_write_them(tmp_path, monkeypatch):
   path.write_text("--mode=params\n--data_dir=data  # on the big disk\n")
   with pytest.raises(errors.InputError, match="a comment has a line of its own"):
     flags.parse(["t2i_jax", f"--flagfile={path}"])
-  config, _ = flags.parse(["t2i_jax", "--mode=params", "--raw_dir=/photos/Trip #2"])
-  assert config.raw_dir == "/photos/Trip #2"  # of the command line, where there are no comments
+  # The command line has no comments.
+  for words in (["--raw_dir=/photos/a=b #2"], ["--raw_dir", "/photos/a=b #2"]):
+    config, _ = flags.parse(["t2i_jax", "--mode=params", *words])
+    assert config.raw_dir == "/photos/a=b #2"
   path.write_bytes(b"--mode=params\n# caf\xe9\n")
   with pytest.raises(errors.InputError, match="--flagfile: a flag file is not UTF-8"):
     flags.parse(["t2i_jax", f"--flagfile={path}"])
