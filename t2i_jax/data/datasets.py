@@ -6,17 +6,18 @@ In: a dataset's name, a split's and `prepare.Settings`. Out: `Examples`: images,
 
 import concurrent.futures
 import dataclasses
+import math
 import os
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from typing import Any
 
 import numpy as np
 import tensorflow_datasets as tfds
-from jaxtyping import Int32
+from jaxtyping import Int32, UInt8
 
 from t2i_jax import errors
 from t2i_jax.data import builder as builder_lib
-from t2i_jax.data import images, prepare, sets, stored
+from t2i_jax.data import prepare, sets, stored
 
 # Splits made from all images by each image's `held_out_class` (bool[n] -> bool[n], those to keep).
 _CLASS_SPLITS = {"class_train": np.logical_not, "class_test": np.asarray}
@@ -58,45 +59,57 @@ def load(name: str, split: str, **settings: Any) -> Examples:
   parts = builder.info.metadata["parts"]
   known = [*parts, "all", *(s for s in dataset.splits if s in _CLASS_SPLITS)]
   if split not in known:
-    raise errors.InputError(f"dataset {name} has no split {split!r}; use {', '.join(known)}")
+    raise errors.InputError(
+      f"`split={split}` or `train_split={split}`: dataset {name} has no split {split!r}; use "
+      f"{', '.join(known)}"
+    )
   chosen = parts[split] if split in parts else [part for own in parts.values() for part in own]
   # TFDS's own image decoder needs OpenCV to be fast; Pillow in threads is as fast.
   decoders = {"image": tfds.decode.SkipDecoding()}
   with builder_lib.reading(builder.data_path):
     sources = [builder.as_data_source(part, decoders=decoders) for part in chosen]
-  size = settings.image_size
-  bytes_in_all = sum(map(len, sources)) * 3 * size**2
-  in_memory = settings.in_memory_below is None or bytes_in_all <= settings.in_memory_below
-  with builder_lib.reading(builder.data_path):
-    records = [record for source in sources for record in _read(source, in_memory)]
+    records = [record for source in sources for record in _read(source)]
   part = np.repeat(np.arange(len(sources)), [len(source) for source in sources])
   row = np.concatenate([np.arange(len(source)) for source in sources])
   if split in _CLASS_SPLITS:
     keep = _CLASS_SPLITS[split](np.array([bool(r["held_out_class"]) for r in records]))
     records = [record for record, is_kept in zip(records, keep) if is_kept]
     part, row = part[keep], row[keep]
-  if in_memory:
-    images_u8 = np.zeros((len(records), size, size, 3), np.uint8)
-    for i, record in enumerate(records):
-      images_u8[i] = record.pop("image")
-  else:
-    images_u8 = stored.StoredImages(sources, part, row, size, os.fspath(builder.data_path))
+  folder = os.fspath(builder.data_path)
+  images_u8 = stored.StoredImages(sources, part, row, settings.image_size, folder)
+  limit = settings.in_memory_below
+  if limit is None or math.prod(images_u8.shape) <= limit:
+    with builder_lib.reading(folder):
+      images_u8 = _decoded(images_u8)
   return _examples(records, images_u8, dataset.attributes)
 
 
-def _read(source: Any, with_images: bool) -> list[dict]:
-  """All records of a stored part, in several threads; "image" is decoded, or left out."""
-
-  def read_some(start: int) -> list[dict]:
-    records = source.__getitems__(list(range(start, min(start + _READ_AT_ONCE, len(source)))))
-    pixels = [record.pop("image") for record in records]
-    if with_images:
-      return [{**r, "image": images.decode(image)} for r, image in zip(records, pixels)]
-    return records
-
+def _in_threads(read_some: Callable[[slice], list | None], count: int) -> list:
+  """What `read_some` gives for slices that make up range(count), in order."""
+  slices = [slice(at, min(at + _READ_AT_ONCE, count)) for at in range(0, count, _READ_AT_ONCE)]
   with concurrent.futures.ThreadPoolExecutor(os.cpu_count() or 1) as pool:
-    chunks = pool.map(read_some, range(0, len(source), _READ_AT_ONCE))
-    return [record for chunk in chunks for record in chunk]
+    return list(pool.map(read_some, slices))
+
+
+def _read(source: Any) -> list[dict]:
+  """All records of a stored part, without their images."""
+
+  def read_some(rows: slice) -> list[dict]:
+    records = source.__getitems__(list(range(rows.start, rows.stop)))
+    return [{key: value for key, value in r.items() if key != "image"} for r in records]
+
+  return [record for some in _in_threads(read_some, len(source)) for record in some]
+
+
+def _decoded(images: stored.StoredImages) -> UInt8[np.ndarray, "n h w 3"]:
+  """The images in memory. Besides the result there are at most `_READ_AT_ONCE` for each thread."""
+  found = np.zeros(images.shape, images.dtype)
+
+  def read_some(rows: slice) -> None:
+    found[rows] = images[rows]
+
+  _in_threads(read_some, len(images))
+  return found
 
 
 def _examples(records: list[dict], images_u8: stored.Images, attributes: Iterable[str]) -> Examples:

@@ -21,7 +21,7 @@ _TEST_LISTS = ("testclasses.txt", "stackgan_test_filenames.txt")
 _TRAIN_LISTS = ("trainvalclasses.txt", "stackgan_train_filenames.txt")
 _HELD_OUT_SEED = 0
 _LINE_END = re.compile(r"\r\n|\n|\r")  # str.splitlines also ends lines within captions, at U+2028.
-_MOST_BYTES = 1 << 20  # of a caption file
+MOST_BYTES = 1 << 20  # of a caption file, or a list of classes
 
 FINGERPRINT_LENGTH = 8
 
@@ -48,13 +48,23 @@ def decode_text(data: bytes) -> str:
   return data.decode("utf-8-sig")
 
 
+def decode(data: bytes, wrong: str = "surrogateescape") -> str:
+  """UTF-8, or UTF-16 with its mark, as Excel saves it. Bytes that are neither become lone
+  surrogates, so that only their own row is lost.
+
+  Raises UnicodeDecodeError for such bytes if `wrong` is "strict"."""
+  if data[:2] in (b"\xff\xfe", b"\xfe\xff"):
+    return data.decode("utf-16", "replace")
+  return data.decode("utf-8-sig", wrong)
+
+
 def read_captions(file: pathlib.Path) -> tuple[list[str], str | None]:
   """The captions of a text file, one a line, and None; or no captions and the reason.
 
   Raises OSError if the system refuses to read the file, which may be whole."""
   try:
-    if file.stat().st_size > _MOST_BYTES:
-      return [], f"caption file {file.name} is larger than {_MOST_BYTES >> 20} MB"
+    if file.stat().st_size > MOST_BYTES:
+      return [], f"caption file {file.name} is larger than {MOST_BYTES >> 20} MB"
     text = decode_text(file.read_bytes())
   except (FileNotFoundError, NotADirectoryError):
     return [], f"missing caption file {file.name}"
@@ -110,7 +120,7 @@ def held_out_classes(
 
 def _classes_named(file: pathlib.Path) -> set[int]:
   named = set()
-  for line in file.read_text("utf-8").split():
+  for line in decode(file.read_bytes()).split():
     number = re.match(r"(?:class_)?(\d+)(?![^./])", line)
     if number is None:
       raise errors.InputError(

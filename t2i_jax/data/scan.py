@@ -5,15 +5,13 @@ from __future__ import annotations
 
 import collections
 import dataclasses
-import functools
 import os
 import pathlib
-import re
-import unicodedata
-from collections.abc import Collection, Iterable
+from collections.abc import Collection, Iterator
 
 from t2i_jax import errors
 from t2i_jax.data import images, tables
+from t2i_jax.data import names as names_lib
 from t2i_jax.process import system
 from t2i_jax.rundir import files
 
@@ -25,24 +23,24 @@ _COULD_HOLD = (*tables.SUFFIXES, ".xml", ".parquet", ".arrow", ".xlsx", ".xls", 
 OWN = (
   {files.FLAGS},  # a run
   {files.LOCK, files.WORD_VECTORS},  # a run whose first start was interrupted
-  {"clusters.json"},
+  {"clusters.json", "labels.csv"},
   {"dataset_info.json", "features.json"},  # a prepared copy
   {"parameters.safetensors", "config.json"},  # an exported model
   {files.PAGE, "report.json"},  # a comparison of runs, such as that of launch/ablate.sh
   {files.SCORES, "tables.md"},  # a study
 )
 _OF_THE_SYSTEM = "lost+found"
-_ABSOLUTE = re.compile(r"/|[A-Za-z]:/")
 
 
 @dataclasses.dataclass(frozen=True)
 class Found:
   """Names below raw_dir, sorted, with "/" between folders. unusable: {"file", "reason"} of images
-  that cannot be read."""
+  that cannot be read. own: folders that this program wrote, with the files that told it."""
 
   photographs: list[str]
   others: list[str]
   unusable: list[dict[str, str]]
+  own: list[str]
 
 
 def scan(raw_dir: pathlib.Path) -> Found:
@@ -53,25 +51,16 @@ def scan(raw_dir: pathlib.Path) -> Found:
   Raises InputError if raw_dir itself is such a folder, and OSError for what the system refuses to
   look at."""
 
-  def fail(error: OSError):
-    raise error
-
-  photographs, others, unusable, seen = [], [], [], {os.path.realpath(raw_dir)}
-  for folder, subfolders, names in os.walk(raw_dir, onerror=fail, followlinks=True):
-    kept = []
-    for name in sorted(subfolders):
-      real = os.path.realpath(os.path.join(folder, name))
-      if not name.startswith(".") and name != _OF_THE_SYSTEM and real not in seen:
-        seen.add(real)
-        kept.append(name)
-    subfolders[:] = kept
-    if own := _is_own(names):
+  photographs, others, unusable, own = [], [], [], []
+  for folder, subfolders, names in _walk(raw_dir):
+    if told_by := _is_own(names):
       if not os.path.samefile(folder, raw_dir):
+        own.append(f"{_shown(os.path.relpath(folder, raw_dir))} (it has {told_by})")
         subfolders.clear()
         continue
       raise errors.InputError(
-        f"`raw_dir={raw_dir}`: this program's own folder (it has {own}); give one of images, or "
-        "move what the program wrote elsewhere"
+        f"`raw_dir={raw_dir}`: this program's own folder (it has {told_by}); give one of images, "
+        "or move what the program wrote elsewhere"
       )
     inner = os.path.relpath(folder, raw_dir).replace(os.sep, "/")
     for name in names:
@@ -86,7 +75,29 @@ def scan(raw_dir: pathlib.Path) -> Found:
         (photographs if is_image else others).append(whole)
       elif is_image:
         unusable.append({"file": _shown(whole), "reason": reason})
-  return Found(sorted(photographs), sorted(others), sorted(unusable, key=lambda u: u["file"]))
+  unusable.sort(key=lambda u: u["file"])
+  return Found(sorted(photographs), sorted(others), unusable, own)
+
+
+def _walk(raw_dir: pathlib.Path) -> Iterator[tuple[str, list[str], list[str]]]:
+  """As `os.walk`: each visible folder once, by its own name where it has one below raw_dir, and
+  linked folders after these."""
+
+  def fail(error: OSError):
+    raise error
+
+  waiting, seen = collections.deque([os.fspath(raw_dir)]), set()
+  while waiting:
+    for folder, subfolders, names in os.walk(waiting.popleft(), onerror=fail):
+      real = os.path.realpath(folder)
+      if real in seen:
+        subfolders.clear()
+        continue
+      seen.add(real)
+      subfolders[:] = sorted(n for n in subfolders if n[0] != "." and n != _OF_THE_SYSTEM)
+      yield folder, subfolders, names
+      inner = (os.path.join(folder, name) for name in subfolders)
+      waiting += [path for path in inner if os.path.islink(path)]
 
 
 def _is_own(names: Collection[str]) -> str:
@@ -114,104 +125,26 @@ def _shown(name: str) -> str:
   return os.fsencode(name).decode("utf8", "backslashreplace")
 
 
-def _normal(name: str) -> str:
-  """One spelling of a name: macOS stores accents apart from their letters, and Windows has other
-  slashes."""
-  return unicodedata.normalize("NFC", pathlib.PurePosixPath(name.replace("\\", "/")).as_posix())
-
-
-class Names:
-  """Images by the names that the tables and lists of raw_dir give them."""
-
-  def __init__(self, raw_dir: pathlib.Path, photographs: Iterable[str]):
-    self._raw_dir, self._photographs = raw_dir, photographs
-    self._root: tuple[str, str, str] | None = None  # of absolute paths; a file and name that has it
-
-  @functools.cached_property
-  def _whole(self) -> dict[str, str]:
-    return {_normal(name): name for name in self._photographs}
-
-  @functools.cached_property
-  def _by_last(self) -> dict[str, list[str]]:
-    """The images by what is behind the last slash."""
-    by_last = collections.defaultdict(list)
-    for name in self._whole:
-      by_last[name.rpartition("/")[2]].append(name)
-    return by_last
-
-  @functools.cached_property
-  def endings(self) -> frozenset[str]:
-    """Of the images' names, such as .jpg."""
-    return frozenset(os.path.splitext(name)[1] for name in self._whole)
-
-  def find(self, name: str, file: str) -> str | None:
-    """The image that this file means: below its own folder, or below raw_dir, or the only one with
-    this end; or, by an absolute path, the one whose name below raw_dir is the longest end of it.
-
-    Raises InputError if what is left of absolute paths before such ends is not the same for all:
-    /d/rose/1.jpg and /d/tulip/1.jpg are not both 1.jpg."""
-    folder, name = file.rpartition("/")[0], _normal(name)
-    is_absolute, path = _ABSOLUTE.match(name), name.lstrip("/")
-    found, root = self._relative(folder, path), ""
-    if found is None and is_absolute:
-      parts = path.split("/")
-      ends = {at: "/".join(parts[at:]) for at in range(1, len(parts))}
-      at = next((at for at, end in ends.items() if end in self._whole), None)
-      if at is not None:
-        found, root = ends[at], name.removesuffix(ends[at])
-    if found is not None and is_absolute:
-      self._check_root(root, file, name)
-    return None if found is None else self._whole[found]
-
-  def _relative(self, folder: str, name: str) -> str | None:
-    for whole in (f"{folder}/{name}" if folder else name, name):
-      if whole in self._whole:
-        return whole
-    found = self._ending_in(name)
-    return found[0] if len(found) == 1 else None
-
-  def knows(self, name: str, file: str) -> bool:
-    """Whether `find` finds an image of this name, or several end in it."""
-    return bool(self.find(name, file) or self.ending_in(name))
-
-  def ending_in(self, name: str) -> list[str]:
-    """The images whose names end in this one; none or several where `find` finds none."""
-    return [self._whole[whole] for whole in self._ending_in(_normal(name).lstrip("/"))]
-
-  def _ending_in(self, name: str) -> list[str]:
-    last = name.rpartition("/")[2]
-    return [whole for whole in self._by_last.get(last, ()) if _ends(whole, name)]
-
-  def _check_root(self, root: str, file: str, name: str) -> None:
-    first, other, known = self._root = self._root or (root, file, name)
-    if first != root:
-      raise errors.InputError(
-        f"`raw_dir={self._raw_dir}`: {other} names {known}, and {file} names {name}: these images "
-        "lie in different folders, and not all of them can be those of `raw_dir`; give the folder "
-        "that holds both, or write the paths as they are below it"
-      )
-
-
-def _ends(whole: str, name: str) -> bool:
-  return whole == name or whole.endswith(f"/{name}")
-
-
 def texts_of(raw_dir: pathlib.Path, found: Found) -> tuple[dict[str, str], dict[str, str]]:
-  """The text file of each image that has one; and why it cannot be told, where it cannot.
+  """The text file of each image that has one; and why it cannot be told, where it cannot. The text
+  p/captions/a.txt is of the image a.* below p, at any depth; where p holds no image, below the
+  first folder above it that does. Of several such texts the deepest counts.
 
   Raises InputError if two lie beside an image, such as a.txt and a.caption beside a.jpg."""
   beside, inner = collections.defaultdict(list), collections.defaultdict(list)
+  wholes = {name: names_lib.normal(name) for name in found.photographs}
+  folders = names_lib.folders_of(wholes.values())
   for name in found.others:
-    stem, suffix = os.path.splitext(_normal(name))
+    stem, suffix = os.path.splitext(names_lib.normal(name))
     if suffix.lower() in BESIDE:
       beside[stem].append(name)
       parts = stem.split("/")
       for at, part in enumerate(parts[:-1]):
         if part.lower() in _CAPTION_FOLDERS:
-          inner["/".join(parts[at + 1 :])].append(name)
+          place = names_lib.reach("/".join(parts[:at]), folders)
+          inner[place, "/".join(parts[at + 1 :])].append(name)
   texts, wanted = {}, collections.defaultdict(list)  # of the files that could be theirs, images
-  for name in found.photographs:
-    whole = _normal(name)
+  for name, whole in wholes.items():
     stem = os.path.splitext(whole)[0]
     own = beside.get(whole) or beside.get(stem, [])
     if len(own) > 1:
@@ -224,8 +157,12 @@ def texts_of(raw_dir: pathlib.Path, found: Found) -> tuple[dict[str, str], dict[
       wanted[tuple(own)].append(name)
     else:
       parts = stem.split("/")
-      ends = ("/".join(parts[at:]) for at in range(len(parts)))
-      if key := next((end for end in ends if end in inner), None):
+      keys = (
+        ("/".join(parts[:depth]), "/".join(parts[at:]))
+        for depth in reversed(range(len(parts)))
+        for at in range(depth, len(parts))
+      )
+      if key := next((key for key in keys if key in inner), None):
         wanted[tuple(inner[key])].append(name)
   ambiguous = {}
   for files_of, names in wanted.items():

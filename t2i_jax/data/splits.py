@@ -7,9 +7,11 @@ import dataclasses
 import os
 import pathlib
 import re
+import unicodedata
 
 from t2i_jax import errors
-from t2i_jax.data import images, scan, tables
+from t2i_jax.data import images, raw, scan, tables
+from t2i_jax.data import names as names_lib
 
 NAMES = {
   "train": ("train", "training", "restval"),
@@ -87,12 +89,14 @@ class Splits:
     return [split for split in NAMES if split in self._splits.values()]
 
   def classes(self, raw_dir: pathlib.Path) -> dict[str, str]:
-    """The class of each image: the first folder within its split.
+    """The class of each image: the first folder within its split, in NFC.
 
     Raises InputError if there is one class alone, and its images lie in several folders within it
     and none above these: they are the classes."""
     own = {name: self._within(name) for name in self._photographs if self.of(name)}
-    found = {name: parts[0] for name, parts in own.items() if len(parts) > 1}
+    found = {
+      name: unicodedata.normalize("NFC", parts[0]) for name, parts in own.items() if len(parts) > 1
+    }
     if len(set(found.values())) != 1:
       return found
     inner = {"/".join(own[name][1:-1]) for name in found}
@@ -112,10 +116,10 @@ class Splits:
 @dataclasses.dataclass(frozen=True)
 class SplitList:
   """A file named after a split, such as test.txt. images: those that its lines name; unmatched: the
-  other lines, by number."""
+  other lines. Both by the line's number."""
 
   split: str
-  images: tuple[str, ...]
+  images: dict[int, str]
   unmatched: dict[int, str]
 
   def is_used(self) -> bool:
@@ -131,33 +135,56 @@ class SplitList:
     )
 
 
-def lists_of(raw_dir: pathlib.Path, found: scan.Found, names: scan.Names) -> dict[str, SplitList]:
-  """The files that are named as lists of a split's images are, empty ones left out."""
+def lists_of(
+  raw_dir: pathlib.Path, found: scan.Found, names: names_lib.Names
+) -> dict[str, SplitList]:
+  """The files that are named as lists of a split's images are, empty ones left out.
+
+  Raises InputError for one that is too large to be read."""
   lists = {}
   for file in found.others:
     stem, suffix = os.path.splitext(file.rpartition("/")[2])
     split = OF.get(stem.casefold())
     if split is None or suffix.lower() != ".txt":
       continue
-    listed, unmatched = [], {}
-    lines = tables.decode((raw_dir / file).read_bytes()).split("\n")
+    listed, unmatched = {}, {}
+    if tables.is_too_large(raw_dir / file):
+      raise errors.InputError(
+        f"{raw_dir / file}: larger than {tables.MOST_BYTES >> 20} MB; a file named after a split "
+        "lists its images, one a line. If it is no such list, move it out of the folder"
+      )
+    lines = raw.decode((raw_dir / file).read_bytes()).split("\n")
     for number, line in enumerate(map(str.strip, lines), 1):
       if line:
         image = _listed(line, file, names)
         if image is None:
           unmatched[number] = line[:200].encode("utf8", "backslashreplace").decode()
         else:
-          listed.append(image)
+          listed[number] = image
     if listed or unmatched:
-      lists[file] = SplitList(split, tuple(listed), unmatched)
+      lists[file] = SplitList(split, listed, unmatched)
   return lists
+
+
+def skipped_lines(lists: dict[str, SplitList]) -> list[dict[str, str]]:
+  """{"file", "reason"} of the lines that put no image in their split: they name none, or one that
+  an earlier list has put in another."""
+  skipped, first = [], {}
+  for file, of in lists.items():
+    lines = {number: f"no image {line}" for number, line in of.unmatched.items()}
+    for number, image in of.images.items():
+      other = first.setdefault(image, file)
+      if lists[other].split != of.split:
+        lines[number] = f"{image} is in {other} too, and counts there"
+    skipped += [{"file": f"{file} line {n}", "reason": lines[n]} for n in sorted(lines)]
+  return skipped
 
 
 # A name with numbers or a word behind it, "1.jpg 0" or "1.jpg dog"; no row of a table of captions.
 _LABELLED = re.compile(r"(\S+)((?:\s+[-+]?[\d.]+)+| +[^\s,;|]+)")
 
 
-def _listed(line: str, file: str, names: scan.Names) -> str | None:
+def _listed(line: str, file: str, names: names_lib.Names) -> str | None:
   """The image that a line of a list names, with or without its ending; or its first field does."""
   image = names.find(line, file) or _without_ending(line, file, names)
   if image is None and (match := _LABELLED.fullmatch(line)):
@@ -167,7 +194,7 @@ def _listed(line: str, file: str, names: scan.Names) -> str | None:
   return image
 
 
-def _without_ending(name: str, file: str, names: scan.Names) -> str | None:
+def _without_ending(name: str, file: str, names: names_lib.Names) -> str | None:
   found = {names.find(name + ending, file) for ending in names.endings} - {None}
   return found.pop() if len(found) == 1 else None
 

@@ -7,9 +7,9 @@ A labels file is a CSV with the header image,class, as clustering writes it.
 
 from __future__ import annotations
 
-import collections
 import csv
 import dataclasses
+import io
 import logging
 import os
 import re
@@ -18,7 +18,8 @@ import numpy as np
 from jaxtyping import Bool, Int
 
 from t2i_jax import errors, near
-from t2i_jax.data import datasets
+from t2i_jax.data import datasets, raw
+from t2i_jax.data import names as names_lib
 from t2i_jax.rundir import files
 from t2i_jax.text import captions
 
@@ -100,18 +101,18 @@ def _named(names: list[str], subset: str) -> Bool[np.ndarray, "n"]:
     )
   else:
     listed = {line.strip() for line in lines} - {""}
-  # A name without its folders counts if only one image has it.
-  shared = collections.Counter(name.rsplit("/", 1)[-1] for name in names)
-  short = [name.rsplit("/", 1)[-1] for name in names]
-  chosen = [n in listed or (s in listed and shared[s] == 1) for n, s in zip(names, short)]
+  own, known = set(names), names_lib.Names(f"`subset={subset}`", names)
+  file = os.path.basename(path)  # Without a folder: all images count, wherever the list lies.
+  found = {name if name in own else known.find(name, file) for name in listed}
+  chosen = [name in found for name in names]
   log.info("%s: %d names, %d of them of this split", subset, len(listed), sum(chosen))
   return np.array(chosen, bool)
 
 
 def _lines(path: str, subset: str) -> list[str]:
   try:
-    with open(path, encoding="utf-8-sig") as file:
-      return list(file)
+    with open(path, "rb") as file:
+      return list(io.StringIO(raw.decode(file.read(), "strict"), newline=None))
   except (OSError, UnicodeDecodeError) as error:
     raise errors.InputError(
       f"`subset={subset}`: cannot be read ({error}); give LABELS_FILE:CLASS, or a text file with "

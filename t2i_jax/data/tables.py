@@ -38,8 +38,10 @@ _CAPTION = (
 )  # fmt: skip
 _SPLIT = ("split",)
 _DELIMITERS = ",\t;|"
+_UNQUOTED = "\t|"  # Between these, captions may begin with a quotation: "the so-called" flower.
 _LONGEST_RECORD = 100  # lines
-_MOST_BYTES = 1 << 28
+MOST_BYTES = 1 << 28  # of a table or a list of images
+_OPEN = re.compile(r'"(?:[^"]|"")*')  # a quoted field that is not closed
 _TOKEN = re.compile(r"([^\t]+?)(?:#\d+)?\t(.*)")
 
 
@@ -65,32 +67,30 @@ def read(path: pathlib.Path, is_image: Callable[[str], bool]) -> list[Row]:
   Raises:
     NotATable: the file has none of the forms above.
   """
-  size = os.path.getsize(path)
-  if size > _MOST_BYTES:
-    raise NotATable(f"{size >> 20} MB, more than {_MOST_BYTES >> 20} MB")
+  if is_too_large(path):
+    raise NotATable(f"larger than {MOST_BYTES >> 20} MB")
   data = path.read_bytes()
-  if not data.strip():
+  text = raw.decode(data)
+  if not text.strip():
     raise NotATable("it is empty")
   if path.suffix.lower() in (".jsonl", ".ndjson"):
     return list(_lines_of_json(data))
   if path.suffix.lower() == ".json":
     return list(_json(data))
-  return list(_columns(decode(data), is_image))
+  return list(_columns(text, is_image))
 
 
-def decode(data: bytes) -> str:
-  """UTF-8, or UTF-16 with its mark, as Excel saves it. Bytes that are neither become lone
-  surrogates, so that only their own row is lost."""
-  if data[:2] in (b"\xff\xfe", b"\xfe\xff"):
-    return data.decode("utf-16", "replace")
-  return data.decode("utf-8-sig", "surrogateescape")
+def is_too_large(path: pathlib.Path) -> bool:
+  """Whether the file is larger than a table or a list is read."""
+  return os.path.getsize(path) > MOST_BYTES
 
 
 def _fault_of(text: str) -> str:
   """What is wrong with the text; "" if nothing is."""
-  if any("\udc80" <= c <= "\udcff" for c in text) or "\0" in text:
-    return "not UTF-8"
-  return "half of a surrogate pair" if any("\ud800" <= c <= "\udfff" for c in text) else ""
+  if found := re.search("[\ud800-\udfff\0]", text):
+    is_bytes = found[0] == "\0" or "\udc80" <= found[0] <= "\udcff"
+    return "not UTF-8" if is_bytes else "half of a surrogate pair"
+  return ""
 
 
 # Columns.
@@ -143,17 +143,18 @@ def _records(
     if not lines[at].strip():
       at += 1
       continue
-    if delimiter in "|\t":
-      record = [field.strip() for field in lines[at].split(delimiter)]
-    else:
-      some = (line + "\n" for line in lines[at : at + _LONGEST_RECORD])
-      reader = csv.reader(some, delimiter=delimiter, strict=True)
-      try:
-        record, used = next(reader), reader.line_num
-      except csv.Error as error:
-        fault = f"not CSV: {error}"
-      if '"' in lines[at] and (fault or _swallows(lines[at + 1 : at + used], delimiter, is_image)):
-        used, record, fault = 1, [], "a quote is not closed, or a character follows one"
+    some = (line + "\n" for line in lines[at : at + _LONGEST_RECORD])
+    reader = csv.reader(some, delimiter=delimiter, strict=True)
+    try:
+      record, used = next(reader), reader.line_num
+    except csv.Error as error:
+      fault = f"not CSV: {error}"
+    if '"' in lines[at] and (fault or _swallows(lines[at + 1 : at + used], delimiter, is_image)):
+      used, record, fault = 1, [], "a quote is not closed, or a character follows one"
+      if delimiter in _UNQUOTED:
+        fields = [field.strip() for field in lines[at].split(delimiter)]
+        if not any(map(_OPEN.fullmatch, fields)):
+          record, fault = fields, ""
     yield at + 1, record, fault
     at += used
 
@@ -161,6 +162,8 @@ def _records(
 def _swallows(lines: list[str], delimiter: str, is_image: Callable[[str], bool]) -> bool:
   """Whether one of these further lines of a quoted field, as far as its end, is a row."""
   lines = [*lines[:-1], *(line.partition('"')[0] for line in lines[-1:])]
+  if delimiter in _UNQUOTED and any(delimiter in line for line in lines):
+    return True
   fields = (field.strip().strip('"') for line in lines for field in line.split(delimiter))
   return any(is_image(field) for field in fields if field)
 
@@ -228,17 +231,18 @@ def _json(data: bytes) -> Iterator[Row]:
   except (ValueError, RecursionError) as error:
     reason = str(error) if isinstance(error, ValueError) else "it is nested too deeply"
     raise NotATable(f"not JSON: {reason}") from None
+  of_one = _row
   if isinstance(found, dict) and isinstance(found.get("images"), list):
     if isinstance(found.get("annotations"), list):
       return _coco(found["images"], found["annotations"])
-    return (_karpathy(i, image) for i, image in enumerate(found["images"], 1))
+    found, of_one = found["images"], _karpathy
   if isinstance(found, dict) and isinstance(found.get("annotations"), list):
     found = found["annotations"]
   if isinstance(found, dict) and found:
     found = [{"image": image, "captions": captions} for image, captions in found.items()]
   if not isinstance(found, list) or not found:
     raise NotATable("JSON without images and captions")
-  rows = [_row(i, one) for i, one in enumerate(found, 1)]
+  rows = [of_one(i, one) for i, one in enumerate(found, 1)]
   if all(row.fault for row in rows):
     raise NotATable("JSON of another form: no entry has an image and captions")
   return iter(rows)

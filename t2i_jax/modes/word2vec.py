@@ -53,4 +53,4 @@ def _captions(config: config_lib.Config) -> list[str]:
   """The captions of all splits of --dataset."""
   from t2i_jax.data import corpus  # takes seconds to import, and vectors alone do not need it
 
-  return corpus.load_examples(config, "all").captions
+  return corpus.load_examples(config, "all", in_memory_below=0).captions

@@ -1,12 +1,17 @@
 """A split in memory equals its raw files."""
 
+import os
+import threading
+import weakref
+
 import numpy as np
 import pytest
 
 from t2i_jax import errors
-from t2i_jax.data import images
+from t2i_jax.data import datasets, images
 from t2i_jax.data.synthetic import draw
 from t2i_jax.text import captions
+from tests.data import test_flowers
 from tests.fixtures import folders
 
 
@@ -29,7 +34,8 @@ def test_prepared_images_equal_the_raw_ones_in_source_order(tmp_path):
 
 
 def test_splits_are_listed_when_there_is_no_such_split(tmp_path):
-  with pytest.raises(errors.InputError, match="'validation'; use train, all"):
+  named = "`split=validation` or `train_split=validation`: .* 'validation'; use train, all"
+  with pytest.raises(errors.InputError, match=named):
     folders.load(tmp_path, folders.make_folder(tmp_path / "raw"), "validation")
 
 
@@ -42,3 +48,44 @@ def test_synthetic_examples_name_what_they_show(tmp_path):
       assert at < 0 or captions.clean(examples.captions[k])[at] == value
   seeds = folders.load(tmp_path, None, "train", "synthetic", 16, synthetic_images=20, seed=4)
   assert seeds.captions != examples.captions[: len(seeds.captions)]
+
+
+class _Decoded:
+  """What `images.decode` has given: how many images, and the most that were held at once."""
+
+  def __init__(self, monkeypatch):
+    self.count, self.most, self._now = 0, 0, 0
+    self._decode, self._lock = images.decode, threading.RLock()
+    monkeypatch.setattr(images, "decode", self)
+
+  def __call__(self, data):
+    image = np.copy(self._decode(data))
+    weakref.finalize(image, self._add, -1)
+    self._add(1)
+    return image
+
+  def _add(self, number):
+    with self._lock:
+      self._now += number
+      self.count += max(0, number)
+      self.most = max(self.most, self._now)
+
+
+def test_images_are_not_held_a_second_time_while_they_are_loaded(tmp_path, monkeypatch):
+  count, threads = 64, os.cpu_count() or 1
+  raw = folders.make_folder(tmp_path / "raw", count)
+  folders.prepare(tmp_path, raw)
+  monkeypatch.setattr(datasets, "_READ_AT_ONCE", 4)
+  decoded = _Decoded(monkeypatch)
+  examples = folders.load(tmp_path, raw)
+  for name, image_u8 in zip(examples.names, examples.images_u8):
+    np.testing.assert_array_equal(image_u8, images.fit(raw / name, 8))
+  assert decoded.count == count and decoded.most <= 4 * threads
+
+
+def test_images_that_a_split_drops_are_not_decoded(tmp_path, monkeypatch):
+  raw = test_flowers.make(tmp_path / "raw")
+  folders.prepare(tmp_path, raw, "flowers")
+  decoded = _Decoded(monkeypatch)
+  examples = folders.load(tmp_path, raw, "class_test", "flowers")
+  assert 0 < len(examples.names) == decoded.count < 10

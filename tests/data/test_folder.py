@@ -229,7 +229,15 @@ def test_tables_as_they_are_published(tmp_path, name):
 
 
 @pytest.mark.parametrize(
-  "text", ["a.caption", "a.jpg.txt", "A.TXT", "../captions/a.txt", "../text/photos/a.txt"]
+  "text",
+  [
+    "a.caption",
+    "a.jpg.txt",
+    "A.TXT",
+    "../captions/a.txt",
+    "../text/photos/a.txt",
+    "../notes/captions/a.txt",
+  ],
 )
 def test_text_files_beside_or_in_a_folder_of_their_own(tmp_path, text):
   image = "photos/A.JPG" if text == "A.TXT" else "photos/a.jpg"
@@ -414,3 +422,78 @@ def test_a_record_is_read_without_the_lines_before_it():
   lines = _Lines(line for k in range(300) for line in (f'{k}.png,"caption', f'{k}"'))
   found = list(tables._records(lines, 0, ",", lambda name: False))
   assert [fields for _, fields, _ in found] == [[f"{k}.png", f"caption\n{k}"] for k in range(300)]
+
+
+@pytest.mark.parametrize("name", ["captions.csv", "captions.json", "captions.jsonl"])
+@pytest.mark.parametrize("data", [b"\xef\xbb\xbf", b"\xff\xfe", "\u3000\n".encode(), b"\x1c"])
+def test_a_table_of_blanks_alone_is_empty(tmp_path, name, data):
+  touch(tmp_path, "dog/a.png", "cat/b.png")
+  (tmp_path / name).write_bytes(data)
+  with pytest.raises(errors.InputError, match=rf"{name}: not understood .*\(it is empty\)"):
+    read(tmp_path)
+
+
+def test_cocos_lists_of_images_without_captions_are_no_tables(tmp_path):
+  touch(tmp_path, "images/a.jpg", "images/b.jpg", "images/c.jpg")
+  (tmp_path / "annotations").mkdir()
+  (tmp_path / "annotations/captions_val2017.json").write_text(json.dumps(_COCO))
+  unlabelled = {"info": {}, "images": [{"id": 3, "file_name": "c.jpg"}], "categories": []}
+  (tmp_path / "annotations/image_info_test2017.json").write_text(json.dumps(unlabelled))
+  listing = read(tmp_path)
+  assert content(listing, "validation") == {
+    "images/a.jpg": ["a red flower", "two"], "images/b.jpg": ["blue"]
+  }  # fmt: skip
+  assert not listing.skipped_captions and listing.captions == 3
+
+
+@pytest.mark.parametrize("delimiter", ["\t", "|"])
+def test_quotes_between_tabs_or_bars_are_those_of_csv_or_the_captions_own(tmp_path, delimiter):
+  touch(tmp_path, *(f"{i}.png" for i in range(9)))
+  rows = [
+    ("image", "caption"), ("0.png", '"a red flower\nwith ""big"" petals"'), ("1.png", '5" petals'),
+    ("2.png", '"the so-called" flower'), ("3.png", '"open'), ("4.png", '"four"'), ("5.png", "five"),
+    ("6.png", '"never closed'), ("lost.png", 'or here"'), ("7.png", "7"), ("8.png", '"eight'),
+  ]  # fmt: skip
+  (tmp_path / "captions.tsv").write_text("\n".join(map(delimiter.join, rows)))
+  listing = read(tmp_path)
+  assert content(listing) == {
+    "0.png": ['a red flower with "big" petals'], "1.png": ['5" petals'],
+    "2.png": ['"the so-called" flower'], "4.png": ["four"], "5.png": ["five"], "7.png": ["7"],
+  }  # fmt: skip
+  fault = "a quote is not closed, or a character follows one"
+  assert reasons(listing.skipped_captions) == {
+    "captions.tsv line 6": fault, "captions.tsv line 9": fault,
+    "captions.tsv line 10": "no image lost.png", "captions.tsv line 12": fault,
+  }  # fmt: skip
+
+
+def test_no_file_of_any_size_is_read_for_names_of_classes(tmp_path):
+  touch(tmp_path, "dog/a.png", "cat/b.png")
+  (tmp_path / "classes.txt").write_text("dog\ncat\n")
+  assert len(content(read(tmp_path))) == 2
+  (tmp_path / "classes.txt").write_text("dog\ncat\n" * (1 << 17) + "\n")  # more than 1 MB
+  with pytest.raises(errors.InputError, match=r"classes\.txt: not understood"):
+    read(tmp_path)
+
+
+def test_a_classs_name_is_one_in_either_form_of_its_accents(tmp_path):
+  touch(tmp_path, "train/bl\u00e9/1.png", "train/rose/2.png", "test/ble\u0301/3.png")
+  (tmp_path / "classes.txt").write_text("ble\u0301\nrose\n", "utf8")
+  listing = read(tmp_path)
+  found = [(s.name, s.captions, s.label) for split in listing.splits.values() for s in split]
+  assert found == [
+    ("train/bl\u00e9/1.png", ["bl\u00e9"], 0),
+    ("train/rose/2.png", ["rose"], 1),
+    ("test/ble\u0301/3.png", ["bl\u00e9"], 0),
+  ]
+
+
+def test_a_row_that_puts_an_image_in_a_second_split_is_skipped(tmp_path):
+  touch(tmp_path, "a.png", "b.png")
+  rows = "image,caption,split\na.png,x,train\na.png,y,test\nb.png,z,test\na.png,w,train\n"
+  (tmp_path / "captions.csv").write_text(rows)
+  listing = read(tmp_path)
+  assert content(listing) == {"a.png": ["x", "w"]} and content(listing, "test") == {"b.png": ["z"]}
+  assert reasons(listing.skipped_captions) == {
+    "captions.csv line 3": "an earlier row puts a.png in train, not test"
+  }

@@ -38,6 +38,12 @@ def test_lists_name_the_classes(tmp_path, name, lines, expected):
   )
 
 
+@pytest.mark.parametrize("encoding", ["utf-8-sig", "utf-16"])
+def test_a_list_of_classes_may_have_a_mark_of_its_encoding(tmp_path, encoding):
+  (tmp_path / "testclasses.txt").write_text("class_00002\nclass_00004\n", encoding)
+  assert raw.held_out_classes(raw.class_lists([tmp_path]), range(1, 6), 0.2) == {2, 4}
+
+
 def test_a_test_list_wins_over_a_training_list(tmp_path):
   (tmp_path / "trainvalclasses.txt").write_text("class_00001\n")
   (tmp_path / "testclasses.txt").write_text("class_00003\n")

@@ -3,11 +3,12 @@
 import errno
 import json
 import os
+import sys
 
 import pytest
 
 from t2i_jax import errors, model_folder
-from t2i_jax.data import prepare, scan
+from t2i_jax.data import names, prepare, scan
 from t2i_jax.page import study
 from t2i_jax.rundir import files
 from tests.data import test_folder
@@ -39,7 +40,8 @@ def test_what_the_program_writes_into_the_folder_is_none_of_its_data(tmp_path):
     (study.DATA, study.TABLES, study.CURVES),
   ],
 )
-def test_folders_of_the_program_are_told_by_their_files(tmp_path, names):
+def test_folders_of_the_program_are_told_by_their_files(tmp_path, caplog, names):
+  caplog.set_level("INFO")
   raw = folders.make_folder(tmp_path / "raw")
   before = test_folder.content(test_folder.read(raw))
   (raw / "runs/a/study").mkdir(parents=True)
@@ -47,6 +49,10 @@ def test_folders_of_the_program_are_told_by_their_files(tmp_path, names):
     (raw / "runs/a" / name).write_text('{"0.png": "of the program"}')
   folders.draw(raw, "runs/a/b/1.png")
   assert test_folder.content(test_folder.read(raw)) == before
+  (record,) = caplog.records
+  folder, _, told_by = record.getMessage().partition(" (it has ")
+  assert folder == "passed over, since this program wrote it: runs/a"
+  assert set(told_by.rstrip(")").split(" and ")) <= set(names)
   assert len(test_folder.folder.files(raw)) == 6
 
 
@@ -128,8 +134,8 @@ def _write_records(path, count):
 
 
 def test_a_record_beside_each_image_costs_no_more_for_many_than_for_few(tmp_path, monkeypatch):
-  normal, calls = scan._normal, []
-  monkeypatch.setattr(scan, "_normal", lambda name: calls.append(name) or normal(name))
+  normal, calls = names.normal, []
+  monkeypatch.setattr(names, "normal", lambda name: calls.append(name) or normal(name))
   per_image = []
   for count in (10, 40):
     calls.clear()
@@ -179,3 +185,108 @@ def test_a_folder_or_file_that_cannot_be_looked_at_is_not_passed_over(tmp_path, 
   with pytest.raises(OSError) as raised:
     scan.scan(tmp_path)
   assert raised.value.errno == errno.ESTALE
+
+
+def test_a_class_is_not_passed_over_for_one_file_that_others_write_too(tmp_path):
+  test_folder.touch(tmp_path, "rose/1.png", "tulip/2.png")
+  (tmp_path / "tulip/clusters.json").write_text("{}")
+  with pytest.raises(errors.InputError, match=r"tulip/clusters\.json: not understood"):
+    test_folder.read(tmp_path)
+
+
+@pytest.mark.parametrize(("link", "real"), [("latest", "v2"), ("a", "z/v2"), ("z/a", "z/v2")])
+def test_a_linked_folder_does_not_stand_in_for_the_real_one(tmp_path, link, real):
+  test_folder.touch(tmp_path, f"{real}/1.png")
+  (tmp_path / link).symlink_to(tmp_path / real)
+  (tmp_path / "captions.csv").write_text(f"image,caption\n{real}/1.png,a red one\n")
+  assert test_folder.content(test_folder.read(tmp_path)) == {f"{real}/1.png": ["a red one"]}
+
+
+def _in_splits(path, of, numbers):
+  """Images and captions of train and test, the same numbers in both, each in a folder of its own.
+  Captions are texts, or the table `of`."""
+  for split in ("train", "test"):
+    test_folder.touch(path, *(f"{split}/images/{k}.jpg" for k in numbers))
+    if of == "texts":
+      (path / split / "captions").mkdir()
+      for k in numbers:
+        (path / split / f"captions/{k}.txt").write_text(f"{split} {k}")
+    else:
+      rows = (f"{k}.jpg,{split} {k}\n" for k in numbers)
+      (path / split / of).parent.mkdir(exist_ok=True)
+      (path / split / of).write_text("image,caption\n" + "".join(rows))
+
+
+@pytest.mark.parametrize("of", ["texts", "metadata.csv", "annotations/a.csv"])
+def test_captions_are_of_images_of_their_own_split(tmp_path, of):
+  _in_splits(tmp_path, of, range(3))
+  listing = test_folder.read(tmp_path)
+  for split in ("train", "test"):
+    assert test_folder.content(listing, split) == {
+      f"{split}/images/{k}.jpg": [f"{split} {k}"] for k in range(3)
+    }
+  assert not listing.skipped_images and not listing.skipped_captions
+  # One split has lost an image, and the other its caption: they do not meet.
+  (tmp_path / "train/images/1.jpg").unlink()
+  if of == "texts":
+    (tmp_path / "test/captions/1.txt").unlink()
+  else:
+    table = tmp_path / "test" / of
+    table.write_text(table.read_text().replace("1.jpg,test 1\n", ""))
+  listing = test_folder.read(tmp_path)
+  for split in ("train", "test"):
+    assert test_folder.content(listing, split) == {
+      f"{split}/images/{k}.jpg": [f"{split} {k}"] for k in (0, 2)
+    }
+  assert list(test_folder.reasons(listing.skipped_images)) == ["test/images/1.jpg"]
+  assert [s["reason"] for s in listing.skipped_captions] == (
+    [] if of == "texts" else ["no image 1.jpg below train"]
+  )
+
+
+def test_of_texts_in_two_folders_of_captions_the_deepest_counts(tmp_path):
+  test_folder.touch(tmp_path, "a/images/1.jpg", "b/images/2.jpg")
+  for name in ("captions/1", "a/captions/1", "captions/2"):
+    (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
+    (tmp_path / f"{name}.txt").write_text(name)
+  assert test_folder.content(test_folder.read(tmp_path)) == {
+    "a/images/1.jpg": ["a/captions/1"], "b/images/2.jpg": ["captions/2"]
+  }  # fmt: skip
+
+
+@pytest.mark.parametrize(
+  ("name", "image"),
+  [
+    ("1.jpg", "a/in/1.jpg"),  # the only one below a/
+    ("in/2.jpg", "a/in/2.jpg"),
+    ("../b/3.jpg", "b/3.jpg"),
+    ("../b/./../a/in/2.jpg", "a/in/2.jpg"),
+    ("b/1.jpg", "b/1.jpg"),  # its whole path
+    ("3.jpg", None),
+    ("0.jpg", None),
+    ("../../b/3.jpg", None),
+  ],
+)
+def test_a_name_in_a_table_is_that_of_an_image_below_the_tables_folder(name, image):
+  images = ["0.jpg", "a/in/1.jpg", "a/in/2.jpg", "b/1.jpg", "b/2.jpg", "b/3.jpg"]
+  assert names.Names("", images).find(name, "a/captions.csv") == image
+
+
+def test_images_of_one_name_cost_no_more_for_many_than_for_few(tmp_path):
+  """Calls of functions for an image, as a profiler counts them."""
+  per_image = []
+  for count in (10, 40):
+    raw = tmp_path / str(count)
+    test_folder.touch(raw, *(f"all/{k:05d}/image.jpg" for k in range(count)))
+    (raw / "captions").mkdir()
+    rows = "".join(f"{k:05d}/image.jpg,flower {k}\n" for k in range(count))
+    (raw / "captions/a.csv").write_text("image,caption\n" + rows)
+    calls = []
+    sys.setprofile(lambda *event, calls=calls: calls.append(event[1]))
+    try:
+      listing = test_folder.read(raw)
+    finally:
+      sys.setprofile(None)
+    assert len(test_folder.content(listing)) == count
+    per_image.append(len(calls) / count)
+  assert per_image[1] <= per_image[0]

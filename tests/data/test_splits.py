@@ -1,12 +1,13 @@
 """Lists of images say the split, or are refused; folders that only wrap classes are no classes."""
 
 import json
+import os
 import pathlib
 
 import pytest
 
 from t2i_jax import errors
-from t2i_jax.data import scan
+from t2i_jax.data import names
 from tests.data import test_folder
 from tests.fixtures import folders
 
@@ -162,8 +163,8 @@ def test_a_table_of_captions_named_after_a_split_is_no_list_with_labels(tmp_path
 
 def test_no_index_of_the_images_is_made_where_nothing_names_them(tmp_path, monkeypatch):
   _captioned(tmp_path)
-  normal, calls = scan._normal, []
-  monkeypatch.setattr(scan, "_normal", lambda name: calls.append(name) or normal(name))
+  normal, calls = names.normal, []
+  monkeypatch.setattr(names, "normal", lambda name: calls.append(name) or normal(name))
   test_folder.read(tmp_path)
   assert sorted(calls) == sorted(f"images/{i}.{end}" for i in range(4) for end in ("jpg", "txt"))
 
@@ -246,3 +247,24 @@ def test_a_splits_folder_may_hold_another_of_its_name(tmp_path, train, test):
   }  # fmt: skip
   split = "validation" if "val" in test else "test"
   assert test_folder.content(listing, split) == {f"{test}/sea/3.jpg": ["sea"]}
+
+
+def test_an_image_in_the_lists_of_two_splits_is_told(tmp_path):
+  _captioned(tmp_path)
+  (tmp_path / "test.txt").write_text("3.jpg\n")
+  (tmp_path / "train.txt").write_text("0.jpg\n3.jpg\n1.jpg\n1.jpg\n2.jpg\n9.jpg\n")
+  listing = test_folder.read(tmp_path)
+  assert list(test_folder.content(listing)) == [f"images/{i}.jpg" for i in range(3)]
+  assert list(test_folder.content(listing, "test")) == ["images/3.jpg"]
+  assert test_folder.reasons(listing.skipped_lines) == {
+    "train.txt line 2": "images/3.jpg is in test.txt too, and counts there",
+    "train.txt line 6": "no image 9.jpg",
+  }
+
+
+def test_a_file_named_after_a_split_that_is_too_large_is_not_read(tmp_path):
+  _captioned(tmp_path)
+  (tmp_path / "test.txt").touch()
+  os.truncate(tmp_path / "test.txt", (1 << 28) + 1)  # It takes no room.
+  with pytest.raises(errors.InputError, match=r"test\.txt: larger than 256 MB; .* move it out"):
+    test_folder.read(tmp_path)

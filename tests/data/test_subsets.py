@@ -74,6 +74,15 @@ def test_a_list_of_names_with_or_without_folders(tmp_path, examples):
   assert np.flatnonzero(subsets.choose(examples, str(path), "")).tolist() == list(range(12))
 
 
+@pytest.mark.parametrize("prefix", [".\\jpg\\", "/home/me/flowers/jpg/", "./jpg/", "jpg/", ""])
+@pytest.mark.parametrize("encoding", ["utf-8", "utf-16"])
+def test_a_list_of_names_as_other_systems_write_them(tmp_path, examples, prefix, encoding):
+  lines = (f"{prefix}{name.removeprefix('jpg/')}\r\n" for name in examples.names[4:16])
+  (tmp_path / "list.txt").write_bytes("".join(lines).encode(encoding))
+  chosen = subsets.choose(examples, str(tmp_path / "list.txt"), "")
+  assert np.flatnonzero(chosen).tolist() == list(range(4, 16))
+
+
 def test_words_are_whole_and_any_caption_of_the_image_counts(tmp_path, examples):
   thirds = [i for i in range(1, COUNT) if i % 3 == 0]
   more = subsets.choose(examples, "", "dog,7,5,11,cat")  # "doggy" is another word.

@@ -16,10 +16,12 @@ import logging
 import os
 import pathlib
 import re
+import unicodedata
 from collections.abc import Iterable
 
 from t2i_jax import errors
 from t2i_jax.data import images, listing, raw, scan, tables
+from t2i_jax.data import names as names_lib
 from t2i_jax.data import splits as splits_lib
 
 log = logging.getLogger(__name__)
@@ -60,10 +62,14 @@ def read(raw_dir: pathlib.Path) -> listing.Listing:
       image, or a file named after a split is no list of images.
   """
   found = scan.scan(raw_dir)
-  names = scan.Names(raw_dir, found.photographs)
+  if found.own:
+    log.info("passed over, since this program wrote it: %s", "; ".join(found.own))
+  names = names_lib.Names(f"`raw_dir={raw_dir}`", found.photographs)
   folders = splits_lib.Splits(found.photographs)
   named = splits_lib.lists_of(raw_dir, found, names)
-  lists = {file: dict.fromkeys(of.images, of.split) for file, of in named.items() if of.is_used()}
+  lists = {
+    file: dict.fromkeys(of.images.values(), of.split) for file, of in named.items() if of.is_used()
+  }
   texts, ambiguous = scan.texts_of(raw_dir, found)
   rows = _read_tables(raw_dir, found, names, _loose(found, set(texts.values()) | set(lists)))
   _refuse_lists(
@@ -82,7 +88,7 @@ def read(raw_dir: pathlib.Path) -> listing.Listing:
     classes = folders.classes(raw_dir)
     _refuse(raw_dir, found, rows.not_understood, set(classes.values()))
     captions_of = functools.partial(_of_class, classes)
-  labels = sorted(set(classes.values()))
+  labels = {name: i for i, name in enumerate(sorted(set(classes.values())))}
   splits = {split: [] for split in folders.present() or ["train"]}
   skipped, captions_seen = list(found.unusable), rows.seen
   for name in found.photographs:
@@ -92,7 +98,7 @@ def read(raw_dir: pathlib.Path) -> listing.Listing:
     if reason or outside:
       skipped.append({"file": name, "reason": reason or outside})
       continue
-    label = labels.index(classes[name]) if classes else -1
+    label = labels[classes[name]] if classes else -1
     image = functools.partial(images.fit, raw_dir / name)
     source = listing.Source(name=name, image=image, captions=captions, label=label)
     splits.setdefault(split, []).append(source)
@@ -103,11 +109,7 @@ def read(raw_dir: pathlib.Path) -> listing.Listing:
     captions_seen,
     skipped,
     rows.skipped,
-    skipped_lines=[
-      {"file": f"{file} line {number}", "reason": f"no image {line}"}
-      for file in lists
-      for number, line in named[file].unmatched.items()
-    ],
+    skipped_lines=splits_lib.skipped_lines({file: named[file] for file in lists}),
   )
 
 
@@ -181,7 +183,7 @@ class _Rows:
       return captions, None
     return [], self.unclear.get(name) or f"no caption in {' or '.join(self.tables)}"
 
-  def add(self, table: str, rows: Iterable[tables.Row], names: scan.Names) -> set[str]:
+  def add(self, table: str, rows: Iterable[tables.Row], names: names_lib.Names) -> set[str]:
     """The images that a table has captions of; its rows are added."""
     by_name, found = splits_lib.named_in(os.path.splitext(table.rpartition("/")[2])[0]), set()
     self.tables.append(table)
@@ -192,12 +194,15 @@ class _Rows:
       split = splits_lib.OF.get(row.split.casefold()) if row.split else by_name
       fault = row.fault
       if not fault and image is None:
-        fault = f"no image {row.image}"
-        if several := names.ending_in(row.image):
+        below = names.reach(table)
+        fault = f"no image {row.image}" + (f" below {below}" if below else "")
+        if several := names.ending_in(row.image, table):
           fault = f"{len(several)} images end in {row.image}; write the path, such as {several[0]}"
           self.unclear |= dict.fromkeys(several, f"{table}: {fault}")
       elif not fault and row.split and split is None:
         fault = f"no split is called {row.split}"
+      elif not fault and split and self.splits.setdefault(image, split) != split:
+        fault = f"an earlier row puts {image} in {self.splits[image]}, not {split}"
       where = {"file": f"{table} line {row.line}"}
       if fault:
         self.skipped += [{**where, "reason": fault}] * count
@@ -208,13 +213,11 @@ class _Rows:
           self.captions.setdefault(image, []).append(" ".join(caption.split()))
         else:
           self.skipped.append({**where, "reason": "empty caption"})
-      if split:
-        self.splits[image] = split
     return found
 
 
 def _read_tables(
-  raw_dir: pathlib.Path, found: scan.Found, names: scan.Names, files_of: Iterable[str]
+  raw_dir: pathlib.Path, found: scan.Found, names: names_lib.Names, files_of: Iterable[str]
 ) -> _Rows:
   """The rows of those files that are tables. Raises InputError if two have captions of an image."""
   rows = _Rows()
@@ -236,7 +239,7 @@ def _read_tables(
   return rows
 
 
-def _is_record(table: str, rows: list[tables.Row], stems: set[str], names: scan.Names) -> bool:
+def _is_record(table: str, rows: list[tables.Row], stems: set[str], names: names_lib.Names) -> bool:
   """Whether it is the record of the image beside it, as img2dataset writes one for each."""
   stem, suffix = os.path.splitext(table)
   is_beside = suffix.lower() == ".json" and stem in stems
@@ -274,11 +277,13 @@ def _refuse(
 def _names_classes(path: pathlib.Path, classes: set[str]) -> bool:
   """Whether every line of the file ends in a class's name, as lists of classes do."""
   try:
-    lines = raw.decode_text(path.read_bytes()).split("\n")
+    if path.stat().st_size > raw.MOST_BYTES:
+      return False
+    text = unicodedata.normalize("NFC", raw.decode_text(path.read_bytes()))
   except (OSError, UnicodeDecodeError):
     return False
   known = {name.casefold() for name in classes}
-  lines = [line.strip().casefold() for line in lines if line.strip()]
+  lines = [line.strip().casefold() for line in text.split("\n") if line.strip()]
   return bool(lines) and all(
     line in known or re.split(r"[\s,:]+", line)[-1] in known for line in lines
   )
@@ -289,6 +294,6 @@ DATASET = listing.Dataset(
   layout=LAYOUT,
   files=files,
   read=read,
-  rules=2,
+  rules=3,
   splits=("train", "validation", "test"),
 )
