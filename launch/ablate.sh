@@ -6,10 +6,11 @@
 # does; --metrics, --captions_scored and --inception_weights are for the scores. Write --flag=value, with the "=".
 # --follow scores every checkpoint of a run (see --checkpoint_every and --keep_checkpoints), not the newest alone.
 # Leaves FOLDER/report.html, .md, .json, .png, and with --follow FOLDER/study/SPLIT/: scores.jsonl, tables.md, curves.svg.
-# Exit status 1: a run failed and is named at the end; 2: wrong usage.
+# Exit status 1: a run failed and is named at the end; 2: wrong usage; 75 after SIGTERM, 130 after Ctrl-C: the run at
+# work has saved, the same command goes on.
 set -euo pipefail
 usage() {
-  sed -n '2,9s/^# //p' "${BASH_SOURCE[0]}" >&2
+  sed -n '2,10s/^# //p' "${BASH_SOURCE[0]}" >&2
   echo "ablate: $1" >&2
   exit 2
 }
@@ -54,7 +55,6 @@ cd "$(dirname "${BASH_SOURCE[0]}")/.."
 source launch/environment.sh
 use_environment "${EXTRAS:-}"
 cd "$here"
-trap 'exit 130' INT TERM
 
 # Prints all flags of a command line with their values, those of its flag files included: meaning FLAGS
 meaning() {
@@ -71,17 +71,18 @@ PY
 }
 
 # Succeeds if the newest checkpoint has scores, with --follow all of them, and with --inception_weights those of some
-# such weights: is_scored WORKDIR SPLIT SEED
+# such weights. Of a run whose checkpoints were removed any scores count: is_scored WORKDIR SPLIT SEED
 is_scored() {
   "$python" - "$@" "$metrics" "$captions_scored" "$inception" "$follow" <<'PY'
-import os, sys
+import pathlib, sys
 from t2i_jax.rundir import files, scores
 workdir, split, seed, metrics, captions, inception, follow = sys.argv[1:]
-steps = [int(name) for name in os.listdir(os.path.join(workdir, files.CHECKPOINTS)) if name.isdigit()]
+names = (path.name for path in pathlib.Path(workdir, files.CHECKPOINTS).glob("*"))
+steps = sorted(int(name) for name in names if name.isdigit())
 settings = {"split": split, "metrics": metrics, "captions_scored": int(captions), "seed": int(seed)}
 networks = {"inception": ""} if inception and metrics == "all" else {}
 found = {line["step"] for line in scores.made_with(scores.read(workdir), settings, networks)}
-sys.exit(not set(steps if follow else [max(steps)]) <= found)
+sys.exit(not found or not found.issuperset(steps if follow else steps[-1:]))
 PY
 }
 
@@ -110,12 +111,12 @@ for file in "${files[@]}"; do
     else
       echo "ablate: $run" >&2
       rm -f "$finished"
-      "$python" -m t2i_jax.main "${words[@]}" >&2 || { failed+=("$run: training"); continue; }
+      interruptible "$python" -m t2i_jax.main "${words[@]}" >&2 || { failed+=("$run: training"); continue; }
       printf '%s\n' "$asked" >"$finished"
     fi
     trained+=("$run")
     is_scored "$run" "$split" "$seed" ||
-      "$python" -m t2i_jax.main --mode=evaluate "--workdir=$run" "--split=$split" \
+      interruptible "$python" -m t2i_jax.main --mode=evaluate "--workdir=$run" "--split=$split" \
         ${data[@]+"${data[@]}"} ${judged[@]+"${judged[@]}"} >&2 || failed+=("$run: scoring")
   done
 done
@@ -123,10 +124,11 @@ done
 if [ ${#trained[@]} -gt 0 ]; then
   compare=()
   for run in "${trained[@]:1}"; do compare+=("--compare=$run"); done
-  "$python" -m t2i_jax.main --mode=report "--workdir=${trained[0]}" ${compare[@]+"${compare[@]}"} \
+  interruptible "$python" -m t2i_jax.main --mode=report "--workdir=${trained[0]}" ${compare[@]+"${compare[@]}"} \
     ${data[@]+"${data[@]}"} "--output=$folder/report.html" || failed+=("$folder/report.html")
   study="$folder/study/$split" # Scores of several splits do not compare.
-  [ -z "$follow" ] || "$python" -m t2i_jax.page.study "$study" "${trained[@]}" "--split=$split" || failed+=("$study")
+  [ -z "$follow" ] ||
+    interruptible "$python" -m t2i_jax.page.study "$study" "${trained[@]}" "--split=$split" || failed+=("$study")
 fi
 if [ ${#failed[@]} -gt 0 ]; then
   printf 'ablate: failed: %s\n' "${failed[@]}" >&2

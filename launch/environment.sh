@@ -1,5 +1,7 @@
 # shellcheck shell=bash
-# Sourced by the other scripts: uses the active virtual environment, else creates .venv. Sets `python`.
+# Sourced by the other scripts.
+
+# Uses the active virtual environment, else creates .venv. Sets `python`.
 # usage: use_environment EXTRAS    (EXTRAS: "" or a list such as "test" or "cuda12,test")
 # INSTALL=no: uses the environment as it is, without a network.
 use_environment() {
@@ -31,4 +33,35 @@ use_environment() {
   fi
   "$python" -m pip install --quiet --disable-pip-version-check --constraint "$constraints" \
     --editable ".${extras:+[$extras]}" >&2
+}
+
+# Runs a command; its status. Bash hears no signal before a command in the foreground has ended, so it runs in the
+# background. At SIGTERM or Ctrl-C it is sent SIGTERM, and the script exits behind it, with 75 or 130. A second Ctrl-C
+# kills it. From the first use on, the script exits so between commands, too.
+# usage: interruptible COMMAND
+child="" exits_with=""
+interruptible() {
+  local status
+  trap 'pass_on 75' TERM
+  trap 'pass_on 130' INT
+  child=starting
+  "$@" &
+  child=$!
+  [ -z "$exits_with" ] || kill "$child" 2>/dev/null || true # It came while this was being started.
+  while :; do
+    status=0
+    wait "$child" || status=$?
+    kill -0 "$child" 2>/dev/null || break # A signal ends `wait` before the command has ended.
+  done
+  child=""
+  [ -z "$exits_with" ] || exit "$exits_with"
+  return "$status"
+}
+# shellcheck disable=SC2317,SC2329 # Called by the traps.
+pass_on() { # STATUS
+  local signal=TERM
+  [ -n "$child" ] || exit "$1"
+  [ "$exits_with $1" != "130 130" ] || signal=KILL
+  exits_with="$1"
+  kill "-$signal" "$child" 2>/dev/null || true
 }

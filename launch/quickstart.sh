@@ -3,6 +3,7 @@
 # unseen ones, makes the report.
 # usage: bash launch/quickstart.sh [flags, such as --steps=400 or --workdir=runs/mine]
 # EXTRAS=cuda12 (or cuda13, tpu) installs for an accelerator; PYTHON names the interpreter for .venv.
+# SIGTERM or Ctrl-C: training saves, status 75 or 130; the same command goes on.
 set -euo pipefail
 workdir=runs/quickstart
 for flag in "$@"; do
@@ -21,11 +22,11 @@ use_environment "demo${EXTRAS:+,$EXTRAS}"
 flags="$PWD/launch/flags/quickstart.flags"
 cd "$here"
 
-"$python" -m t2i_jax.main --mode=sample --output="$workdir/flower.png" \
+interruptible "$python" -m t2i_jax.main --mode=sample --output="$workdir/flower.png" \
   --captions="this flower has long yellow petals and a dark brown center" >&2
 echo "a flower by the model that comes with t2i_jax: $workdir/flower.png" >&2
-"$python" -m t2i_jax.main --mode=train --flagfile="$flags" "$@" --workdir="$workdir" >&2
-"$python" -m t2i_jax.main --mode=evaluate --workdir="$workdir" --split=unseen --metrics=attributes
-"$python" -m t2i_jax.main --mode=report --workdir="$workdir" >&2
+interruptible "$python" -m t2i_jax.main --mode=train --flagfile="$flags" "$@" --workdir="$workdir" >&2
+interruptible "$python" -m t2i_jax.main --mode=evaluate --workdir="$workdir" --split=unseen --metrics=attributes
+interruptible "$python" -m t2i_jax.main --mode=report --workdir="$workdir" >&2
 echo "pictures: $workdir/samples; everything on one page: $workdir/report.html" >&2
 printf 'type captions of your own: %q -m t2i_jax.main --mode=demo --workdir=%q\n' "$python" "$workdir" >&2

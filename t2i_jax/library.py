@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import dataclasses
+import numbers
 import os
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 
 import numpy as np
 from jaxtyping import Float, UInt8
@@ -22,7 +23,7 @@ class Run:
   `config.max_words` words is left out. Both are logged.
 
   Methods raise InputError for a caption without a known word, and for what is no caption or no
-  noise."""
+  noise. `states` and `unknown` read one text, not a list."""
 
   def __init__(self, trained: sampling.TrainedRun):
     self.trained = trained.on_devices()
@@ -52,19 +53,19 @@ class Run:
   def states(self, caption: str) -> Float[np.ndarray, "t e"]:
     """What the networks are given of the caption, read up to each word: the reader's states with
     `text=reader`, the words' own vectors with `text=sequence`."""
-    ids, length, table, _ = texts.read(self.trained, _texts(caption))
+    ids, length, table, _ = texts.read(self.trained, [_text(caption)])
     return self.trained.read(ids, length, table)[0].vectors
 
   def unknown(self, caption: str) -> list[str]:
     """The caption's words that have no vector of their own: neither are they among `words`, nor in
     the file of `word_vectors`."""
-    words = captions_lib.clean(*_texts(caption))
+    words = captions_lib.clean(_text(caption))
     known = set(texts.with_words(self.trained, set(words)).words)
     return [word for word in words if word not in known]
 
   def _draw(self, captions, noise: int) -> list[tuple[np.ndarray, list[str]]]:
     """The images and words of each caption."""
-    is_number = isinstance(noise, (int, np.integer))
+    is_number = isinstance(noise, numbers.Integral)
     if not is_number or not 0 <= noise <= sampling.MAX_NOISE:
       raise errors.InputError(
         f"`noise={noise!r}`: must be a whole number from 0 to {sampling.MAX_NOISE:,}"
@@ -81,9 +82,18 @@ class Run:
     return drawn
 
 
+def _text(caption: str) -> str:
+  if not isinstance(caption, str):
+    raise errors.InputError(
+      f'`caption={caption!r}`: must be one text, such as "a red flower"; ask for each by itself'
+    )
+  return caption
+
+
 def _texts(captions: str | Sequence[str]) -> list[str]:
   """The captions, at least one."""
-  found = [captions] if isinstance(captions, str) else list(captions)
+  is_one = isinstance(captions, str) or not isinstance(captions, Iterable)
+  found = [captions] if is_one else list(captions)
   if not found or not all(isinstance(text, str) for text in found):
     raise errors.InputError(
       f'`captions={captions!r}`: must be a text, or a list of texts, such as ["a red flower"]'
@@ -95,10 +105,10 @@ def open_run(workdir: str | os.PathLike | None, checkpoint: int) -> Run:
   """As `t2i_jax.open`."""
   if workdir is not None and not os.fspath(workdir):
     raise errors.InputError("`workdir=`: is empty; leave it out for the model of the package")
-  if not isinstance(checkpoint, int) or checkpoint < -1:
+  if not isinstance(checkpoint, numbers.Integral) or checkpoint < -1:
     raise errors.InputError(f"`checkpoint={checkpoint!r}`: must be a step, 0 or -1")
   folder = os.fspath(workdir or "")
-  asked = config_lib.Config(mode="demo", workdir=folder, checkpoint=checkpoint)
+  asked = config_lib.Config(mode="demo", workdir=folder, checkpoint=int(checkpoint))
   with bucket.opened(asked, index=1) as opened:  # which leaves the bucket as it is
     trained = sampling.open_run(opened, frozenset({"workdir", "checkpoint"}))
   config = dataclasses.replace(trained.config, workdir=folder or trained.config.workdir)

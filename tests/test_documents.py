@@ -17,10 +17,12 @@ import pytest
 
 from t2i_jax import config as config_lib
 from t2i_jax import errors
+from t2i_jax.benchmark import parts
 from t2i_jax.metrics import metric
-from t2i_jax.nets import model
+from t2i_jax.nets import model, packing
 from t2i_jax.nets import words as words_lib
 from t2i_jax.training import batches, loop, losses
+from t2i_jax.training import state as state_lib
 from tests.fixtures import corpora
 
 ROOT = pathlib.Path(__file__).parents[1]
@@ -230,6 +232,38 @@ def test_the_generator_to_add_makes_images(split, example):
     return network.apply(variables, maps, words, False, method="upper")
 
   assert jax.eval_shape(run, _words(6)).shape == (6, 16, 16, 3)
+
+
+def test_the_recurrence_to_add_stands_at_every_place(example, monkeypatch):
+  monkeypatch.setitem(model.RECURRENCES, "gru", example("A gated recurrent unit").Recurrence)
+  config = config_lib.Config(
+    mode="bench", image_size=16, start_size=4, base_channels=2, embedding_dim=6, max_words=3
+  )
+  object.__setattr__(config, "recurrence", "gru")  # as if its Literal had the name
+  costs = {}
+  for position in ("start", "penultimate", "last", "last_plus_deconv"):
+    object.__setattr__(config, "recurrence_position", position)
+    config.check()
+    costs[position] = parts.of_caption(config, 3.0).flops
+    made = state_lib.abstract_state(config, state_lib.make_optimizers(config)).recurrence.params
+    assert ("head" in made) == (position == "last_plus_deconv") and len(made) > ("head" in made)
+  # Two 5x5 convolutions of 16x16x3 for three words, forward and back.
+  assert costs["last_plus_deconv"] - costs["last"] == 3 * 3 * 2 * 2 * 16 * 16 * 25 * 3 * 3
+
+
+def test_the_recurrence_to_add_reads_left_to_right(example):
+  network = example("A gated recurrent unit").Recurrence()
+  packed = packing.pack(jnp.array([3, 2]), 3, True)
+  maps = jnp.ones((len(packed.slot), 2, 2, 1))
+  variables = network.init(jax.random.key(0), maps, packed)
+
+  def at(slots):  # the sum of word 1 of caption 0
+    maps = packing.collect(packed, slots)
+    return packing.spread(packed, network.apply(variables, maps, packed))[1, 0].sum()
+
+  gradient = jax.grad(at)(jnp.ones((3, 2, 2, 2, 1)))
+  reached = np.abs(gradient).sum((2, 3, 4)) > 0
+  np.testing.assert_array_equal(reached, [[True, False], [True, False], [False, False]])
 
 
 def test_the_discriminator_to_add_reads_words(example):

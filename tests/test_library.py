@@ -131,6 +131,33 @@ def test_what_is_wrong_is_said_without_flags(ask, says, run):
   assert "--" not in str(raised.value).partition("python -m")[0]
 
 
+def test_what_is_no_text_and_no_step_is_said_and_any_whole_number_is_a_step(trained):
+  """In a process of its own, since tests check annotations before a function is called."""
+  says = {
+    "run.draw(3)": "`captions=3`: must be a text, or a list",
+    "run.draw(['red', 3])": "`captions=['red', 3]`: must be a text, or a list",
+    "run.states(['red', 'blue'])": "`caption=['red', 'blue']`: must be one text",
+    "run.unknown(['red'])": "`caption=['red']`: must be one text",
+    "run.unknown(None)": "`caption=None`: must be one text",
+    "t2i_jax.open(path, 10.0)": "`checkpoint=10.0`: must be a step",
+  }
+  code = """
+import sys, numpy, t2i_jax
+path, *asked = sys.argv[1:]
+run = t2i_jax.open(path, numpy.int64(10))
+for one in asked:
+  try:
+    print(one, eval(one))
+  except t2i_jax.InputError as error:
+    print(error)
+"""
+  words = [sys.executable, "-c", code, str(trained), *says]
+  told = subprocess.run(words, capture_output=True, text=True)
+  assert told.returncode == 0, told.stderr
+  for line, expected in zip(told.stdout.splitlines(), says.values(), strict=True):
+    assert line.startswith(expected)
+
+
 def test_a_run_without_noise_has_none(run):
   config = dataclasses.replace(run.config, noise_dim=0)
   quiet = library.Run(dataclasses.replace(run.trained, config=config))

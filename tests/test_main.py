@@ -193,6 +193,20 @@ def test_convolutions_are_xla_s_own_unless_it_was_told_otherwise(
   assert os.environ["XLA_FLAGS"] == expected
 
 
+@pytest.mark.parametrize(("given", "expected"), [
+  ("cuda", "cuda,cpu"), ("tpu", "tpu,cpu"), ("cuda,cpu", "cuda,cpu"), ("cpu", "cpu"), ("", ""),
+])  # fmt: skip
+def test_the_cpu_is_there_beside_an_accelerator_that_was_asked_for(given, expected, monkeypatch):
+  """Real images are chosen on it. JAX starts the platforms named, and no other."""
+  names = ("JAX_COMPILATION_CACHE_DIR", "JAX_CPU_ENABLE_ASYNC_DISPATCH", "XLA_FLAGS")
+  for name in names:
+    monkeypatch.setenv(name, os.environ.get(name, ""))
+  monkeypatch.setenv("JAX_PLATFORMS", given)
+  for _ in range(2):
+    main.prepare_jax()
+  assert os.environ["JAX_PLATFORMS"] == expected
+
+
 def test_xla_knows_the_flags_that_it_is_given():
   """Otherwise it ends the program."""
   environment = {name: value for name, value in os.environ.items() if name != "XLA_FLAGS"}

@@ -8,6 +8,7 @@ from t2i_jax import seeds
 from t2i_jax.data import corpus
 from t2i_jax.metrics import mixture
 from t2i_jax.text import word2vec
+from t2i_jax.training import reading
 
 LARGE = (2**31, 2**32, 2**32 + 5, 2**40, 2**63, 2**64 - 1)
 
@@ -23,6 +24,22 @@ def test_all_bits_of_a_seed_are_in_its_key():
   assert [_data(seed) for seed in LARGE] == [(s >> 32, s % 2**32) for s in LARGE]
   with jax.enable_x64(True):  # as JAX has it where it does not drop the upper half
     assert _data(2**40 + 3) == tuple(np.asarray(jax.random.key_data(jax.random.key(2**40 + 3))))
+
+
+@pytest.mark.parametrize("setting", [
+  jax.enable_x64(True), jax.default_prng_impl("rbg"), jax.threefry_partitionable(False),
+])  # fmt: skip
+def test_noise_is_the_same_whatever_a_program_sets_in_jax(setting):
+  draw = lambda seed: np.asarray(reading.draw_noise(seeds.key(seed), 3, 5))  # noqa: E731
+  compiled = jax.jit(lambda key: reading.draw_noise(key, 3, 5))
+  seeds_here = (5, LARGE[-1])
+  expected = [draw(seed) for seed in seeds_here]
+  assert [noise.dtype for noise in expected] == 2 * [np.float32]
+  with setting:
+    found = [draw(seed) for seed in seeds_here]
+    inside = [np.asarray(compiled(seeds.key(seed))) for seed in seeds_here]
+  for noises in (found, inside):
+    assert [noise.tobytes() for noise in noises] == [noise.tobytes() for noise in expected]
 
 
 def test_libraries_of_32_bits_get_other_seeds_for_other_large_ones():

@@ -16,7 +16,7 @@ from t2i_jax import config as config_lib
 from t2i_jax.benchmark import costs, timing
 from t2i_jax.data import corpus as corpus_lib
 from t2i_jax.nets import model, packing
-from t2i_jax.nets.recurrences import convlstm
+from t2i_jax.nets.recurrences import head
 from t2i_jax.training import batches, drawing, reading, steps
 from t2i_jax.training import state as state_lib
 from t2i_jax.training.losses import penalty
@@ -67,14 +67,12 @@ def networks_of(
       variables, given(x), False, method="lower"
     )
     maps = jax.eval_shape(lower, variables, vectors)
-    params = dict(state.recurrence.params)
-    head = params.pop("head", None)
-    cells = networks.recurrence.clone(has_head=False)
+    cells, params = networks.recurrence, dict(state.recurrence.params)
+    if isinstance(cells, head.WithHead):
+      found["head"] = Network(cells.head.apply, {"params": params.pop("head")}, maps)
+      cells = cells.recurrence
     recur = lambda variables, x: cells.apply(variables, x, packed)  # noqa: E731
     found[config.recurrence] = Network(recur, {"params": params}, maps)
-    if head is not None:
-      module = convlstm.Head(config.recurrence_kernel_size, networks.recurrence.dtype)
-      found["head"] = Network(module.apply, {"params": head}, maps)
   if networks.discriminator is not None:
     shape = (images, config.image_size, config.image_size, 3)
     shown = model.example_words(config, images)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import dataclasses
 import resource
+import sys
 import time
 from collections.abc import Callable
 from typing import Any
@@ -124,4 +125,5 @@ def peak_memory() -> int:
   stats = jax.devices()[0].memory_stats()
   if stats:
     return stats["peak_bytes_in_use"]
-  return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024
+  unit = 1 if sys.platform == "darwin" else 1024
+  return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * unit

@@ -96,6 +96,8 @@ _NEEDS = {
   "text_noise": _Needs((0,), {"text": ("reader",)}),
   "average_images": _Needs((0,), {"bn_statistics": ("joint",)}),
 }
+# Without a discriminator all real images are the captions' own: these need no --real_pairing.
+_OF_REALS = ("random_crops", "mirror")
 _log = logging.getLogger("t2i_jax")
 
 
@@ -141,8 +143,8 @@ class Config(
       self.text == "reader" or self.discriminator != "dcgan" or self.prefixes == "one"
     ):
       raise errors.InputError(
-        "--mode=bench: counts and times no frozen networks, and all words; --mode=train says "
-        "captions a second with --text=reader, --prefixes=one or another --discriminator"
+        "--mode=bench: for --prefixes=all, --discriminator=dcgan and a --text that is not reader, "
+        "whose operations it counts; --mode=train says captions a second of all networks"
       )
     if self.prefixes == "one" and self.text == "sequence" and self.recurrence == "none":
       raise errors.InputError(
@@ -157,10 +159,9 @@ class Config(
     if self.has_one_image:
       for name, values in _OF_ONE_VECTOR.items():
         if getattr(self, name) not in values:
-          works = " or ".join(f"--{name}={str(value).lower()}" for value in values)
           raise errors.InputError(
-            f"--{name}={str(getattr(self, name)).lower()}: with --text={self.text} a caption is "
-            f"one vector and has one image; give {works}"
+            f"{_given(name, getattr(self, name))}: with --text={self.text} a caption is one vector "
+            f"and has one image; give {_given(name, *values)}"
           )
     if self.adversarial == "none":
       for name, value in _WITHOUT_D.items():
@@ -169,12 +170,13 @@ class Config(
             f"--{name}: there is no discriminator with --adversarial=none; leave it out"
           )
     for flag, needs in _NEEDS.items():
-      if getattr(self, flag) not in needs.without:
-        for name, values in needs.values.items():
-          if getattr(self, name) not in values:
-            given = str(getattr(self, flag)).lower()
-            works = " or ".join(f"--{name}={str(value).lower()}" for value in values)
-            raise errors.InputError(f"--{flag}={given}: needs {works}")
+      is_met = self.adversarial == "none" and flag in _OF_REALS
+      if is_met or getattr(self, flag) in needs.without:
+        continue
+      for name, values in needs.values.items():
+        if getattr(self, name) not in values:
+          given = _given(flag, getattr(self, flag))
+          raise errors.InputError(f"{given}: needs {_given(name, *values)}")
     if self.generator == "modulated" and not self.noise_dim:
       raise errors.InputError(
         "--noise_dim=0: --generator=modulated makes its first maps of noise; try --noise_dim=64"
@@ -184,6 +186,11 @@ class Config(
         "--euclid_target=none --noshare_gnn: a GNN of its own learns from the Euclidean term "
         "alone; give it a target, such as --euclid_target=last, or --share_gnn"
       )
+
+
+def _given(name: str, *values: Any) -> str:
+  """The flag with each of these values, as one gives it: `--a=1 or --a=2`."""
+  return " or ".join(f"--{name}={str(value).lower()}" for value in values)
 
 
 def fields() -> list[tuple[dataclasses.Field, Any]]:

@@ -50,7 +50,7 @@ class Data(Group, role="shape", modes=_PREPARES):
   image_size: int = knob(
     64, "image height and width in pixels", low=16, high=128, modes=(*_PREPARES, "params")
   )
-  synthetic_images: int = knob(4000, "number of images in the synthetic dataset", low=10)
+  synthetic_images: int = knob(4000, "--dataset=synthetic: number of images", low=10)
   allow_missing: bool = knob(
     False, "leave out images that the lists of birds or flickr30k name but that are missing"
   )

@@ -115,7 +115,9 @@ def _check_value(field: dataclasses.Field, kind: Any, value: Any) -> None:
   low, high = field.metadata["low"], field.metadata["high"]
   if typing.get_origin(kind) is Literal:
     check_choice(field.name, value, typing.get_args(kind))
-  elif low is not None and not (low <= value and math.isfinite(value)):
+  elif isinstance(value, float) and not math.isfinite(value):
+    raise errors.InputError(f"--{field.name}={value}: must be a finite number")
+  elif low is not None and not low <= value:
     raise errors.InputError(f"--{field.name}={value}: must be at least {low}")
   elif high is not None and not value <= high:
     raise errors.InputError(f"--{field.name}={value}: must be at most {high}")

@@ -26,11 +26,21 @@ class Networks(Group, role="shape", modes=_BUILDS):
     "themselves and with captions; projected: so too, through a network trained on ImageNet",
   )
   excitation: bool = knob(True, "--generator=modulated: small maps gate the channels of large ones")
-  start_size: int = knob(8, "height and width of the map that a word is projected to", low=2)
+  start_size: int = knob(
+    8,
+    "height and width of the map that a word is projected to; --generator=modulated: always 4",
+    low=2,
+  )
   base_channels: int = knob(
     64, "channels of the largest maps; doubled whenever the size halves", low=1
   )
-  kernel_size: int = knob(5, "kernel size of strided and transposed convolutions", low=2, high=9)
+  kernel_size: int = knob(
+    5,
+    "kernel size of strided and transposed convolutions; the generator modulated and the "
+    "discriminators projected and residual have their own",
+    low=2,
+    high=9,
+  )
   share_gnn: bool = knob(True, "the GNN uses the generator's parameters, not its own")
   mask_padding: bool = knob(
     True, "exclude padded words from batch norm, recurrence, discriminator and means"
@@ -56,9 +66,10 @@ class Recurrence(Group, role="shape", modes=_BUILDS):
     5, "kernel size of the ConvLSTM and of the two deconvolutions after it", low=1, high=9
   )
   peephole: Literal["full", "channel", "none"] = knob(
-    "full", "peephole weights: one per value of the map, one per channel, or none"
+    "full",
+    "--recurrence=convlstm: peephole weights: one per value of the map, one per channel, or none",
   )
-  forget_bias: float = knob(0.0, "initial bias of the ConvLSTM's forget gate")
+  forget_bias: float = knob(0.0, "--recurrence=convlstm: initial bias of the forget gate")
   recurrence_unroll: int = knob(
     1,
     "words read per iteration of the recurrence's loop",

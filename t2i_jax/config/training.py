@@ -100,8 +100,8 @@ class Updates(Group, role="shape", modes=("train", "bench")):
   )
   learning_rate_half_life: int = knob(
     0,
-    "captions trained on in which both learning rates halve, again and again from the run's start; "
-    "0: they stay",
+    "captions of the generator's updates in which both learning rates halve, again and again from "
+    "the run's start; 0: they stay",
     low=0,
     role="schedule",
   )
@@ -110,7 +110,7 @@ class Updates(Group, role="shape", modes=("train", "bench")):
   average_images: int = knob(
     0,
     "draw with averages of the generator's parameters over training, of a half-life of so many "
-    "images, at most 5 % of those seen; 0: with the parameters themselves",
+    "captions of its updates, at most 5 % of those seen; 0: with the parameters themselves",
     low=0,
   )
   l2: float = knob(1e-5, "weight decay: factor of the parameters added to their gradients", low=0.0)
@@ -129,7 +129,11 @@ class Schedule(Group, role="schedule", modes=("train",)):
     low=0,
     modes=("train", "word2vec"),
   )
-  stop_at_collapse: bool = knob(False, "end the run when all captions have nearly the same image")
+  stop_at_collapse: bool = knob(
+    False,
+    "end the run when all captions have nearly the same image, or a network's gradients are 0, at "
+    "two looks in a row",
+  )
 
   def check(self) -> None:
     if self.mode == "train" and not (self.steps or self.epochs):

@@ -159,7 +159,9 @@ def make_corpus(
   chosen: Int32[np.ndarray, "m"] | None = None,
 ) -> Corpus:
   """The captions, or those whose indices are `chosen`, as rows of the vectors' table. Logs how many
-  were too long or had no known word."""
+  were too long or had no known word.
+
+  Raises InputError if all of them are left out as too long, or over 5 % have no known word."""
   if chosen is None:
     chosen = np.arange(len(examples.captions), dtype=np.int32)
   sentences = [captions.clean(examples.captions[i]) for i in chosen]
@@ -171,6 +173,11 @@ def make_corpus(
     oov=config.oov,
     long_captions=config.long_captions,
   )
+  if not len(found.ids):
+    raise errors.InputError(
+      f"`max_words={config.max_words}` `long_captions={config.long_captions}`: all of the "
+      f"{len(chosen)} captions are longer; give more words, or `long_captions=truncate`"
+    )
   if captions.is_unspaced(examples.captions):
     log.warning(
       "the captions' script puts no spaces between words: each stretch is read as one word; put "

@@ -129,8 +129,13 @@ class Guard:
     if b"transfer-encoding" in headers or headers.get(b"content-length", b"0") != b"0":
       raise Refused(413, "No request has a body here.")
     if not is_own(headers.get(b"host", b"").decode("latin1"), self._host):
+      works = "127.0.0.1, or what --host names"
+      if self._host in _ANY:
+        works = "its IP address in numbers, or start it with that name as --host"
       raise Refused(
-        421, "This server has another name; a proxy in front must send Host: 127.0.0.1."
+        421,
+        f"This server is not known by that name. Use {works}; a proxy in front must send "
+        "Host: 127.0.0.1.",
       )
     if headers.get(b"sec-fetch-site") == b"cross-site" and headers.get(b"sec-fetch-mode") not in (
       None, b"navigate",

@@ -21,23 +21,47 @@ async function draw(show = "") {
   const query = new URLSearchParams(new FormData(form));
   if (show) query.set("show", show);
   form.setAttribute("aria-busy", "true");
-  try {
-    let answer = await fetch("/?" + query, { signal });
-    while (answer.status === 429) {
-      await new Promise(done => setTimeout(done, 1000 * answer.headers.get("Retry-After")));
-      answer = await fetch("/?" + query, { signal });
-    }
-    const text = await answer.text();
-    if (signal.aborted) return;
-    if (answer.ok) {
-      update(new DOMParser().parseFromString(text, "text/html"), show, query.get("step"));
-    } else say(text);
-  } catch (error) {
-    if (!signal.aborted) say("The server does not answer; is it still running?");
-  }
+  const { page, refusal } = await get("/?" + query, signal);
   if (signal.aborted) return;
   form.removeAttribute("aria-busy");
-  if (shown && !show) timer = setTimeout(draw, PAUSE, shown);
+  if (!page) return say(refusal);
+  update(page, show, query.get("step"));
+  timer = setTimeout(() => {
+    setAddress();
+    if (shown !== show) draw(shown);
+  }, PAUSE);
+}
+
+// The page at this address; or, of another answer or none, a sentence for the status line.
+async function get(address, signal) {
+  let answer, text;
+  try {
+    answer = await fetch(address, { signal });
+    while (answer.status === 429) {
+      const told = Number(answer.headers.get("Retry-After"));
+      const seconds = told >= 1 ? Math.min(told, 60) : 1; // None, or a date: one second.
+      await new Promise(done => setTimeout(done, 1000 * seconds));
+      answer = await fetch(address, { signal });
+    }
+    text = await answer.text();
+  } catch (error) {
+    return { refusal: "The server does not answer; is it still running?" };
+  }
+  const page = new DOMParser().parseFromString(text, "text/html");
+  if (answer.ok && page.getElementById("said")) return { page };
+  const isSentence = answer.headers.get("Content-Type")?.startsWith("text/plain");
+  return { refusal: isSentence ? text : `No page came (status ${answer.status}); try again.` };
+}
+
+// A reload brings back what stands in the form.
+function setAddress() {
+  const query = new URLSearchParams(new FormData(form));
+  query.delete("to");
+  try {
+    history.replaceState(null, "", "/?" + query);
+  } catch (error) {
+    // Safari refuses more than 100 calls in 30 s; the next pause sets it.
+  }
 }
 
 function update(page, show, step) {
@@ -48,8 +72,6 @@ function update(page, show, step) {
   }
   renewSteps(page, step);
   say(page.getElementById("said").textContent);
-  const link = document.getElementById("link");
-  if (link) history.replaceState(null, "", link.href);
   if (focused && document.activeElement === document.body) {
     document.querySelector(`a.go[href="${CSS.escape(focused)}"]`)?.focus();
   }
@@ -97,10 +119,12 @@ function slide() {
 
 form.addEventListener("input", event => {
   if (event.target.id === "share") return slide();
-  clearTimeout(timer);
   if (event.target.id === "to") {
-    if (shown === "between") timer = setTimeout(draw, PAUSE, shown);
+    if (shown !== "between") return;
+    clearTimeout(timer);
+    timer = setTimeout(draw, PAUSE, shown);
   } else {
+    clearTimeout(timer);
     timer = setTimeout(draw, TYPING);
   }
 });
@@ -108,23 +132,34 @@ form.addEventListener("input", event => {
 form.addEventListener("submit", event => {
   event.preventDefault();
   const button = event.submitter;
-  if (button?.name === "another") fields.noise.value = Number(fields.noise.value) + 1;
+  if (button?.name === "another") {
+    fields.noise.value = (Number(fields.noise.value) + 1) % (Number(fields.noise.max) + 1);
+  }
   if (button?.name === "show") shown = button.value;
   draw(document.activeElement.id === "to" ? (shown = "between") : shown);
 });
 
-// A link to another caption or noise fills the form in.
+// A link changes one thing of what stands in the form now: an unknown word, or the noise.
 form.addEventListener("click", event => {
   const link = event.target.closest("a.go");
   if (!link || event.ctrlKey || event.metaKey || event.shiftKey) return;
   event.preventDefault();
-  const query = new URL(link.href).searchParams;
-  for (const name of ["caption", "noise", "to"]) {
-    if (fields[name] && query.has(name)) fields[name].value = query.get(name);
+  if (link.dataset.word) {
+    const field = fields[link.closest("#unknown") ? "caption" : "to"];
+    field.value = replaceWord(field.value, link.dataset.word, link.textContent);
+    field.focus();
+  } else {
+    fields.noise.value = new URL(link.href).searchParams.get("noise");
   }
-  if (link.closest(".unknown")) fields[link.closest("#unknown") ? "caption" : "to"].focus();
   draw(shown);
 });
+
+// Words as the server reads them: in lower case, joined inside by hyphens and apostrophes.
+function replaceWord(text, word, known) {
+  const words = /[\p{L}\p{N}][\p{L}\p{N}\p{M}\u200c\u200d]*(?:['’‐‑-][\p{L}\p{N}\p{M}]+)*/gu;
+  const plain = one => one.toLowerCase().replace(/[’ʼ]/g, "'").replace(/[‐‑]/g, "-");
+  return text.normalize("NFC").replace(words, one => (plain(one) === word ? known : one));
+}
 
 shown = new URLSearchParams(location.search).get("show") || "";
 slide();

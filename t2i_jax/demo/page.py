@@ -88,7 +88,7 @@ class Pages:
       asked = dataclasses.replace(asked, noise=(asked.noise + 1) % (sampling.MAX_NOISE + 1))
     show = query.get("show", "")
     caption, pictures = asked.caption, self._draw(asked)
-    files = iter(pictures.files if pictures else ())
+    files, marked = iter(pictures.files if pictures else ()), zip(caption.words, caption.is_drawn)
     at = {"caption": " ".join(caption.words), "noise": asked.noise, "step": asked.step}
     others, way = [], []
     if pictures and show == "noises" and self._drawing.config.noise_dim:
@@ -102,7 +102,7 @@ class Pages:
       example=self._drawing.example,
       typed=caption.text if typed.strip() else "",
       caption=caption,
-      words=[(word, next(files) if drawn else None) for word, drawn in _marked(caption)],
+      words=[(word, next(files) if drawn else None) for word, drawn in marked],
       last=pictures.files[-1] if pictures else None,
       unknown=self._drawing.vocabulary.unknown(caption),
       replaced=_replaced,
@@ -178,10 +178,6 @@ class Pages:
       return draw(*given, step)
     except (errors.InputError, errors.Failed):
       raise _Gone(step, "The checkpoint of that step can no longer be read.") from None
-
-
-def _marked(caption: words_lib.Caption):
-  return zip(caption.words, caption.is_drawn)
 
 
 def _number(query: Mapping[str, str], name: str) -> int:

@@ -3,15 +3,13 @@
 from __future__ import annotations
 
 import atexit
-import contextlib
 import functools
 import logging
 import os
 import re
-import signal
 import socket
 import sys
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Mapping
 
 import uvicorn
 from starlette import applications, requests, responses, routing
@@ -38,7 +36,9 @@ def application(pages: page.Pages, worker: limits.Worker, host: str = "127.0.0.1
     with open(os.path.join(_HERE, name), "rb") as file:
       routes.append(_fixed(f"/{name}", file.read(), kind))
   handlers = {404: lambda request, _: _refuse(request, limits.Refused(404, "Nothing is here."))}
-  return limits.Guard(applications.Starlette(routes=routes, exception_handlers=handlers), host)
+  app = applications.Starlette(routes=routes, exception_handlers=handlers)
+  app.router.redirect_slashes = False  # It would name this server's address, not a proxy's.
+  return limits.Guard(app, host)
 
 
 def _fixed(path: str, content: bytes, kind: str) -> routing.Route:
@@ -89,26 +89,15 @@ class _Server(uvicorn.Server):
       log.info("ready at http://%s:%d", f"[{host}]" if ":" in host else host, port)
 
 
-@contextlib.contextmanager
-def _signals(handler: Callable) -> Iterator[None]:
-  """`handler` for Ctrl-C and SIGTERM."""
-  before = {number: signal.signal(number, handler) for number in (signal.SIGINT, signal.SIGTERM)}
-  try:
-    yield
-  finally:
-    for number, handler_before in before.items():
-      signal.signal(number, handler_before)
-
-
 def serve(
   config: config_lib.Config, given: frozenset[str], host: str, port: int
 ) -> tuple[int, int]:
-  """Serves until Ctrl-C or SIGTERM; returns the number of requests, and the step that was drawn by
-  (0: it was ended before it was known).
+  """Serves until a KeyboardInterrupt, which Ctrl-C and SIGTERM have to raise; returns the number of
+  requests, and the step that was drawn by (0: it was ended before it was known).
 
   Raises InputError for an address that cannot be listened on, and for a run without checkpoint."""
   guard, step = None, 0
-  with _signals(signal.default_int_handler), _listen(host, port) as listening:
+  with _listen(host, port) as listening:
     worker = limits.Worker()
     try:
       drawn_by = worker.ask(functools.partial(drawing.Drawing, config, given)).result()
@@ -144,11 +133,13 @@ def _listen(host: str, port: int) -> socket.socket:
   try:
     family, _, _, _, address = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)[0]
     return socket.create_server(address[:2], family=family)
-  except OSError as error:
-    setting = f"`host={host}`" if isinstance(error, socket.gaierror) else f"`port={port}`"
+  except (OSError, UnicodeError) as error:  # UnicodeError: no name can be written so.
+    is_host = isinstance(error, (socket.gaierror, UnicodeError))
+    setting = f"`host={host}`" if is_host else f"`port={port}`"
+    why = getattr(error, "strerror", None) or "this is no name of a host"
     raise errors.InputError(
-      f"{setting}: cannot listen on {host}, port {port} ({error.strerror}); leave --host out, and "
-      "give a free port, or --port=0 for any"
+      f"{setting}: cannot listen on {host}, port {port} ({why}); leave --host out, and give a free "
+      "port, or --port=0 for any"
     ) from None
 
 

@@ -6,8 +6,7 @@ from __future__ import annotations
 import dataclasses
 import difflib
 import functools
-import itertools
-import operator
+import os
 
 import numpy as np
 
@@ -18,6 +17,7 @@ MAX_CHARACTERS = 300
 MAX_SUGGESTIONS = 4
 _FREQUENT = 20_000  # words that are compared letter by letter
 _ADVISED = 6  # unknown words of a caption that get suggestions
+_ALIKE = 0.7  # difflib's ratio from which words are near
 _EXAMPLES = (
   "this flower has yellow petals with a red center",
   "a red flower with a yellow center",
@@ -52,6 +52,8 @@ class Vocabulary:
   def __init__(self, vectors: word2vec.WordVectors, oov: captions_lib.OutOfVocabulary, max_words):
     self._ids = vectors.vocabulary()
     self._frequent = vectors.words[:_FREQUENT]
+    self._letters = np.array([_letters(word) for word in self._frequent])
+    self._sizes = self._letters.sum(1)
     self._oov, self._max_words = oov, max_words
     self._like = functools.lru_cache(maxsize=1000)(self._find_like)
 
@@ -95,14 +97,20 @@ class Vocabulary:
   def _find_like(self, word: str) -> tuple[str, ...]:
     """Known words: two that go on where the word ends, then the most frequent of those
     nearest to it, then those with the longest common beginning, from three letters on."""
-    longer = [known for known in self._frequent if known.startswith(word)][:2]
-    near = difflib.get_close_matches(word, self._frequent, n=2 * MAX_SUGGESTIONS, cutoff=0.7)
+    begin = [known for known in self._frequent if known.startswith(word[:3])]
+    longer = [known for known in begin if known.startswith(word)][:2]
+    # Letters that both have, in any order, bound the ratio: few words are left to compare.
+    own = _letters(word)
+    ratio = 2 * np.minimum(self._letters, own).sum(1) / (self._sizes + own.sum())
+    left = [self._frequent[i] for i in np.flatnonzero(ratio >= _ALIKE)]
+    near = difflib.get_close_matches(word, left, n=2 * MAX_SUGGESTIONS, cutoff=_ALIKE)
     near.sort(key=self._ids.get)  # Captions have misspellings, too; they are rare.
 
     def shared(known):
-      return sum(1 for _ in itertools.takewhile(bool, map(operator.eq, known, word)))
+      return len(os.path.commonprefix([known, word]))  # noqa: RUF071 (letters are meant)
 
-    begin = [known for known in self._frequent if len(word) >= 3 and known[:3] == word[:3]]
+    if len(word) < 3:
+      begin = []
     begin.sort(key=shared, reverse=True)  # Stable: of the same beginning the most frequent first.
     return tuple(dict.fromkeys([*longer, *near, *begin]))[:MAX_SUGGESTIONS]
 
@@ -112,3 +120,8 @@ class Vocabulary:
       if all(word in self._ids for word in text.split()):
         return " ".join(text.split()[: self._max_words])
     return " ".join(self._frequent[: min(4, self._max_words)])
+
+
+def _letters(word: str) -> np.ndarray:
+  """u16[64]: how many of the word's letters have each remainder of their code by 64."""
+  return np.bincount([ord(letter) % 64 for letter in word], minlength=64).astype(np.uint16)

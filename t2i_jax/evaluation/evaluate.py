@@ -36,7 +36,6 @@ log = logging.getLogger(__name__)
 _SHOWN = 8  # captions in a picture
 _AT_ONCE = 512  # final images
 _PAUSE_S, _ALONE_S = 10, 300
-_OF_FILES = ("efficientnet", "inception")  # networks whose weights a flag names
 
 
 @dataclasses.dataclass(frozen=True)
@@ -72,9 +71,11 @@ class Task:
 
   @property
   def wanted(self) -> kept.Wanted:
-    """How a line was scored that need not be scored again."""
+    """How a line was scored that need not be scored again: with these settings, and by the panel's
+    networks. Untrained networks do not count: they are drawn anew on each machine, whose rounding
+    their fingerprint shows."""
     record = {} if self.panel is None else self.panel.record
-    looked = {name: record[name]["fingerprint"] for name in _OF_FILES if name in record}
+    looked = {name: made["fingerprint"] for name, made in record.items() if name != "random"}
     return kept.Wanted(self.settings, looked)
 
   @functools.cached_property
@@ -185,7 +186,7 @@ def evaluate(run: sampling.TrainedRun, task: Task) -> dict[str, Any]:
   final, strips = [], []
   for part, images in _draw(run, corpus, one_each):
     by_word.add(one_each[part], images)
-    final.append(_final(images, corpus.length[one_each[part]]))
+    final.append(sampling.last(images, corpus.length[one_each[part]]))
     strips += [images[i - part[0]] for i in shown if part[0] <= i <= part[-1]]
   images_u8 = np.concatenate(final)
   rows = np.concatenate([one_each, others])
@@ -264,11 +265,6 @@ def _with_bar(drawn: Iterator[tuple[np.ndarray, np.ndarray]], count: int) -> Ite
       bar.update(len(part))
 
 
-def _final(images_u8, length: Int[np.ndarray, "b"]) -> UInt8[np.ndarray, "b h w 3"]:
-  """Each caption's image after its last word."""
-  return images_u8[np.arange(len(length)), length - 1]
-
-
 def _draw_final(run, corpus, rows) -> Iterator[UInt8[np.ndarray, "n h w 3"]]:
   """The captions' final images, in blocks of whole batches with at least 512 images each."""
   if not len(rows):
@@ -278,7 +274,7 @@ def _draw_final(run, corpus, rows) -> Iterator[UInt8[np.ndarray, "n h w 3"]]:
   if run.config.text == "reader" and run.draws_words_alone:
     captions, is_read = run.last_words(*captions), True
   for part, images in _with_bar(run.draw_batches(*captions, is_read=is_read), len(rows)):
-    block.append(_final(images, captions[1][part]))
+    block.append(sampling.last(images, captions[1][part]))
     if sum(map(len, block)) >= _AT_ONCE:
       yield np.concatenate(block)
       block = []

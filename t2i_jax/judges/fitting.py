@@ -68,7 +68,7 @@ def adamw(
   to 0. `data` stays on the device; `batches` yields the rows of it that each step uses: an
   integer array, or a tuple of some. Weight decay applies to arrays of two or more axes only.
 
-  Raises FloatingPointError when the last loss is not finite.
+  Raises Failed if the last loss is not finite.
   """
   schedule = optax.warmup_cosine_decay_schedule(
     0.0, rate, max(1, int(_WARM_UP * steps)), max(steps, 1) + 1
@@ -98,7 +98,7 @@ def adamw(
       if progress and (i + 1) % 50 == 0:
         bar.set_postfix(loss=f"{float(loss):.3f}")
   if steps and not np.isfinite(float(loss)):
-    raise FloatingPointError(f"{name}: the loss is {float(loss)} after {steps} steps")
+    raise errors.Failed(f"{name}: the loss is {float(loss)} after {steps} steps")
   return jax.device_get({"params": state[0], "batch_stats": state[1]})
 
 

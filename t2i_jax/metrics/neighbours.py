@@ -107,16 +107,29 @@ def memorisation(
   return ratio, np.stack([closest, index[closest]], 1)
 
 
-def spread(
-  features: Float[np.ndarray, "n d"], groups: Int[np.ndarray, "n"] | None = None
+def collapse(
+  generated: Float[np.ndarray, "n d"],
+  real: Float[np.ndarray, "m d"],
+  groups: intervals.Groups | None = None,
 ) -> intervals.Score:
-  """Mean distance over all pairs of different rows; 0 for a set that collapsed to a point."""
+  """1 minus the ratio of the mean distance over all pairs of different generated rows to that of
+  real rows. 0: as varied as real rows; below: more varied; 1: one point.
+
+  `groups`: the image that each row of `generated` and of `real` belongs to."""
+  of_generated, of_real = _mean_distances(generated), _mean_distances(real)
+  mean, mean_real = of_generated.mean(), of_real.mean()
+  # A row is in the pairs' mean twice, once for each of a pair's rows.
+  influences = [-2 * of_generated / mean_real, 2 * of_real * mean / mean_real**2]
+  return intervals.of_influences(1 - mean / mean_real, influences, groups)
+
+
+def _mean_distances(features: Float[np.ndarray, "n d"]) -> Float[np.ndarray, "n"]:
+  """Each row's mean distance to all others."""
   (features,) = rows_lib.centred(features)
   sums = np.zeros(len(features))
   for rows, distance in rows_lib.distances(features, features):
     sums[rows] = distance.sum(1)
-  means = sums / (len(features) - 1)
-  return intervals.of_influences(means.mean(), [2 * means], None if groups is None else [groups])
+  return sums / (len(features) - 1)
 
 
 class _Balls(NamedTuple):
@@ -160,10 +173,7 @@ def _score_nearest(inputs: Inputs):
 
 def _score_collapse(inputs: Inputs):
   """0: as varied as real images; 1: one image for all captions."""
-  generated, real = inputs.classifier[:2]
-  of_generated, of_real = spread(generated), spread(real).value
-  ends = of_generated.value, of_generated.high, of_generated.low
-  return {"collapse": entry(intervals.Score(*(1 - end / of_real for end in ends)))}
+  return {"collapse": entry(collapse(*inputs.classifier[:2], inputs.groups))}
 
 
 def _memorised(view: str, inputs: Inputs) -> tuple[intervals.Score, Int[np.ndarray, "shown 2"]]:
@@ -233,7 +243,7 @@ METRICS = (
     "collapse",
     "Collapse",
     "near 0",
-    needs=("classifier",),
+    needs=("classifier", "groups"),
     compute=_score_collapse,
     ladder={"one image instead": RISES},
   ),

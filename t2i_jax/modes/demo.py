@@ -23,7 +23,8 @@ def run(config: config_lib.Config, given: frozenset[str]) -> dict[str, Any]:
       f"--mode=demo: needs the package {error.name}: pip install 't2i_jax[demo]'"
     ) from None
   requests = step = 0
-  before = signal.signal(signal.SIGTERM, signal.default_int_handler)
+  told = signal.SIGTERM, signal.SIGINT  # which a script's background jobs are told to ignore
+  before = {number: signal.signal(number, signal.default_int_handler) for number in told}
   try:
     from t2i_jax.demo import limits, server
 
@@ -36,5 +37,6 @@ def run(config: config_lib.Config, given: frozenset[str]) -> dict[str, Any]:
   except KeyboardInterrupt:  # before it is served
     pass
   finally:
-    signal.signal(signal.SIGTERM, before)
+    for number, handler in before.items():
+      signal.signal(number, handler)
   return {"workdir": config.workdir, "requests": requests, "step": step}

@@ -23,6 +23,9 @@ _FORMS = {
 }
 # N(0, 0.02): Radford et al. 2016, https://arxiv.org/abs/1511.06434, section 3.
 DCGAN_INIT = nn.initializers.normal(0.02)
+# Keeps the spread of the input. The thesis gives no initialisation for the recurrence and the
+# layers after it; N(0, 0.02) would let a 3-channel 5x5 layer pass on a sixth of the spread.
+KEEPING_INIT = nn.initializers.lecun_normal()
 # U(-k, k) with k = 1 / sqrt(inputs), PyTorch's default. Where a norm follows, only the direction of
 # weights counts, and smaller ones turn faster.
 SMALL_INIT = nn.initializers.variance_scaling(1 / 3, "fan_in", "uniform")

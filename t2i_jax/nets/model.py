@@ -20,7 +20,7 @@ from t2i_jax.nets import words as words_lib
 from t2i_jax.nets.discriminators import DISCRIMINATORS
 from t2i_jax.nets.discriminators import logits as logits_lib
 from t2i_jax.nets.generators import GENERATORS
-from t2i_jax.nets.recurrences import RECURRENCES
+from t2i_jax.nets.recurrences import RECURRENCES, head
 from t2i_jax.parallel import collectives
 
 Variables = dict[str, Any]
@@ -30,17 +30,15 @@ NETWORKS = (*DRAWING, "discriminator")
 
 @dataclasses.dataclass(frozen=True)
 class Networks:
-  """The modules. `gnn` is None when the generator's parameters draw the last word too,
-  `discriminator` when the GNN learns without one."""
+  """The modules, by the names that variables and checkpoints use.
+
+  `gnn` is None when the generator's parameters draw the last word too, `discriminator` when the GNN
+  learns without one."""
 
   generator: nn.Module
   gnn: nn.Module | None
   recurrence: nn.Module | None
   discriminator: nn.Module | None
-
-  def modules(self) -> dict[str, nn.Module | None]:
-    """By the names that variables and checkpoints use."""
-    return {name: getattr(self, name) for name in NETWORKS}
 
 
 def build(config: Any, axes: collectives.Axes = ()) -> Networks:
@@ -73,8 +71,10 @@ def build(config: Any, axes: collectives.Axes = ()) -> Networks:
       **common,
       kernel_size=config.recurrence_kernel_size,
       unroll=config.recurrence_unroll,
-      has_head=config.recurrence_position == "last_plus_deconv",
     )
+    if config.recurrence_position == "last_plus_deconv":
+      after = head.Head(config.recurrence_kernel_size, common["dtype"])
+      recurrence = head.WithHead(recurrence, after)
   if config.adversarial != "none":
     discriminator = _make(DISCRIMINATORS[config.discriminator], config, **common)
   gnn = None if config.share_gnn else generator.clone()
@@ -157,7 +157,7 @@ def draw(
 
   def run(name: str, method: str, *inputs):
     """`lower` or `upper` of the generator or the GNN; keeps its new statistics for the next one."""
-    y, new = networks.modules()[name].apply(
+    y, new = getattr(networks, name).apply(
       {"params": variables[name]["params"], "batch_stats": stats[name]},
       *inputs,
       train,

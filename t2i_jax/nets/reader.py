@@ -31,9 +31,7 @@ class Reader(nn.Module):
   def setup(self):
     if self.kind == "convlstm":
       self.to_maps = nn.Dense(_SIDE * _SIDE * _CHANNELS)
-      self.recurrence = convlstm.Recurrence(
-        kernel_size=_KERNEL, peephole="full", forget_bias=1.0, has_head=False
-      )
+      self.recurrence = convlstm.Recurrence(_KERNEL, peephole="full", forget_bias=1.0)
     else:
       self.recurrence = nn.RNN(nn.GRUCell(_UNITS), time_major=True)
     if self.eyes == "own":

@@ -7,6 +7,7 @@ In: runs, as the report reads them. Out: plain numbers for the page, Markdown an
 from __future__ import annotations
 
 import dataclasses
+import itertools
 import math
 import re
 from collections.abc import Mapping, Sequence
@@ -16,7 +17,7 @@ import numpy as np
 import scipy.stats
 
 from t2i_jax import config as config_lib
-from t2i_jax.page import contents
+from t2i_jax.page import alike, contents
 from t2i_jax.page import runs as runs_lib
 
 RULES = {
@@ -30,6 +31,7 @@ CAUTION = (
   "Where both have several seeds, about one of twenty comparisons without a true difference is "
   "beyond the noise by chance."
 )
+_UNLIKE = "No difference is called beyond the noise between values that were not made alike: "
 _ROLES = ("shape", "schedule")  # of the flags that make a run the experiment it is
 _OWN = ("mode", "workdir", "seed")  # differ between the runs of one experiment
 
@@ -100,19 +102,30 @@ def table(
 ) -> list[dict[str, Any]]:
   """For each split (from `contents.scores`) one row per score, with one cell per experiment:
   `values` by seed, their `mean` and `spread` (standard deviation with n - 1; None for one value),
-  whether one is `partial`, and for all but the first what `difference` says of it and the first."""
+  whether one is `partial`, and for all but the first what `difference` says of it and the first;
+  of values that were not made alike not whether it is `beyond_noise`. `unlike` says which."""
   found = []
   for split in splits:
-    rows = []
+    rows, reasons = [], {}
     for row in split["rows"]:
       of_run = {i: score for i, score in row["entries"] if _is_known(score["value"])}
       columns = [{s: of_run[i] for s, i in group.runs.items() if i in of_run} for group in groups]
+      made = [
+        [(g.name, alike.scored_with(split["newest"][i])) for i in g.runs.values() if i in of_run]
+        for g in groups
+      ]
       cells = [_summary(column) for column in columns]
-      for cell, column in list(zip(cells, columns))[1:]:
+      for cell, column, own in list(zip(cells, columns, made))[1:]:
         cell |= difference(list(columns[0].values()), list(column.values()))
+        if alike.differing([*made[0], *own], row["name"]):
+          cell |= {"beyond_noise": None, "rule": None}
+      if differ := alike.in_words(alike.differing(itertools.chain(*made), row["name"])):
+        reasons.setdefault(differ, []).append(row["name"])
       rows.append({**{key: row[key] for key in ("name", "title", "better")}, "cells": cells})
     steps = [sorted({line["step"] for line in _lines(group, split)}) for group in groups]
     shared = {key: split[key] for key in ("name", "warning", "partial")}
+    told = "; ".join(f"{', '.join(names)} ({differ})" for differ, names in reasons.items())
+    shared["unlike"] = f"{_UNLIKE}{told}." if told else ""
     found.append({**shared, "steps": steps, "rows": rows})
   return found
 
@@ -186,6 +199,7 @@ def as_json(
       {
         "split": split["name"],
         "computed_differently_in": split["warning"],
+        "not_made_alike": split["unlike"],
         "steps": {group.name: steps for group, steps in zip(groups, split["steps"])},
         "scores": [
           {
@@ -217,8 +231,8 @@ def as_markdown(groups: Sequence[Experiment], splits: Sequence[Mapping[str, Any]
     lines += [_row("score", "better", *names), "|---" * (2 + len(names)) + "|"]
     for row in split["rows"]:
       lines.append(_row(_plain(row["name"]), row["better"], *map(_cell, row["cells"])))
-    if split["partial"]:
-      lines += ["", split["partial"]]
+    notes = (_plain(split["unlike"]), split["partial"])
+    lines += [line for note in notes if note for line in ("", note)]
   bold = "Bold: beyond the noise, of experiments that both have several seeds."
   lines += ["", " ".join([bold, *RULES.values(), CAUTION]), ""]
   return "\n".join(lines)

@@ -8,13 +8,13 @@ from __future__ import annotations
 import json
 import math
 from collections.abc import Sequence
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 
 from t2i_jax import config as config_lib
 from t2i_jax.metrics import distances, registry
-from t2i_jax.page import plots
+from t2i_jax.page import alike, plots
 from t2i_jax.page import runs as runs_lib
 from t2i_jax.rundir import scores as scores_file
 
@@ -141,7 +141,8 @@ def scores(runs: Sequence[runs_lib.Run]) -> list[dict[str, Any]]:
 
   `newest`: per run, the line of its largest step, or None.
   `rows`: per score, `name`, `title`, `better`, and `entries` as (run, score as in `scores_of`).
-  `over_steps`: plots.
+  `over_steps`: plots, of the values that were made like their run's newest one.
+  `left_out`: says at which steps runs have other values, or "".
   `levels`: what a reader has to know of the scores of real images, or "".
   `partial`: `PARTIAL` if one of the newest lines has a partial score, and `scores_file.SEEN` if one
   is of images that its run was trained on; else "".
@@ -160,11 +161,14 @@ def _split(runs: Sequence[runs_lib.Run], split: str, id: str) -> dict[str, Any]:
     title, better = titles(name)
     entries = [(i, of_run[name]) for i, of_run in enumerate(found) if name in of_run]
     rows.append({"name": name, "title": title, "better": better, "entries": entries})
+  scored = [_checkpoints(run, split) for run in runs]
+  curves = [[_curve(lines, row["name"]) for lines in scored] for row in rows]
   over_steps = [
-    _plot_over_steps(runs, split, row, f"{id}-{number}") for number, row in enumerate(rows)
+    _plot_over_steps([curve.drawn for curve in of_row], split, row, f"{id}-{number}")
+    for number, (row, of_row) in enumerate(zip(rows, curves))
   ]
   origins = [_origin(line) if line else {} for line in newest]
-  alike = compare([origin for origin in origins if origin])
+  compared = compare([origin for origin in origins if origin])
   return {
     "name": split,
     "newest": newest,
@@ -176,8 +180,9 @@ def _split(runs: Sequence[runs_lib.Run], split: str, id: str) -> dict[str, Any]:
     ),
     "levels": distances.OF_REAL if any(name.startswith("frechet_") for name in names) else "",
     "over_steps": [plot for plot in over_steps if plot],
+    "left_out": _told_left_out(runs, curves),
     "origins": compare(origins),
-    "warning": [r["name"] for r in alike if r["differs"] and r["name"] not in _OF_THE_RUN],
+    "warning": [r["name"] for r in compared if r["differs"] and r["name"] not in _OF_THE_RUN],
   }
 
 
@@ -207,21 +212,52 @@ def scores_of(line: dict[str, Any]) -> dict[str, dict[str, Any]]:
 
 
 def _origin(line: dict[str, Any]) -> dict[str, str]:
-  """How a line's scores were computed: counts, resizing, features."""
-  shared = {key: line[key] for key in ("checkpoint", *_NO_SCORES, "resizing") if key in line}
+  """How a line's scores were computed: counts, drawing, resizing, features."""
+  keys = ("checkpoint", *_NO_SCORES, "sampling_statistics", "resizing")
+  shared = {key: line[key] for key in keys if key in line}
   if "trained_through" in line:
     shared["trained_through"] = ", ".join(line["trained_through"]) or "no pretrained network"
   return flatten({**shared, **line.get("features", {})})
 
 
-def _plot_over_steps(runs, split: str, row: dict[str, Any], id: str) -> dict[str, Any] | None:
-  """None for a score that no run has at two steps."""
+def _checkpoints(run: runs_lib.Run, split: str) -> list[tuple[dict[str, Any], dict[str, Any]]]:
+  """(line, its scores) of each checkpoint scored on the split, in the order of steps."""
+  own = [line for line in run.scores if line["split"] == split]
+  return [(line, scores_of(line)) for line in scores_file.of_checkpoints(own)]
+
+
+class _Curve(NamedTuple):
+  """A run's values of a score: (step, score) of those that were made like the newest one, and the
+  steps of the others."""
+
+  drawn: list[tuple[int, dict[str, Any]]]
+  left_out: list[int]
+
+
+def _curve(checkpoints, name: str) -> _Curve:
+  has = [(line, found[name]) for line, found in checkpoints if name in found]
+  has = [(line, point) for line, point in has if point["value"] is not None]
+  made = [alike.made_with(alike.scored_with(line), name) for line, _ in has]
+  points = [(line["step"], point) for line, point in has]
+  return _Curve(
+    [point for point, how in zip(points, made) if how == made[-1]],
+    [step for (step, _), how in zip(points, made) if how != made[-1]],
+  )
+
+
+def _told_left_out(runs: Sequence[runs_lib.Run], curves: Sequence[Sequence[_Curve]]) -> str:
+  """Of all scores' curves."""
+  steps = [sorted({step for curve in own for step in curve.left_out}) for own in zip(*curves)]
+  told = [f"{run.name} step {', '.join(map(str, own))}" for run, own in zip(runs, steps) if own]
+  if not told:
+    return ""
+  return f"Values that were made otherwise than their run’s newest are left out: {'; '.join(told)}."
+
+
+def _plot_over_steps(curves, split: str, row: dict[str, Any], id: str) -> dict[str, Any] | None:
+  """The runs' points of a score as (step, score); None if no run has two."""
   lines = []
-  for i, run in enumerate(runs):
-    own = [line for line in run.scores if line["split"] == split]
-    checkpoints = scores_file.of_checkpoints(own)
-    points = [(line["step"], scores_of(line).get(row["name"], {})) for line in checkpoints]
-    points = [(step, point) for step, point in points if point.get("value") is not None]
+  for i, points in enumerate(curves):
     if points:
       columns = [
         [math.nan if point[part] is None else point[part] for _, point in points]

@@ -110,4 +110,4 @@ def _draw(run: sampling.TrainedRun, texts: Sequence[str]) -> np.ndarray:
   sentences = [captions.clean(text) for text in texts]
   found = texts_lib.look_up(sentences, texts, run, run.vectors)
   images = run.draw(found.ids, found.length, word2vec.table(run.vectors, run.config.oov))
-  return images[np.arange(len(images)), found.length - 1]
+  return sampling.last(images, found.length)

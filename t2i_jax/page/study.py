@@ -7,8 +7,8 @@ FOLDER/scores.jsonl has a line for each scored checkpoint. Lines of the runs nam
 EXPERIMENT/seed<k>) are added, an older line of the same checkpoint replaced. A study is of one
 split: of runs that were scored on several, --split chooses. Then FOLDER/tables.md and
 FOLDER/curves.svg are made of all lines, and of FOLDER/claims.jsonl if it is there: lines of
-{"claim", "says", "score", "less", "more"}, where the score of the experiment `less` should be below
-that of `more`.
+{"claim", "says", "score", "less", "more"}, where the score (one of `SCORES`) of the experiment
+`less` should be below that of `more`.
 """
 
 from __future__ import annotations
@@ -30,7 +30,7 @@ from matplotlib import figure as mpl_figure
 from matplotlib import lines as mpl_lines
 
 from t2i_jax import errors
-from t2i_jax.page import contents, verdicts
+from t2i_jax.page import alike, contents, verdicts
 from t2i_jax.rundir import files, scores
 
 SCORES = (
@@ -74,20 +74,10 @@ def lines_of(runs: Iterable[str], split: str | None = None) -> list[Line]:
       key = {"experiment": experiment, "seed": int(seed[1]), **{k: line[k] for k in _KEY[2:]}}
       entries = contents.scores_of(line)
       kept = {name: _rounded(entries[name]) for name in SCORES if name in entries}
-      found.append({**key, "scored_with": _scored_with(line), "scores": kept})
+      record = alike.scored_with(line)
+      record["partial"] = [name for name in SCORES if name in record["partial"]]
+      found.append({**key, "scored_with": record, "scores": kept})
   return found
-
-
-def _scored_with(line: Mapping[str, Any]) -> dict[str, Any]:
-  """What decides whether a line's scores compare with another's: the numbers of captions and of
-  real images, the fingerprint of each network, and which scores are partial.
-
-  The number of captions stands for `captions_scored`: lines of earlier versions do not have that,
-  and 0 is the same as the number of captions that each image has."""
-  counts = {key: line[key] for key in ("captions", "real_images") if key in line}
-  networks = {name: made["fingerprint"] for name, made in line.get("features", {}).items()}
-  partial = [name for name in SCORES if name in line.get("partial", ())]
-  return {**counts, **networks, "partial": partial}
 
 
 def _rounded(entry: Mapping[str, Any]) -> list[float | None]:
@@ -125,7 +115,7 @@ def markdown(lines: Sequence[Line], claims: Sequence[Mapping[str, str]]) -> str:
     ]
     parts.append("\n".join([head, "", *_table(["step", *map(str, steps)], rows)]))
     if differ := verdicts.differing(lines, name):
-      parts.append(f"Not scored alike, so not all of these compare. {verdicts.in_words(differ)}.")
+      parts.append(f"Not scored alike, so not all of these compare. {alike.in_words(differ)}.")
   return "\n\n".join(parts) + "\n"
 
 
@@ -139,7 +129,7 @@ def _claims_table(lines: Sequence[Line], claims: Sequence[Mapping[str, str]]) ->
     if difference.get("low") is not None:
       told += f" [{contents.signed(difference['low'])}, {contents.signed(difference['high'])}]"
     compared = f"`{claim['score']}`: {claim['less']} ({less}) below {claim['more']} ({more})"
-    said = ": ".join(filter(None, (found["verdict"], verdicts.in_words(found["differ"]))))
+    said = ": ".join(filter(None, (found["verdict"], alike.in_words(found["differ"]))))
     rows.append([claim["claim"], claim["says"], compared, told, said])
   return _table(["claim", "says", "compared", "difference [over seeds]", "verdict"], rows)
 
@@ -149,7 +139,8 @@ def _cell(of_seed: Mapping[int, Sequence[float | None]]) -> str:
 
 
 def _table(head: Sequence[str], rows: Sequence[Sequence[str]]) -> list[str]:
-  return [f"| {' | '.join(row)} |" for row in (head, ["---"] * len(head), *rows)]
+  plain = [[" ".join(cell.replace("|", r"\|").split()) for cell in row] for row in rows]
+  return [f"| {' | '.join(row)} |" for row in (head, ["---"] * len(head), *plain)]
 
 
 def curves(lines: Sequence[Line]) -> str:
@@ -192,10 +183,15 @@ def write(folder: str, runs: Sequence[str], split: str | None = None) -> None:
   """Adds these runs' lines, of this split if one is given, to the study in `folder`, and makes its
   tables and curves.
 
-  Raises InputError as `lines_of`, and where there is no line or there are several splits."""
+  Raises InputError as `lines_of`, for a claim about a score that is none of `SCORES`, and where
+  there is no line or there are several splits."""
   data, claims = os.path.join(folder, DATA), os.path.join(folder, CLAIMS)
   lines = merge(files.read_json_lines(data, _NEEDS), lines_of(runs, split))
   said = files.read_json_lines(claims, dict.fromkeys(_CLAIM, str))
+  if unknown := sorted({claim["score"] for claim in said} - {*SCORES}):
+    raise errors.InputError(
+      f"{claims}: a study has no score {', '.join(unknown)}; it has {', '.join(SCORES)}"
+    )
   if not lines:
     raise errors.InputError(f"{data}: there is no line; name scored runs, EXPERIMENT/seed<k>")
   if len(splits := sorted({line["split"] for line in lines})) > 1:

@@ -9,19 +9,17 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from t2i_jax.metrics import registry
-from t2i_jax.page import ablation
+from t2i_jax.page import ablation, alike
 
 RULE = (
   "A claim says that one experiment's score lies below another's. At the last step that both have: "
   "confirmed if every seed's 95 % interval lies below every one of the other's, refuted if above, "
   "and undecided if some overlap, or if one of the two has a single seed. Not comparable if the "
   "values were made by other networks (fingerprints), of other numbers of real images or, where a "
-  "score takes all captions, of captions, or if only some are partial: of runs that were trained "
-  "through the network that scores them."
+  "score takes all captions, of captions, of images drawn with other batch norm statistics "
+  "(`sampling_statistics`) or of another size (`resizing`), or if only some are partial: of runs "
+  "that were trained through the network that scores them."
 )
-_NEEDS = {metric.name: metric.needs for metric in registry.ALL}
-_UNKNOWN = "unknown"
 
 Line = dict[str, Any]
 
@@ -85,37 +83,8 @@ def _highest(side: Mapping[int, list]) -> float:
 
 
 def differing(lines: Sequence[Line], name: str) -> dict[str, dict[str, list[str]]]:
-  """In what these lines' values of a score were not made alike: what -> its values, each with the
-  experiments that have it; {} if they compare.
-
-  A line that was kept before lines had `scored_with`, or lacks an entry of it, has "unknown" there.
-  So such lines compare with one another, since nothing is known against it, and never with a line
-  that says how it was scored: adding the line's run anew mends that."""
-  made = [(line["experiment"], _made_with(line, name)) for line in lines if _has(line, name)]
-  found: dict[str, dict[str, list[str]]] = {}
-  for key in dict.fromkeys(key for _, record in made for key in record):
-    values = found[key] = {}
-    for experiment, record in made:
-      names = values.setdefault(record.get(key, _UNKNOWN), [])
-      if experiment not in names:
-        names.append(experiment)
-  return {key: values for key, values in found.items() if len(values) > 1}
-
-
-def _made_with(line: Line, name: str) -> dict[str, str]:
-  """Of a line's `scored_with` what matters for this score: networks are named as the fields of
-  `metric.Inputs` that they give, and `image` there means a row for every caption."""
-  if "scored_with" not in line:
-    return {}
-  record, needs = line["scored_with"], _NEEDS.get(name, ())
-  keys = ("real_images", *(["captions"] if "image" in needs else []), *needs)
-  partial = "yes" if name in record.get("partial", ()) else "no"
-  return {**{key: str(record[key]) for key in keys if key in record}, "partial": partial}
-
-
-def in_words(differ: Mapping[str, Mapping[str, Sequence[str]]]) -> str:
-  """What `differing` gives, as in "classifier: 1a (a), 2b (b, c); partial: no (a), yes (b, c)"."""
-  return "; ".join(
-    f"{key}: " + ", ".join(f"{value} ({', '.join(names)})" for value, names in values.items())
-    for key, values in differ.items()
-  )
+  """As `alike.differing`, of these lines' values of a score. A line that was kept before lines had
+  `scored_with`, or before that had all its entries, compares with the others again once its run is
+  added anew."""
+  made = [(line["experiment"], line.get("scored_with")) for line in lines if _has(line, name)]
+  return alike.differing(made, name)

@@ -7,9 +7,12 @@ program starts, so the program is restarted with them.
 
 from __future__ import annotations
 
+import contextlib
 import os
+import pathlib
 import sys
 
+_OWN_GROUP, _GROUPS = pathlib.Path("/proc/self/cgroup"), pathlib.Path("/sys/fs/cgroup")
 _VARIABLE = "GLIBC_TUNABLES"
 _SETTINGS = {
   "hugetlb": 1,  # ask for large pages
@@ -41,5 +44,19 @@ def device_bytes() -> int:
 
 
 def host_bytes() -> int:
-  """Memory of this machine."""
-  return os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
+  """Memory of this machine, or the smaller limit that a container or a job of it has."""
+  return min([os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE"), *_limits_bytes()])
+
+
+def _limits_bytes() -> list[int]:
+  """Limits of this process's control group (version 2) and of those around it. A container sees its
+  own group as the root of all."""
+  try:
+    own = _OWN_GROUP.read_text().partition("0::/")[2].partition("\n")[0]
+  except OSError:  # not on Linux
+    return []
+  group, found = _GROUPS / own, []
+  for folder in (group, *group.parents):
+    with contextlib.suppress(OSError, ValueError):  # It has no limit, or "max".
+      found.append(int((folder / "memory.max").read_text()))
+  return found

@@ -16,7 +16,7 @@ import jax.numpy as jnp
 import numpy as np
 from jax.sharding import NamedSharding, PartitionSpec
 
-from t2i_jax import errors
+from t2i_jax import errors, seeds
 from t2i_jax.parallel import collectives
 
 _AXIS = "data"
@@ -73,7 +73,7 @@ class Devices:
 
     def place(x):
       if jnp.issubdtype(x.dtype, jax.dtypes.prng_key):
-        wrap = jax.jit(jax.random.wrap_key_data, out_shardings=sharding)
+        wrap = jax.jit(seeds.wrap, out_shardings=sharding)
         return wrap(place(jax.random.key_data(x)))
       x = np.asarray(x)
       return jax.make_array_from_callback(x.shape, sharding, lambda part: x[part])

@@ -79,9 +79,10 @@ def draw(caption, number=0):
   if not 0 <= number <= (999_999_999 if settings["noise"][1] else 0):
     raise ValueError("the noise is a number from 0 to 999999999; 0 for a model without noise")
   seed = np.array([settings["seed"] >> 32, settings["seed"] & 0xFFFFFFFF], np.uint32)
-  key = jax.random.fold_in(jax.random.wrap_key_data(seed), 0)
+  key = jax.random.fold_in(jax.random.wrap_key_data(seed, impl="threefry2x32"), 0)
   key = jax.random.fold_in(key, number) if number else key
-  noise = jax.random.uniform(key, settings["noise"], minval=-1.0, maxval=1.0)[:1]
+  with jax.threefry_partitionable(True):
+    noise = jax.random.uniform(key, settings["noise"], np.float32, -1.0, 1.0)[:1]
   rows = np.zeros(min(m for m in settings["rows"] if m >= count - 1), np.int8)
   platform = {"gpu": "cuda"}.get(jax.default_backend(), jax.default_backend())
   path = FOLDER / f"draw.{platform}.stablehlo"

@@ -123,12 +123,13 @@ def read_json(path: str | os.PathLike, needs: Mapping[str, type] = {}) -> dict[s
 def append_json_line(path: str | os.PathLike, record: Any) -> None:
   """Adds a line to a file of JSON lines in one write; creates file and folder.
 
-  A half-written last line, left by a writer that was killed, is removed; so is this one where there
-  is no room for the whole of it."""
+  A half-written last line, left by a writer that was killed, is removed, not a whole one that lacks
+  its newline, as some editors leave it. This line is removed where there is no room for the whole
+  of it."""
   line = json.dumps(record).encode() + b"\n"
   os.makedirs(os.path.dirname(os.path.abspath(path)), exist_ok=True)
   with open(path, "ab+", buffering=0) as file:
-    _remove_half_line(file)
+    line = _end_last_line(file) + line
     size = file.seek(0, os.SEEK_END)
     try:
       while line:  # The system writes what it has room for.
@@ -138,13 +139,27 @@ def append_json_line(path: str | os.PathLike, record: Any) -> None:
       raise
 
 
-def _remove_half_line(file: BinaryIO) -> None:
+def _end_last_line(file: BinaryIO) -> bytes:
+  """Removes a half-written last line. Returns what has to stand before the next one."""
   size = file.seek(0, os.SEEK_END)
-  if size:
-    file.seek(size - 1)
-    if file.read(1) != b"\n":
-      file.seek(0)
-      file.truncate(file.read().rfind(b"\n") + 1)
+  file.seek(max(0, size - 1))
+  if file.read(1) in (b"", b"\n"):
+    return b""
+  file.seek(0)
+  last = file.read().rpartition(b"\n")[-1]
+  if _is_whole(last):
+    return b"\n"
+  file.truncate(size - len(last))
+  return b""
+
+
+def _is_whole(line: str | bytes) -> bool:
+  """Whether a line without a newline is JSON: half of a record never is."""
+  try:
+    json.loads(line)
+  except (ValueError, RecursionError):
+    return False
+  return True
 
 
 def read_json_lines(
@@ -157,7 +172,9 @@ def read_json_lines(
   if not os.path.isfile(path):
     return []
   with open(path, encoding="utf8", errors="replace") as file:
-    lines = file.read().split("\n")[:-1]
+    lines = file.read().split("\n")
+  if not _is_whole(lines[-1]):
+    del lines[-1]
   return [_parse(line, f"{path}, line {number}", needs) for number, line in enumerate(lines, 1)]
 
 
@@ -170,5 +187,10 @@ def _parse(text: str, where: str, needs: Mapping[str, type]) -> dict[str, Any]:
       if not isinstance(found.get(name), kind):
         raise ValueError(f"{name} is missing or of another type")
   except (ValueError, RecursionError) as error:
-    raise errors.InputError(f"{where}: damaged ({error}); remove it to go on") from None
+    raise damaged(where, error) from None
   return found
+
+
+def damaged(where: str | os.PathLike, why: object) -> errors.InputError:
+  """What is raised for a file, or a line of one, that is not what was written."""
+  return errors.InputError(f"{os.fspath(where)}: damaged ({why}); remove it to go on")

@@ -6,6 +6,7 @@ import contextlib
 import fcntl
 import logging
 import os
+import re
 import socket
 import time
 from collections.abc import Iterator
@@ -55,12 +56,28 @@ def _take(file: IO[str]) -> None:
 
 
 def is_held(workdir: str | os.PathLike) -> bool:
-  """Whether a process trains in this folder."""
+  """Whether a process trains in this folder; on a file system without locks, whether the process of
+  this machine that named itself there is still at work."""
   try:
     with open(os.path.join(workdir, files.LOCK), encoding="utf8") as file:
-      fcntl.flock(file, fcntl.LOCK_SH | fcntl.LOCK_NB)
-  except FileNotFoundError:
+      try:
+        fcntl.flock(file, fcntl.LOCK_SH | fcntl.LOCK_NB)
+      except BlockingIOError:
+        return True
+      except OSError:
+        return _is_at_work(file.read())
+  except OSError:
     return False
-  except OSError:  # It is locked, or there are no locks here.
-    return True
   return False
+
+
+def _is_at_work(named: str) -> bool:
+  """Whether a process, named as `hold` does it, is one of this machine."""
+  found = re.fullmatch(r"process (\d+) on (.+)\n", named)
+  if not found or found[2] != socket.gethostname():
+    return False
+  try:
+    os.kill(int(found[1]), 0)
+  except OSError as error:
+    return isinstance(error, PermissionError)  # It is another user's.
+  return True

@@ -36,18 +36,46 @@ def write_data(workdir: str | os.PathLike, record: dict[str, Any]) -> None:
   files.write_json(os.path.join(workdir, files.DATA), record)
 
 
-def read_window(workdir: str | os.PathLike, step: int) -> list[Metrics]:
-  """Metrics of the steps between the last line of metrics.jsonl and the checkpoint of this step."""
-  return (files.read_json(os.path.join(workdir, files.WINDOWS)) or {}).get(str(step), [])
+def read_window(workdir: str | os.PathLike, step: int) -> dict[str, Any]:
+  """What is on record of the steps before the checkpoint of this step: `metrics`, of each since the
+  last line of metrics.jsonl; `skipped`, the number of the last ones in a row that were not applied.
+  {}: nothing."""
+  return _read_windows(workdir).get(str(step), {})
+
+
+def _read_windows(workdir: str | os.PathLike) -> dict[str, dict[str, Any]]:
+  """As `read_window`, by step. Raises InputError for what is no such record."""
+  path = os.path.join(workdir, files.WINDOWS)
+  windows = files.read_json(path) or {}
+  for step, window in windows.items():
+    if isinstance(window, list):  # of an older version
+      windows[step] = window = {"metrics": window, "skipped": 0}
+    if not (step.isdecimal() and _is_window(window)):
+      raise files.damaged(path, f"{step!r} is no step with its metrics")
+  return windows
+
+
+def _is_window(found: Any) -> bool:
+  """Whether this is what `read_window` gives of a step."""
+  if not isinstance(found, dict) or not isinstance(found.get("skipped"), int):
+    return False
+  steps = found.get("metrics")
+  if not isinstance(steps, list) or not all(isinstance(step, dict) for step in steps):
+    return False
+  return all(isinstance(value, (int, float)) for step in steps for value in step.values())
 
 
 def write_window(
-  workdir: str | os.PathLike, step: int, window: list[Metrics], checkpoints_kept: int
+  workdir: str | os.PathLike,
+  step: int,
+  window: list[Metrics],
+  checkpoints_kept: int,
+  skipped: int = 0,
 ) -> None:
   """For `read_window`. Kept for one step more than there are checkpoints, since the newest may not
   be committed yet."""
   path = os.path.join(workdir, files.WINDOWS)
-  windows = {**(files.read_json(path) or {}), str(step): window}
+  windows = {**_read_windows(workdir), str(step): {"metrics": window, "skipped": skipped}}
   kept = sorted(windows, key=int)[-checkpoints_kept - 1 :]
   files.write_json(path, {saved: windows[saved] for saved in kept})
 

@@ -20,6 +20,8 @@ from t2i_jax.parallel import collectives
 # What is folded into a minibatch's key for each use. Not 0 to 2: a key folded with i is the key's
 # i-th part, and `reading.split` has given out three.
 _CROP, _MIRROR, _TEXT, REAL, FAKE, BETWEEN, _COLOUR, BLURRED = range(8, 16)
+# Whether colours are changed besides, by the values of --augment that change images.
+_WITH_COLOUR = {"move_and_cut": False, "move_cut_and_colour": True}
 _MARGIN = (5, 4)  # images to crop from are prepared at 5/4 of the image size
 
 
@@ -61,7 +63,7 @@ def before_discriminator(
   if config.augment == "none":
     return images
   key, side = jax.random.fold_in(key, use), images.shape[1]
-  if config.augment == "move_cut_and_colour":
+  if _WITH_COLOUR[config.augment]:
     images = _recolour(images, _each(jax.random.fold_in(key, _COLOUR), len(images), 3, axes))
   shares = _each(key, len(images), 4, axes)
   by = side // 8

@@ -21,7 +21,7 @@ import numpy as np
 import orbax.checkpoint as ocp
 
 from t2i_jax import config as config_lib
-from t2i_jax import errors
+from t2i_jax import errors, seeds
 from t2i_jax.nets import model
 from t2i_jax.parallel import hosts, mesh
 from t2i_jax.process import system
@@ -187,7 +187,7 @@ def restore(
     )
     for name in model.NETWORKS
   }
-  rng = jax.jit(jax.random.wrap_key_data, out_shardings=like.rng.sharding)(got["loop"]["rng"])
+  rng = jax.jit(seeds.wrap, out_shardings=like.rng.sharding)(got["loop"]["rng"])
   average = got[_AVERAGE] if like.average else {}
   return state_lib.TrainState(step=got["loop"]["step"], rng=rng, **networks, average=average)
 

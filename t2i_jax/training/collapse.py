@@ -44,9 +44,9 @@ def is_flat(images_u8: UInt8[np.ndarray, "n h w 3"]) -> bool:
   return float(images_u8.std((1, 2), dtype=np.float32).mean()) < _LEAST_CONTRAST
 
 
-def why_dead(metrics: Mapping[str, float]) -> str:
-  """Which network learns nothing any more, by the means of metrics over several steps, and why;
-  empty: none."""
+def why_dead(metrics: Mapping[str, int | float | None]) -> str:
+  """Which network had no gradients at a look, by the means of metrics over the steps before it, and
+  what follows where it was so at the look before, too; empty: none."""
   for network, name in (("g", "generator"), ("d", "discriminator")):
     if metrics.get(f"{network}/gradient_norm", 1.0) == 0:
       return f"the {name}'s gradients are 0: it learns nothing any more"
@@ -54,12 +54,29 @@ def why_dead(metrics: Mapping[str, float]) -> str:
 
 
 class Looks:
-  """Diversity ratios in order of steps. `ratios`: earlier ones, None or NaN if undefined."""
+  """Diversity ratios in order of steps, and whether networks have gradients. `ratios`: earlier
+  ones, None or NaN if undefined; `last`: the metrics of the last of them. is_hinge: the
+  discriminator's loss is the hinge, whose gradients are exactly 0 while all logits are beyond its
+  margin, and come back: they tell nothing."""
 
-  def __init__(self, ratios: Iterable[float | None] = ()):
-    self._low = 0
+  def __init__(
+    self,
+    ratios: Iterable[float | None] = (),
+    last: Mapping[str, int | float | None] = {},
+    is_hinge: bool = False,
+  ):
+    self._low, self._is_hinge, self._dead = 0, is_hinge, ""
+    self.why_dead(last)
     for ratio in ratios:
       self.add(math.nan if ratio is None else ratio)
+
+  def why_dead(self, metrics: Mapping[str, int | float | None]) -> str:
+    """Takes the metrics of the next look; which network learns nothing any more, by this look and
+    the one before, and why; empty: none."""
+    if self._is_hinge:
+      metrics = {name: value for name, value in metrics.items() if name != "d/gradient_norm"}
+    before, self._dead = self._dead, why_dead(metrics)
+    return self._dead if self._dead == before else ""
 
   @property
   def has_collapsed(self) -> bool:

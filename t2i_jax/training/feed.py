@@ -19,7 +19,7 @@ import numpy as np
 from jaxtyping import Float, Int
 
 from t2i_jax import config as config_lib
-from t2i_jax import errors
+from t2i_jax import errors, seeds
 from t2i_jax.data import corpus as corpus_lib
 from t2i_jax.parallel import memory, mesh
 from t2i_jax.training import batches, reading, steps
@@ -243,7 +243,7 @@ def _reals_of(config, slots, images, bucket, devices, key_data, step, length, pi
     chosen = batches.choose_reals(config, packed, images, key, _HOST_AXIS)
     return chosen, batches.of_scored(config, packed, pick, _HOST_AXIS)
 
-  keys = reading.minibatch_keys(jax.random.wrap_key_data(key_data), step, len(length))
+  keys = reading.minibatch_keys(seeds.wrap(key_data), step, len(length))
   dealt = length.reshape(len(length), devices, -1)
   on_all: Callable = jax.vmap(of_device, in_axes=(0, None, None), axis_name=_HOST_AXIS[0])
   found = jax.vmap(on_all)(dealt, keys, pick)

@@ -90,7 +90,7 @@ def _train(config: config_lib.Config, notice: hosts.Notice) -> dict[str, Any]:
     with hosts.failing_together():
       while True:
         try:
-          state, last, speed = _run(state, resume.steps_ahead(returns), *context)
+          state, last, speed = _run(state, returns, *context)
           break
         except window_lib.NotFinite as error:
           manager.wait_until_finished()
@@ -177,15 +177,17 @@ def _load(
 
 
 def _run(
-  state, ahead, config, corpus, held_out, frozen, devices, optimizers, total, manager, notice
+  state, returns, config, corpus, held_out, frozen, devices, optimizers, total, manager, notice
 ) -> tuple[state_lib.TrainState, dict[str, float], float | None]:
-  """Trains to `total`, or with --stop_at_collapse until the run collapses. ahead: as of
-  `feed.Chooser`. Returns the state, the last metrics, and captions a second of the steps alone.
-  Raises Preempted, and NotFinite after several steps in a row that were not applied."""
+  """Trains to `total`, or with --stop_at_collapse until the run collapses. returns: as of
+  `records.read_returns`. Returns the state, the last metrics, and captions a second of the steps
+  alone. Raises Preempted, and NotFinite after several steps in a row that were not applied."""
   first = int(state.step)
   networks = model.build(config, devices.axes)
   train_step = steps.make_train_step(config, networks, optimizers, devices)
-  looks = resume.read_looks(config.workdir, first)
+  looks = resume.read_looks(config, first)
+  resume.choose_best(config.workdir, first, manager.all_steps())
+  ahead = resume.steps_ahead(returns)
   feed = feed_lib.feed(config, corpus, devices, state.rng, first, total, frozen, ahead)
   notice.is_working = True
   make_writer = metrics_lib.MetricWriter if hosts.is_first() else metrics_lib.NoWriter
@@ -193,7 +195,7 @@ def _run(
     make_writer(config.workdir, first) as writer,
     progress.Progress(first, total, _captions_a_step(config), hosts.is_first()) as told,
   ):
-    window = window_lib.Window(config, writer, first, total)
+    window = window_lib.Window(config, writer, first, total, max(0, returns["step"]))
     train_step = told.compiling_apart(train_step)
     show = _picture_writer(config, corpus, frozen, networks, devices, writer)
     show = told.apart("pictures", show)
@@ -202,6 +204,13 @@ def _run(
     look_for_best = held_out_lib.make_look(config, held_out, frozen, networks, devices)
     look_for_best = told.apart("scoring", look_for_best)
     save = told.apart("saving", functools.partial(_save, config, manager))
+
+    def look(step, state, is_shown, is_due):
+      """The metrics of images that are drawn. Those of the best checkpoint only where the unbroken
+      run looks, too: it must not depend on when a run was told to end."""
+      shown = {"g/diversity": show(step, state)} if is_shown else {}
+      return shown | (look_for_best(step, state) if is_due else {})
+
     for step, (resident, chosen, bucket_size) in enumerate(feed, first + 1):
       with jax.transfer_guard("disallow"):  # what moves to the device, moves on purpose
         state, values = train_step(state, resident, chosen, bucket_size)
@@ -212,14 +221,11 @@ def _run(
       is_saved = is_due or is_told
       if is_shown or is_saved:
         state = refresh(state)
-        beside = {"g/diversity": show(step, state)} if is_shown else {}
-        # Only where the unbroken run looks, too: the best must not depend on when a run was told to
-        # end.
-        window.flush(beside | (look_for_best(step, state) if is_due else {}))
+        window.flush(functools.partial(look, step, state, is_shown, is_due))
       told.step(step, window.shown)
       if is_shown:
-        ratio = beside["g/diversity"]
-        dead = collapse.why_dead(window.means)
+        ratio = window.shown["g/diversity"]
+        dead = looks.why_dead(window.means)
         if looks.add(ratio) and hosts.is_first():
           log.warning("step %d: %s", step, collapse.describe(ratio, window.means))
         if dead and hosts.is_first():
@@ -241,7 +247,9 @@ def _save(
 ) -> None:
   checkpoints.save(manager, step, state, config)
   if hosts.is_first():
-    records.write_window(config.workdir, step, window.values, config.keep_checkpoints)
+    records.write_window(
+      config.workdir, step, window.values, config.keep_checkpoints, window.skipped
+    )
     bucket.push(config.workdir)
 
 

@@ -22,13 +22,15 @@ _NOISE = (
 def silence() -> None:
   """Silences it, once in a process.
 
-  When one array cannot be read or written, Orbax closes its event loop while other arrays are still
-  at work, each of which would print a traceback when it finds the loop closed."""
+  When one array cannot be read or written, Orbax closes its event loop while TensorStore is still
+  at work on others, each of which would print a traceback when it finds the loop closed. A closed
+  loop raises as ever for all that does not come from TensorStore."""
   logging.getLogger("absl").addFilter(_is_no_noise)
   call = asyncio.BaseEventLoop.call_soon_threadsafe
 
-  def call_unless_closed(self, *args, **kwargs):
-    return None if self.is_closed() else call(self, *args, **kwargs)
+  def call_unless_closed(self, callback, *args, **kwargs):
+    is_late = self.is_closed() and any(type(x).__module__ == "tensorstore" for x in args)
+    return None if is_late else call(self, callback, *args, **kwargs)
 
   asyncio.BaseEventLoop.call_soon_threadsafe = call_unless_closed
   show = sys.unraisablehook

@@ -90,8 +90,9 @@ def whole_or_beginning(share: Float[Array, "n"]) -> Float[Array, "n"]:
 
 
 def draw_noise(key: Array, captions: int, size: int) -> Float[Array, "b z"]:
-  """Noise of each caption, from U[-1, 1]."""
-  return jax.random.uniform(key, (captions, size), minval=-1.0, maxval=1.0)
+  """Noise of each caption, from U[-1, 1]: the same values whatever JAX's settings."""
+  with jax.threefry_partitionable(True):
+    return jax.random.uniform(key, (captions, size), jnp.float32, -1.0, 1.0)
 
 
 def words_of(

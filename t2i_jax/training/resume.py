@@ -6,7 +6,7 @@ import logging
 import os
 import pathlib
 import zlib
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from typing import Any
 
 from t2i_jax import config as config_lib
@@ -111,11 +111,14 @@ def returns_so_far(workdir: str | os.PathLike, step: int) -> dict[str, int]:
 def forget_earlier_try(workdir: str | os.PathLike, step: int) -> None:
   """Where a run begins anew (step 0), removes what an earlier try says of its checkpoints: which of
   them was the best, and the metrics that no line contains."""
-  if step or not hosts.is_first():
-    return
-  # In a bucket, too: from there the copies would be pulled again.
+  if not step and hosts.is_first():
+    _forget(workdir, files.BEST, files.WINDOWS)
+
+
+def _forget(workdir: str | os.PathLike, *names: str) -> None:
+  """Removes these files. In a bucket, too: from there the copies would be pulled again."""
   for folder in (bucket.checkpoints(workdir).parent, pathlib.Path(workdir)):
-    for name in (files.BEST, files.WINDOWS):
+    for name in names:
       (folder / name).unlink(missing_ok=True)
 
 
@@ -145,9 +148,30 @@ def is_stopped(config: config_lib.Config, step: int) -> bool:
   return config.stop_at_collapse and records.has_collapsed(config.workdir, step)
 
 
-def read_looks(workdir: str | os.PathLike, step: int) -> collapse.Looks:
-  """The diversity of images up to the checkpoint of this step."""
-  lines = metrics.read(workdir) if step else []
-  return collapse.Looks(
-    line["g/diversity"] for line in lines if "g/diversity" in line and line["step"] <= step
-  )
+def read_looks(config: config_lib.Config, step: int) -> collapse.Looks:
+  """The looks at the run's images up to the checkpoint of this step."""
+  looks = [line for line in _lines(config.workdir, step) if "g/diversity" in line]
+  ratios = [line["g/diversity"] for line in looks]
+  return collapse.Looks(ratios, looks[-1] if looks else {}, config.adversarial == "hinge")
+
+
+def choose_best(workdir: str | os.PathLike, step: int, saved: Collection[int]) -> None:
+  """Makes the best checkpoint that of the lowest held-out distance among those that are `saved`, up
+  to this step: the one on record may never have been finished, or be set aside."""
+  distances = {
+    line["step"]: line["g/held_out_distance"]
+    for line in _lines(workdir, step)
+    if line["step"] in saved and line.get("g/held_out_distance") is not None
+  }
+  if not hosts.is_first():
+    return
+  if distances:
+    best = min(distances, key=distances.__getitem__)
+    records.write_best(workdir, best, distances[best])
+  elif records.read_best(workdir):
+    _forget(workdir, files.BEST)
+
+
+def _lines(workdir: str | os.PathLike, step: int) -> list[dict[str, Any]]:
+  """The metrics up to the checkpoint of this step."""
+  return [line for line in metrics.read(workdir) if line["step"] <= step] if step else []

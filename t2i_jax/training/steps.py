@@ -121,7 +121,7 @@ class Updates:
       fake, batch_stats = model.discriminate(self.networks, variables, shown, words, weight)
       pairing = matching.Pairing(batch.kind, batch.judged_share, config.mismatched)
       loss = matching.of_reals(pair, real, reals.weight, pairing, axes)
-      loss += matching.of_fakes(pair, fake, weight, axes)
+      loss += matching.of_fakes(pair, fake, weight, config.mismatched, axes)
       terms, metrics = self._terms("discriminator", batch, drawn, self._score(variables))
       loss += terms
       mean = losses.weighted_mean
@@ -135,7 +135,7 @@ class Updates:
 
     gradients, (metrics, batch_stats) = jax.grad(loss_of, has_aux=True)(net.params)
     gradients = collectives.total(gradients, axes)
-    metrics["d/gradient_norm"] = _norm([gradients]) / self.devices.count
+    metrics["d/gradient_norm"] = optax.tree.norm(gradients) / self.devices.count
     net = apply_gradients(
       self.optimizers["discriminator"],
       net,
@@ -160,7 +160,7 @@ class Updates:
     )(drawn)
     (gradients,) = to_parameters(gradients_of_drawn)
     gradients = {n: collectives.total(g, self.devices.axes) for n, g in gradients.items()}
-    metrics["g/gradient_norm"] = _norm(list(gradients.values())) / self.devices.count
+    metrics["g/gradient_norm"] = optax.tree.norm(gradients) / self.devices.count
     batch_stats, share = self._mean(batch_stats), learning_rate_share(self.config, state.step)
     moved = {
       name: apply_gradients(
@@ -203,10 +203,6 @@ class Updates:
     """Batch statistics that each device has for itself, averaged: states are equal on all."""
     own_statistics = self.config.bn_devices == "each"
     return collectives.mean(batch_stats, self.devices.axes) if own_statistics else batch_stats
-
-
-def _norm(trees: Sequence[Any]) -> Float[Array, ""]:  # the Euclidean norm of all values
-  return jnp.sqrt(sum((x**2).sum() for tree in trees for x in jax.tree.leaves(tree)))
 
 
 def learning_rate_share(config: config_lib.Config, step: Int[Array, ""]) -> Float[Array, ""] | None:

@@ -33,7 +33,14 @@ RUN = {"mode": "train", "workdir": "w", "steps": 1}
     ({"image_size": 112, "start_size": 7}, "--image_size=112: .* give 16, 32, 48, 64, 96 or 128"),
     ({"batch_size": 0}, "--batch_size=0"),
     ({"share_gnn": False, "euclid_target": "none"}, "--euclid_target=none"),
-    ({"l2": float("nan")}, "--l2=nan"),
+    ({"l2": float("nan")}, "--l2=nan: must be a finite number"),
+    ({"forget_bias": float("nan")}, "--forget_bias=nan: must be a finite number"),
+    ({"forget_bias": -float("inf")}, "--forget_bias=-inf: must be a finite number"),
+    ({"mirror": True}, "--mirror=true: needs --real_pairing=corresponding"),
+    (
+      {"mode": "bench", "discriminator": "residual", "text": "reader", "prefixes": "one"},
+      "it counts",
+    ),
     ({"peephole": "half"}, "--peephole=half: choose one of full, channel, none"),
     ({"text": "sum"}, "--recurrence=convlstm: .* give --recurrence=none"),
     ({"text": "sum", "recurrence": "none", "share_gnn": False}, "--share_gnn=false"),
@@ -97,6 +104,11 @@ def test_what_cannot_be_names_the_flag(wrong, named):
 )
 def test_sizes_that_a_discriminator_can_halve_are_taken(works):
   assert config_lib.Config(**{**RUN, **works}).image_size == works["image_size"]
+
+
+def test_without_a_discriminator_own_images_are_changed_whatever_the_pairing():
+  changes = {"adversarial": "none", "mirror": True, "random_crops": True}
+  assert config_lib.Config(**{**RUN, **changes}).real_pairing == "random"
 
 
 def test_a_group_can_be_made_without_the_others_and_checks_itself():

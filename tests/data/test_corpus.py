@@ -91,6 +91,13 @@ def test_a_chosen_caption_keeps_its_image_and_its_place_among_the_raw_ones(
   assert [" ".join(words) for words in found.sentences] == [texts[i] for i in found.source]
 
 
+def test_a_limit_that_leaves_no_caption_is_refused(config, few, words_of_few):
+  short = dataclasses.replace(config, max_words=2, long_captions="drop")
+  longer = dataclasses.replace(few, captions=[f"{text} c0" for text in few.captions])
+  with pytest.raises(errors.InputError, match=r"`max_words=2` .*all of the 14 captions are longer"):
+    corpus.make_corpus(short, longer, words_of_few)
+
+
 def test_images_of_one_class_are_of_one_kind_and_an_image_without_a_class_is_like_no_other(
   config, few, words_of_few
 ):

@@ -13,6 +13,7 @@ from tests.fixtures import browser as browser_lib
 pytestmark = pytest.mark.slow
 
 TAB, ENTER, RIGHT = ("Tab", 9), ("Enter", 13, "\r"), ("ArrowRight", 39)
+_SAID = 'document.getElementById("said").textContent'
 _ALTS = '[...document.querySelectorAll("#strip img")].map(image => image.alt)'
 
 
@@ -61,15 +62,16 @@ def test_each_word_that_is_typed_gets_a_picture(browser, home, drawing):
   assert browser.evaluate("getComputedStyle(document.activeElement).outlineStyle") == "solid"
   _type(browser, "a red ")
   _wait_for(browser, f'{_ALTS}.join() === "after “a”,after “red”"')
-  browser.evaluate('document.querySelector("#strip img").id = "kept"')
-  browser.evaluate('document.getElementById("kept").removeAttribute("id")')
+  browser.evaluate('window.kept = document.querySelector("#strip img"); undefined')
   _type(browser, "flower zebra")
   _wait_for(browser, f"{_ALTS}.length === 3 && !document.querySelector('[aria-busy]')")
   assert browser.evaluate('document.querySelector("#newest img").alt').startswith("after “flower”")
   said = browser.evaluate('document.querySelector("[role=status]").innerText')
   assert "3 words drawn" in said and "Not known: zebra" in said
   assert browser.evaluate("document.activeElement.id") == "caption"
+  assert browser.evaluate("document.contains(window.kept)")  # Pictures that are the same stay.
   # The address brings it back.
+  _wait_for(browser, "location.href.includes('zebra')")
   address = browser.evaluate("location.href")
   assert re.search(r"caption=a\+red\+flower\+zebra&noise=0&step=10$", address)
   shown = browser.evaluate('document.querySelector("#newest img").src')
@@ -183,6 +185,7 @@ def test_the_field_of_steps_goes_with_the_run_that_is_trained(browser, home, dra
   assert "no checkpoint of step 10" in said and "words drawn" in said
   assert browser.evaluate("document.activeElement.id") == "caption"
   # What the address holds can be loaded again.
+  _wait_for(browser, "location.href.includes('blue')")
   address = browser.evaluate("location.href")
   assert address.endswith("step=30")
   browser.open(address.replace("step=30", "step=5"))
@@ -194,6 +197,107 @@ def test_a_server_that_is_gone_is_said(browser, drawing):
     browser.open(f"http://127.0.0.1:{port}/?caption=red")
   browser.evaluate('document.getElementById("caption").focus()')
   _type(browser, " petals")
-  said = 'document.getElementById("said").textContent'
-  _wait_for(browser, f'{said}.includes("does not answer")')
-  assert "does not answer" in browser.evaluate(said)
+  _wait_for(browser, f'{_SAID}.includes("does not answer")')
+
+
+# A word inside another is another word; apostrophes are plain or typographic.
+@pytest.mark.parametrize(
+  ("loaded", "typed", "link", "caption", "noise", "to"),
+  [
+    ("a yelow", ["a yelow flower"], "#unknown a", "a yellow flower", "4", "Blue"),
+    ("a yelow", ["Yelow-red YELOW (yelow)!"], "#unknown a", "Yelow-red yellow (yellow)!", "4",
+     "Blue"),
+    ("a yelow\u2019s", ["a Yelow\u2019s"], "#unknown a", "a yellow", "4", "Blue"),
+    ("a yelow", ["red"], "#unknown a", "red", "4", "Blue"),
+    ("a red flower&to=blu", ["A Red,", "Blu!"], "#to-unknown a", "A Red,", "4", "blue!"),
+    ("a red flower", ["A Red, flower!"], "#noises [href*='=2&']", "A Red, flower!", "2", "Blue"),
+  ],
+)  # fmt: skip
+def test_a_link_changes_what_it_is_about_and_nothing_else(
+  browser, home, loaded, typed, link, caption, noise, to
+):
+  """With what was typed since the page came, to which the server does not answer any more."""
+  show = "between" if "to=" in loaded else "noises"
+  browser.open(f"{home}/?caption={loaded}&noise=4&show={show}")
+  browser.evaluate("window.fetch = () => new Promise(() => {})")
+  for field, text in zip(("caption", "to"), [*typed, "Blue"]):
+    browser.evaluate(f"document.getElementById({field!r}).value = {text!r}")
+  browser.evaluate(f"document.querySelector({link!r}).click()")
+  for name, value in (("caption", caption), ("noise", noise), ("to", to)):
+    assert browser.evaluate(f"document.getElementById({name!r}).value") == value
+
+
+def test_after_the_last_noise_comes_the_first(browser, home):
+  browser.open(f"{home}/?caption=red&noise=999999999")
+  browser.evaluate('document.querySelector("[name=another]").click()')
+  _wait_for(browser, f'{_SAID}.includes("noise 0.")')
+  assert browser.evaluate('document.getElementById("noise").value') == "0"
+
+
+# Answers to what is asked from here on, as a proxy in front may give them; waits of 80 ms (a key)
+# and more are written down and are over at once, but for the pause, which is held.
+_ANSWERS = """
+  window.waits = [];
+  window.addresses = [];
+  const later = window.setTimeout.bind(window);
+  window.setTimeout = (done, wait, ...given) => {
+    waits.push(wait);
+    if (wait === PAUSE) window.paused = () => done(...given);
+    else return later(done, 0, ...given);
+  };
+  history.replaceState = (state, title, address) => {
+    addresses.push(address);
+    throw Error("100 calls");
+  };
+"""
+
+
+@pytest.mark.parametrize(
+  ("answer", "said"),
+  [
+    ('"<html><h1>Bad", {status: 502, headers: {"content-type": "text/html"}}', "status 502"),
+    ('"<html><h1>Log in", {headers: {"content-type": "text/html"}}', "status 200"),
+    ('"Too long.", {status: 400, headers: {"content-type": "text/plain; charset=utf-8"}}',
+     "Too long."),
+  ],
+)  # fmt: skip
+def test_refusals_wait_a_second_at_least_and_no_markup_is_shown(browser, home, answer, said):
+  browser.open(f"{home}/?caption=red")
+  browser.evaluate(_ANSWERS)
+  waits = '{}, {"Retry-After": "soon"}, {"Retry-After": "0"}, {"Retry-After": "2"}'
+  refused = f'[{waits}].map(headers => new Response("", {{status: 429, headers}}))'
+  browser.evaluate(f"const answers = [...{refused}, new Response({answer})]")
+  browser.evaluate("window.fetch = async () => answers.shift()")
+  browser.evaluate('document.getElementById("caption").select()')
+  _type(browser, "b")
+  _wait_for(browser, f"{_SAID}.includes({said!r})")
+  assert browser.evaluate("waits.join()") == "80,1000,1000,1000,2000"
+  assert "<" not in browser.evaluate(_SAID)
+  assert browser.evaluate("!document.querySelector('[aria-busy]')")
+
+
+def test_a_bug_in_drawing_is_not_told_as_a_server_that_is_gone(browser, home):
+  browser.open(f"{home}/?caption=red")
+  browser.evaluate("window.renewSteps = () => { throw Error('a bug'); }")
+  browser.evaluate('document.getElementById("caption").select()')
+  _type(browser, "blue")
+  _wait_for(browser, f"{_ALTS}.join() === 'after “blue”' && !document.querySelector('[aria-busy]')")
+  assert "does not answer" not in browser.evaluate(_SAID)
+
+
+def test_the_address_is_set_when_typing_pauses_whatever_is_typed(browser, home):
+  """A browser that refuses it (Safari: over 100 in 30 s) is no reason to stop."""
+  browser.open(f"{home}/?caption=red&show=noises")
+  browser.evaluate(_ANSWERS)
+  browser.evaluate('document.getElementById("caption").select()')
+  for word, known in (("blue", "after “blue”"), ("zzz", "")):
+    for letter in word:
+      _type(browser, letter)
+    _wait_for(browser, f"{_ALTS}.join() === {known!r} && !document.querySelector('[aria-busy]')")
+    assert browser.evaluate("addresses.length") == (word == "zzz")
+    browser.evaluate("paused()")
+    assert browser.evaluate("addresses.at(-1)").startswith(f"/?caption={word}&")
+    busy = "document.querySelector('#noises img')?.alt"
+    _wait_for(browser, f"({busy} ?? '') === {known!r}")
+    _wait_for(browser, "!document.querySelector('[aria-busy]')")
+    browser.evaluate('document.getElementById("caption").select()')

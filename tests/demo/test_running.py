@@ -151,6 +151,8 @@ def test_a_port_that_is_taken_is_one_line(command, trained):
     (["--workdir=absent", "--port=0"], "--workdir=absent"),
     (["--host=no.such.host.invalid"], "--host=no.such.host.invalid"),
     (["--host="], "--host=127.0.0.1"),
+    (["--host=127.0.0..1"], "--host=127.0.0..1: cannot listen"),  # no name, for IDNA
+    ([f"--host={'a' * 64}"], f"--host={'a' * 64}: cannot listen"),
     (["--checkpoint=3", "--port=0"], "--checkpoint=3"),
     (["--port=70000"], "--port"),
   ],

@@ -92,11 +92,15 @@ def test_what_is_wrong_is_told_in_a_sentence(client, query, status, told):
 
 
 @pytest.mark.parametrize(
-  "path", ["/../setup.cfg", "/%2e%2e/%2e%2e/etc/passwd", "/page.js/../drawing.py", "/api", "/x%ff"]
+  "path",
+  [
+    *("/../setup.cfg", "/%2e%2e/%2e%2e/etc/passwd", "/page.js/../drawing.py", "/api", "/x%ff"),
+    "/strip.png/?caption=red",  # A redirect would name this server, not a proxy in front.
+  ],
 )
 def test_only_the_routes_lead_somewhere(client, path):
   answer = client.get(path)
-  assert answer.status_code == 404 and answer.text == "Nothing is here."
+  assert answer.history == [] and answer.status_code == 404 and answer.text == "Nothing is here."
   assert client.get("/api/" + path).json() == {"error": "Nothing is here."}
 
 
@@ -159,6 +163,21 @@ def test_open_to_others_the_server_is_known_by_addresses_but_not_by_names_of_oth
   assert limits.is_own("gpu7:8000", "gpu7") and not limits.is_own("192.168.0.7", "gpu7")
   assert [limits.is_loopback(host) for host in ("127.0.0.2", "::1", "localhost")] == [True] * 3
   assert [limits.is_loopback(host) for host in ("0.0.0.0", "::", "gpu7", "10.0.0.1")] == [False] * 4
+
+
+@pytest.mark.parametrize(
+  ("host", "works"),
+  [("127.0.0.1", "127.0.0.1:8000"), ("0.0.0.0", "192.0.2.7:8000"), ("gpu7", "gpu7:8000")],
+)
+def test_a_name_that_is_not_known_is_told_what_works(drawing, host, works):
+  guard = server.application(page.Pages(drawing), limits.Worker(), host)
+  client = testclient.TestClient(guard, HOME)
+  told = client.get("/page.css", headers={"host": "ws.lab.example:8000"})
+  assert told.status_code == 421
+  assert ("its IP address" in told.text) == (host == "0.0.0.0")
+  assert ("Use 127.0.0.1, or what --host names" in told.text) == (host != "0.0.0.0")
+  for name in (works, "127.0.0.1"):
+    assert client.get("/page.css", headers={"host": name}).status_code == 200
 
 
 def test_a_server_in_front_set_up_as_documented_is_answered(client):

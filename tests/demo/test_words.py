@@ -1,5 +1,8 @@
 """What is read of a text: as --mode=sample reads it, with advice about words that are not known."""
 
+import difflib
+import random
+
 import numpy as np
 import pytest
 
@@ -82,3 +85,23 @@ def test_many_unknown_words_do_not_take_long(monkeypatch):
 def test_the_example_is_of_known_words():
   assert _vocabulary().example() == "a red flower with a"
   assert _vocabulary(words=("chien", "chat")).example() == "chien chat"
+
+
+def test_few_words_are_compared_letter_by_letter_and_none_that_is_near_is_missed(monkeypatch):
+  draw = random.Random(0).choices
+  letters = "abcdefgh\u0161\u00e9"  # The code of š leaves 33 of 64, as that of a does.
+  words = tuple(dict.fromkeys("".join(draw(letters, k=7)) for _ in range(500)))
+  vocabulary, compared, near = _vocabulary(words=words), [], []
+  find = difflib.get_close_matches
+
+  def get_close_matches(word, known, **settings):
+    compared.append(len(known))
+    near.append(find(word, words, **settings))
+    assert find(word, known, **settings) == near[-1]
+    return near[-1]
+
+  monkeypatch.setattr(difflib, "get_close_matches", get_close_matches)
+  for _ in range(50):
+    word = "".join(draw(letters + "xyz", k=6)) + "x"
+    vocabulary.unknown(vocabulary.read(word))
+  assert len(compared) == 50 and sum(compared) < 50 * len(words) / 4 and any(near)

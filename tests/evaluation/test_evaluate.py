@@ -246,6 +246,26 @@ def test_a_checkpoint_is_scored_again_with_other_settings_only(command, trained,
   assert "scores.jsonl: the lines of the steps 10 were written by an earlier version" in command.err
 
 
+def test_lines_scored_by_judges_that_were_fitted_anew_are_not_done(tmp_path):
+  """The panel's untrained networks have another fingerprint on each machine."""
+  made = {name: {"fingerprint": name} for name in ("classifier", "encoder", "random", "inception")}
+
+  def wanted(**others):
+    judges = object.__new__(panel.Panel)  # only what `wanted` reads
+    vars(judges)["record"] = made | {name: {"fingerprint": as_of} for name, as_of in others.items()}
+    task = object.__new__(evaluate.Task)
+    how = {"split_name": "test", "captions_scored": 0, "seed": 0, "sampling_statistics": "running"}
+    vars(task).update(how, panel=judges)
+    return task.wanted
+
+  line = {**_line(3), "features": made}
+  scores_file.append(tmp_path, line)
+  assert kept.scored(tmp_path, wanted()) == [line]
+  assert kept.scored(tmp_path, wanted(random="elsewhere")) == [line]
+  for name in ("classifier", "encoder", "inception"):
+    assert kept.scored(tmp_path, wanted(**{name: "anew"})) == []
+
+
 def _line(step):
   return {"step": step, "split": "test", "metrics": "all"}
 

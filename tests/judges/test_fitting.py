@@ -5,6 +5,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
+from t2i_jax import errors
 from t2i_jax.judges import classifier, fitting
 from tests.fixtures import coloured
 
@@ -67,15 +68,14 @@ def test_a_file_that_cannot_be_read_is_made_again(trained, tmp_path, content):
   assert path.read_bytes() == whole
 
 
-def test_values_that_changed_on_the_disk_are_made_again(trained, tmp_path):
-  path = tmp_path / "classifier.msgpack"
-  fitting.load_or_fit(path, classifier.Classifier, {}, lambda: trained)
-  whole = path.read_bytes()
-  leaf = max(jax.tree.leaves(trained.variables), key=lambda x: x.size)
-  at = whole.index(np.asarray(leaf).tobytes()[:64])
-  path.write_bytes(whole[:at] + bytes([whole[at] ^ 4]) + whole[at + 1 :])
-  fitting.load_or_fit(path, classifier.Classifier, {}, lambda: trained)
-  assert path.read_bytes() == whole
+def test_a_fit_that_diverges_is_told_in_one_line():
+  def diverged(params, batch_stats, data, rows, key):
+    return jnp.inf * params["x"].sum(), batch_stats
+
+  steps = dict(steps=1, rate=0.1, decay=0.0, seed=0, progress=False, name="judge")
+  with pytest.raises(errors.Failed, match="judge: the loss is inf after 1 steps"):
+    batches = iter([np.arange(2)])
+    fitting.adamw(diverged, {"params": {"x": jnp.ones(2)}}, jnp.ones(2), batches, **steps)
 
 
 def test_one_flipped_bit_of_a_kept_network_is_never_used(trained, tmp_path):

@@ -1,16 +1,21 @@
 """launch/ablate.sh with a stand-in for the modes: which runs it asks for, what it skips, what it
-names when a run fails."""
+names when a run fails, how it ends when it is told to."""
 
+import os
 import pathlib
 import shlex
 import shutil
+import signal
 import subprocess
 import sys
 
 import pytest
 
+from tests.fixtures import stand_ins
+
 ROOT = pathlib.Path(__file__).parents[2]
-# Records each call of a mode and leaves what the script looks for; fails where a file `fail` is.
+# Records each call of a mode and leaves what the script looks for; fails where a file `fail` is,
+# trains until SIGTERM where a file `long` is.
 STAND_IN = """#!/usr/bin/env bash
 [ "$1 $2" = "-m t2i_jax.main" ] || PYTHONPATH={root} exec {python} "$@"
 shift 2
@@ -26,6 +31,11 @@ for word in "$@"; do
   esac
 done
 [ "$mode" != train ] || [ ! -e "$run/fail" ] || exit 2
+if [ "$mode" = train ] && [ -e "$run/long" ]; then
+  trap 'echo TERM >>heard; exit 75' TERM
+  echo >started
+  for ((left = 300; left > 0; left--)); do sleep 0.1; done
+fi
 [ "$mode" != train ] || mkdir -p "$run/checkpoints/4"
 line='{{"step": 4, "split": "%s", "metrics": "all", "captions_scored": %s, "features": {{%s}}}}\\n'
 [ "$mode" = evaluate ] || exit 0
@@ -43,20 +53,20 @@ def ablate(tmp_path):
   python.write_text(STAND_IN.format(root=shlex.quote(str(ROOT)), python=sys.executable))
   python.chmod(0o755)
   stub = f"use_environment() {{ python={shlex.quote(str(python))}; }}\n"
-  (launch / "environment.sh").write_text(stub)
+  (launch / "environment.sh").write_text((ROOT / "launch" / "environment.sh").read_text() + stub)
   here = tmp_path / "where one works"
   here.mkdir()
 
   def run(*words):
     (here / "calls").write_text("")
     done = subprocess.run(
-      ["bash", str(launch / "ablate.sh"), *words],
+      ["bash", run.script, *words],
       cwd=here, capture_output=True, text=True, timeout=60,
     )  # fmt: skip
     calls = [shlex.split(line) for line in (here / "calls").read_text().splitlines()]
     return done.returncode, done.stderr, calls
 
-  run.here = here
+  run.here, run.script = here, str(launch / "ablate.sh")
   return run
 
 
@@ -150,6 +160,40 @@ def test_runs_scored_otherwise_are_scored_again(ablate):
   assert not is_scored("--captions_scored=3")
   scored.write_text('{"step": 4, "split": "test", "metrics": "all", "seed": 7}\n')
   assert is_scored()
+
+
+@pytest.mark.parametrize("removed", ["checkpoints/4", "checkpoints"])
+@pytest.mark.parametrize("more", [[], ["--follow"]])
+def test_a_run_whose_checkpoints_were_removed_is_scored_if_it_has_scores(ablate, removed, more):
+  (ablate.here / "a.flags").write_text("--steps=4\n")
+  words = ["a.flags", "--", "--seeds=1", *more]
+  run = ablate.here / "runs" / "ablation" / "a" / "seed0"
+  ablate(*words)
+  shutil.rmtree(run / removed)
+  status, told, calls = ablate(*words)
+  assert status == 0 and ["--mode=evaluate" in call for call in calls] == [False]
+  (run / "scores.jsonl").unlink()
+  told += ablate(*words)[1]  # --mode=evaluate says what is missing.
+  assert "Traceback" not in told
+
+
+def test_told_to_end_it_ends_the_training_and_the_same_command_goes_on(ablate):
+  here = ablate.here
+  (here / "a.flags").write_text("--steps=4\n")
+  long = here / "runs" / "ablation" / "a" / "seed0" / "long"
+  long.parent.mkdir(parents=True)
+  long.touch()
+  words = ["a.flags", "--", "--seeds=2"]
+  running = subprocess.Popen(["bash", ablate.script, *words], cwd=here, stderr=subprocess.DEVNULL)
+  stand_ins.wait_until((here / "started").exists)
+  os.kill(running.pid, signal.SIGTERM)
+  assert running.wait(timeout=20) == 75
+  assert (here / "heard").read_text() == "TERM\n"
+  assert len((here / "calls").read_text().splitlines()) == 1
+  long.unlink()
+  status, told, calls = ablate(*words)
+  assert status == 0, told
+  assert sum("--mode=train" in call for call in calls) == 2
 
 
 @pytest.mark.parametrize(

@@ -1,7 +1,11 @@
-"""launch/quickstart.sh with a stand-in for python: its commands use one folder, the caller's."""
+"""launch/quickstart.sh with a stand-in for python: its commands use one folder, the caller's, and
+end when it is told to."""
 
+import os
 import re
 import shlex
+import signal
+import subprocess
 
 import pytest
 
@@ -54,3 +58,27 @@ def test_a_folder_that_only_training_would_use_is_refused(fakes, words):
   status, _, told = fakes.run("bash", SCRIPT, "--steps=3", *words)
   assert status == 2 and "as in --workdir=runs/mine" in told
   assert fakes.calls() == []
+
+
+@pytest.mark.parametrize(("sign", "status"), [(signal.SIGTERM, 75), (signal.SIGINT, 130)])
+def test_a_signal_ends_the_training_and_then_the_script(tmp_path, sign, status):
+  fakes = stand_ins.StandIns(tmp_path)
+  fakes.plan(0, "run")  # sample, train
+  running = fakes.start("bash", SCRIPT, INSTALL="no")
+  stand_ins.wait_until(lambda: len(fakes.calls("python")) == 2)
+  os.kill(running.pid, sign)
+  assert running.wait(timeout=20) == status
+  assert (fakes.folder / "heard").read_text() == "TERM\n"
+  assert len(fakes.calls("python")) == 2
+
+
+def test_a_second_interrupt_ends_what_does_not_listen(tmp_path):
+  fakes = stand_ins.StandIns(tmp_path)
+  fakes.plan("deaf")
+  running = fakes.start("bash", SCRIPT, INSTALL="no")
+  stand_ins.wait_until(lambda: fakes.calls("python"))
+  os.kill(running.pid, signal.SIGINT)
+  with pytest.raises(subprocess.TimeoutExpired):
+    running.wait(timeout=0.6)
+  os.kill(running.pid, signal.SIGINT)
+  assert running.wait(timeout=20) == 130

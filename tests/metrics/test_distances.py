@@ -128,8 +128,9 @@ def test_rows_of_one_image_widen_the_intervals():
   def width(score):
     return score.high - score.low
 
-  assert width(neighbours.spread(a[ids], ids)) > 2 * width(neighbours.spread(a[ids]))
   groups = (ids, ids + 80)
+  ignored = neighbours.collapse(a[ids], b[ids])
+  assert width(neighbours.collapse(a[ids], b[ids], groups)) > 2 * width(ignored)
   ignored = distances.kernel(a[ids], b[ids])
   assert width(distances.kernel(a[ids], b[ids], groups)) > 2 * width(ignored)
 
@@ -160,7 +161,7 @@ def test_intervals_cover_the_mean_score(one_thread, n, d, shift, scale):
     "density": lambda a, b: neighbours.density_and_coverage(a, b)[0],
     "coverage": lambda a, b: neighbours.density_and_coverage(a, b)[1],
     "nearest": neighbours.nearest_neighbour_accuracy,
-    "spread": lambda a, b: neighbours.spread(b),
+    "collapse": lambda a, b: neighbours.collapse(b, a),
     "memorisation": lambda a, b: neighbours.memorisation(b[:150], a, b[150:])[0],
   }
   scores = {name: [] for name in functions}

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 import scipy.spatial.distance
 
-from t2i_jax.metrics import intervals, neighbours, rows
+from t2i_jax.metrics import intervals, metric, neighbours, rows
 
 
 def normal(n, d, seed, shift=0.0, scale=1.0):
@@ -143,13 +143,44 @@ def test_memorisation_tells_copies_from_new_images():
   assert math.isnan(nothing.value)
 
 
-def test_spread_is_the_mean_of_all_pairs():
-  rows = 1000 + normal(60, 5, 0)
-  score = neighbours.spread(rows)
-  assert score.value == pytest.approx(scipy.spatial.distance.pdist(rows).mean())
-  without = [scipy.spatial.distance.pdist(np.delete(rows, i, 0)).mean() for i in range(60)]
-  assert score.high - score.low == pytest.approx(2 * 1.96 * np.sqrt(59 * np.var(without)), rel=0.03)
-  assert neighbours.spread(np.ones((9, 5))).value == pytest.approx(0, abs=1e-6)
+def _mean_of_pairs(rows):
+  return scipy.spatial.distance.pdist(rows).mean()
+
+
+@pytest.mark.parametrize("paired", [False, True])
+def test_collapse_is_of_the_means_of_all_pairs_with_a_jackknife_s_interval(paired):
+  a, b = 1000 + normal(60, 5, 0), 500 + normal(60, 5, 1, scale=1.5)
+  ids = np.arange(60)
+  score = neighbours.collapse(a, b, (ids, ids) if paired else (ids, ids + 60))
+  assert score.value == pytest.approx(1 - _mean_of_pairs(a) / _mean_of_pairs(b))
+  without_a = np.array([_mean_of_pairs(np.delete(a, i, 0)) for i in range(60)])
+  without_b = np.array([_mean_of_pairs(np.delete(b, i, 0)) for i in range(60)])
+  if paired:  # An image leaves both sets.
+    variance = 59 * np.var(without_a / without_b)
+  else:
+    variance = 59 * np.var(without_a / _mean_of_pairs(b))
+    variance += 59 * np.var(_mean_of_pairs(a) / without_b)
+  assert score.high - score.low == pytest.approx(2 * 1.96 * np.sqrt(variance), rel=0.03)
+  if not paired:
+    assert score == neighbours.collapse(a, b)
+  assert neighbours.collapse(np.ones((9, 5)), b).value == pytest.approx(1, abs=1e-6)
+
+
+@pytest.mark.parametrize("paired", [False, True])
+def test_the_interval_of_collapse_covers_it(paired):
+  """Of equal distributions it is 0. Images differ in size, and if paired, an image and its own real
+  image are of one size."""
+  rng, covered, n = np.random.default_rng(0), 0, 60
+  ids = np.arange(n)
+  for _ in range(300):
+    size = rng.gamma(4, size=(2, n, 1))
+    generated, real = size[[0, 0] if paired else [0, 1]] * rng.normal(size=(2, n, 4))
+    view = metric.View(generated, real)
+    inputs = metric.Inputs(classifier=view, groups=(ids, ids if paired else ids + n))
+    (record,) = [found for found in neighbours.METRICS if found.name == "collapse"]
+    entry = record.compute(inputs)["collapse"]
+    covered += entry["low"] <= 0 <= entry["high"]
+  assert 0.92 <= covered / 300 <= 0.98
 
 
 def test_several_chunks_give_what_one_gives(monkeypatch):
@@ -158,7 +189,7 @@ def test_several_chunks_give_what_one_gives(monkeypatch):
   def everything():
     memorised, pairs = neighbours.memorisation(a, b, b + 0.1)
     scores = [*neighbours.density_and_coverage(a, b), neighbours.nearest_neighbour_accuracy(a, b)]
-    return [s.as_json() for s in [*scores, neighbours.spread(a), memorised]], pairs.tolist()
+    return [s.as_json() for s in [*scores, neighbours.collapse(a, b), memorised]], pairs.tolist()
 
   whole = everything()
   monkeypatch.setattr(rows, "_CHUNK_MB", 1)

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from t2i_jax.nets import packing
-from t2i_jax.nets.recurrences import convlstm
+from t2i_jax.nets.recurrences import convlstm, head
 
 T, B, H, W, C, K = 4, 2, 4, 4, 3, 3
 
@@ -49,8 +49,10 @@ def _reference(params, x, mask):
 LENGTH = jnp.array([4, 2])  # the captions of _case's mask
 
 
-def _case(peephole, head=False):
-  module = convlstm.Recurrence(K, peephole, 0.0, head)
+def _case(peephole, has_head=False):
+  module = convlstm.Recurrence(K, peephole, 0.0)
+  if has_head:
+    module = head.WithHead(module, head.Head(K))
   rng = np.random.default_rng(0)
   x = rng.normal(size=(T, B, H, W, C))
   mask = np.array([[1, 1], [1, 1], [1, 0], [1, 0]], bool)
@@ -131,7 +133,7 @@ def test_peepholes_have_the_shape_asked_for_and_every_weight_learns():
 
 
 def test_padding_changes_nothing():
-  module, params, x, _ = _case("full", head=True)
+  module, params, x, _ = _case("full", has_head=True)
   mask = np.ones((T, B), bool)
   y = np.asarray(_run(module, params, x, mask))
   longer = np.concatenate([x, np.full((3, B, H, W, C), 9.0)])
@@ -141,7 +143,7 @@ def test_padding_changes_nothing():
 
 
 def test_a_word_s_image_depends_on_no_later_word():
-  module, params, x, _ = _case("full", head=True)
+  module, params, x, _ = _case("full", has_head=True)
   mask = np.ones((T, B), bool)
   gradient = jax.jit(jax.grad(lambda x: _run(module, params, x, mask)[1].sum()))(
     jnp.asarray(x, jnp.float32)
@@ -151,7 +153,8 @@ def test_a_word_s_image_depends_on_no_later_word():
 
 
 def test_forget_bias_head_and_memory_in_float32():
-  module = convlstm.Recurrence(K, "full", 1.5, True, jnp.bfloat16)
+  recurrence = convlstm.Recurrence(K, "full", 1.5, jnp.bfloat16)
+  module = head.WithHead(recurrence, head.Head(K, jnp.bfloat16))
   packed = packing.pack(jnp.full(B, T), T, False)
   x = jnp.ones((T * B, H, W, C), jnp.bfloat16)
   params = jax.jit(module.init)(jax.random.key(0), x, packed)["params"]

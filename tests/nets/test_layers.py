@@ -11,7 +11,7 @@ from t2i_jax.nets import batch_norm, layers, packing
 from t2i_jax.nets import words as words_lib
 from t2i_jax.nets.discriminators import concatenated, dcgan, residual
 from t2i_jax.nets.generators import modulated
-from t2i_jax.nets.recurrences import convlstm, lstm
+from t2i_jax.nets.recurrences import convlstm, head, lstm
 
 N, SIDE = 64, 16
 RNG = np.random.default_rng(0)
@@ -48,9 +48,12 @@ KINDS = {
     lambda d: _Gated(d), (_maps(), _maps(side=4))
   ),
   "ConvLSTM": (
-    lambda d: convlstm.Recurrence(3, "full", 1.0, True, d), (_maps(4 * N, 8), PACKED)
+    lambda d: head.WithHead(convlstm.Recurrence(3, "full", 1.0, d), head.Head(3, d)),
+    (_maps(4 * N, 8), PACKED),
   ),
-  "LSTM": (lambda d: lstm.PlainRecurrence(3, True, d), (_maps(4 * N, 4), PACKED)),
+  "LSTM": (
+    lambda d: head.WithHead(lstm.PlainRecurrence(d), head.Head(3, d)), (_maps(4 * N, 4), PACKED)
+  ),
   "discriminator": (
     lambda d: dcgan.Discriminator(4, 4, d), (_maps(channels=3), None, None, True)
   ),

@@ -2,13 +2,16 @@
 
 import dataclasses
 
+import flax.linen as nn
 import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+from flax import traverse_util
 
 from t2i_jax import config as config_lib
 from t2i_jax.nets import model, packing
+from t2i_jax.nets.recurrences import convlstm, head, lstm
 from t2i_jax.training import reading
 
 CONFIG = config_lib.Config(
@@ -60,6 +63,47 @@ def test_each_place_of_the_convlstm_draws_images_of_the_size_asked_for(position,
     moved = [not np.array_equal(a, b) for a, b in zip(images[:3, 0], changed[:3, 0])]
     assert moved == [False] * t + [True] * (3 - t)
     np.testing.assert_array_equal(images[:, 1:], changed[:, 1:])
+
+
+@pytest.mark.parametrize(
+  ("recurrence", "paths"),
+  [
+    (
+      convlstm.Recurrence(3, "full", 0.5),
+      {"bias", "from_input/kernel", "cell/kernel"}
+      | {f"cell/peephole_{gate}" for gate in ("forget", "input", "output")},
+    ),
+    (
+      lstm.PlainRecurrence(),
+      {f"cell/{x}{gate}/kernel" for x in "ih" for gate in "ifgo"}
+      | {f"cell/h{gate}/bias" for gate in "ifgo"},
+    ),
+  ],
+  ids=["convlstm", "lstm"],
+)
+def test_the_head_s_parameters_stand_among_the_recurrence_s(recurrence, paths):
+  """By the names and of the values for a seed that checkpoints and runs have: as if the recurrence
+  itself made a layer `head`."""
+
+  class Outer(nn.Module):
+    @nn.compact
+    def __call__(self, maps):
+      return head.Head(3, name="head")(maps)
+
+  maps, packed = jnp.ones((4, 2, 2, 3)), packing.pack(jnp.array([2, 2]), 2, True)
+  after, key = head.WithHead(recurrence, head.Head(3)), jax.random.key(7)
+  made = jax.jit(lambda: after.init(key, maps, packed))()
+  expected = {
+    **jax.jit(lambda: recurrence.init(key, maps, packed))()["params"],
+    **jax.jit(lambda: Outer().init(key, maps))()["params"],
+  }
+  of_head = {f"head/layer_{n}/{x}" for n in (0, 1) for x in ("kernel", "bias")}
+  assert made.keys() == {"params"}
+  assert traverse_util.flatten_dict(made["params"], sep="/").keys() == paths | of_head
+  jax.tree.map(np.testing.assert_array_equal, made["params"], expected)
+  once = recurrence.apply(made, maps, packed)
+  expected = head.Head(3).apply({"params": made["params"]["head"]}, once)
+  np.testing.assert_allclose(after.apply(made, maps, packed), expected, atol=1e-6)
 
 
 @pytest.mark.slow

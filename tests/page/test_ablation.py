@@ -161,6 +161,43 @@ def _two(folder, markup="b"):
   ]
 
 
+@pytest.mark.parametrize(
+  ("other", "told"),
+  [
+    ({"features": {"classifier": {"fingerprint": "9z"}}}, "classifier: abc (a, c), 9z (b)"),
+    ({"partial": ["frechet_classifier"]}, "partial: no (a, c), yes (b)"),
+    ({"sampling_statistics": "batch"}, "sampling_statistics: unknown (a, c), batch (b)"),
+    ({"features": {"classifier": {"fingerprint": "abc"}, "random": {"fingerprint": "1"}}}, ""),
+  ],
+)
+def test_a_difference_of_what_was_scored_otherwise_is_not_beyond_the_noise(tmp_path, other, told):
+  """Two seeds of a, b and c; b is scored otherwise, c like a. Also mse, which sees no network."""
+  paths = []
+  for place, name in enumerate("abc"):
+    for seed in range(2):
+      value = 10.0 + 40 * place + seed
+      line = run_folders.score_line(value=value, **(other if name == "b" else {}), mse=value)
+      flags = [f"--seed={seed}", f"--l2={place}"]
+      paths.append(run_folders.make_run(tmp_path / name / f"seed{seed}", flags, scores=[line]))
+  report.write(paths, str(tmp_path / "r.html"))
+  (split,) = json.loads((tmp_path / "r.json").read_text())["splits"]
+  cells = {score["name"]: score["experiments"] for score in split["scores"]}
+  b, c = (cells["frechet_classifier"][name] for name in "bc")
+  assert (b["difference"], b["beyond_noise"]) == (40.0, None if told else True)
+  assert (c["difference"], c["beyond_noise"]) == (80.0, True)
+  assert b["low"] < 40 < b["high"]
+  # Of mse, "sampling_statistics" alone makes other values.
+  is_of_all = "sampling" in told
+  assert cells["mse"]["b"]["beyond_noise"] is (None if is_of_all else True)
+  names = "frechet_classifier, mse" if is_of_all else "frechet_classifier"
+  said = f"the noise between values that were not made alike: {names} ({told})."
+  text = (tmp_path / "r.md").read_text()
+  assert text.replace("\\", "").count(said) == bool(told)
+  assert ("(+40.00)" in text) == bool(told) and "(**+80.00**)" in text
+  page = " ".join(run_folders.Page(tmp_path / "r.html").text.split())
+  assert page.count(said) == bool(told)
+
+
 def test_the_table_stands_in_the_page_and_beside_it(tmp_path, caplog):
   paths = _two(tmp_path)
   output = tmp_path / "out" / "r.html"
@@ -181,7 +218,7 @@ def test_the_table_stands_in_the_page_and_beside_it(tmp_path, caplog):
     in (output.parent / "r.md").read_text()
   )
   text = " ".join(run_folders.Page(output).text.split())
-  row = "12.50 0.7071 2 lower b 30.00 – 1 +17.50 – yes, by scores’ intervals"
+  row = "12.50 0.7071 2 lower b 30.00 – 1 +17.50 – yes: the scores’ intervals do not overlap"
   assert row in text and "SeedsRuns a --train_split=a 0, 1" in text
   assert "a/seed0`: there is no checkpoint" in caplog.text and "No picture: --workdir" in text
 

@@ -1,7 +1,9 @@
 """What the report's tables say: which flags differ, which scores belong together."""
 
+import pytest
+
 from t2i_jax.metrics import distances
-from t2i_jax.page import contents, report, runs
+from t2i_jax.page import contents, plots, report, runs
 from tests.fixtures import runs as run_folders
 
 
@@ -75,6 +77,47 @@ def test_scores_of_other_features_or_counts_are_not_compared_in_silence(tmp_path
   assert contents.scores(runs.read_all([a, b]))[0]["warning"] == []
   found = contents.scores(runs.read_all([a, c]))[0]["warning"]
   assert found == ["images", "classifier.fingerprint"]
+  drawn = [run_folders.score_line(sampling_statistics=how) for how in ("running", "batch")]
+  paths = [run_folders.make_run(tmp_path / str(i), scores=[line]) for i, line in enumerate(drawn)]
+  assert contents.scores(runs.read_all(paths))[0]["warning"] == ["sampling_statistics"]
+
+
+OTHER_JUDGE = {"features": {"classifier": {"fingerprint": "xyz"}}}
+OTHER_NETWORK = {"features": {"classifier": {"fingerprint": "abc"}, "random": {"fingerprint": "x"}}}
+
+
+@pytest.mark.parametrize(
+  ("other", "steps", "drawn"),
+  [
+    (OTHER_JUDGE, (10, 30), [20, 40]),
+    (OTHER_JUDGE, (40,), []),  # A single point is no curve.
+    ({"sampling_statistics": "batch"}, (10,), [20, 30, 40]),
+    # What the score does not look at: it takes one caption of each image.
+    (OTHER_NETWORK, (10, 30), [10, 20, 30, 40]),
+    ({"captions": 70, "captions_scored": 2}, (10, 30), [10, 20, 30, 40]),
+  ],
+)
+def test_a_curve_joins_what_was_made_like_its_newest_value_alone(
+  tmp_path, monkeypatch, other, steps, drawn
+):
+  lines = [
+    run_folders.score_line(step, value=float(step), **(other if step in steps else {}))
+    for step in (10, 20, 30, 40)
+  ]
+  a = run_folders.make_run(tmp_path / "a", scores=lines)
+  b = run_folders.make_run(tmp_path / "b", scores=lines[:1])  # has nothing to leave out
+  shown, plain = [], plots.score_curves
+  monkeypatch.setattr(
+    plots, "score_curves", lambda lines, *more: shown.append(lines) or plain(lines, *more)
+  )
+  (found,) = contents.scores(runs.read_all([a, b]))
+  assert [line.x.tolist() for lines in shown for line in lines] == ([drawn, [10]] if drawn else [])
+  assert len(found["over_steps"]) == bool(drawn)
+  left_out = [step for step in (10, 20, 30, 40) if step not in (drawn or [40])]
+  told = f"a step {', '.join(map(str, left_out))}." if left_out else ""
+  assert found["left_out"].partition("newest are left out: ")[2] == told
+  report.write([a, b], str(tmp_path / "r.html"))
+  assert found["left_out"] in run_folders.Page(tmp_path / "r.html").text
 
 
 def test_partial_scores_are_marked(tmp_path):

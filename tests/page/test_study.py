@@ -9,7 +9,8 @@ import sys
 import pytest
 
 from t2i_jax import errors
-from t2i_jax.page import study, verdicts
+from t2i_jax.metrics import registry
+from t2i_jax.page import alike, study, verdicts
 from t2i_jax.rundir import files
 from tests.fixtures import runs as run_folders
 
@@ -57,7 +58,7 @@ def test_a_verdict_is_of_the_last_step_that_both_have():
 
 SCORED = {
   "captions": 9, "real_images": 7, "classifier": "1a", "encoder": "2b", "efficientnet": "3c",
-  "random": "4d", "partial": [],
+  "random": "4d", "sampling_statistics": "running", "resizing": "none: at 32 pixels", "partial": [],
 }  # fmt: skip
 
 
@@ -83,6 +84,17 @@ def _scored(name, *of_seeds):
     ("r_precision", {"encoder": "9z"}, "encoder: 2b (a), 9z (b)"),
     ("r_precision", {"captions": 70}, "captions: 9 (a), 70 (b)"),
     ("mse", {"real_images": 8}, "real_images: 7 (a), 8 (b)"),
+    # How images were drawn, and of which size, matters for all.
+    (
+      "variance_by_word",
+      {"sampling_statistics": "batch"},
+      "sampling_statistics: running (a), batch (b)",
+    ),
+    (
+      "coverage",
+      {"resizing": "none: at 64 pixels"},
+      "resizing: none: at 32 pixels (a), none: at 64 pixels (b)",
+    ),
     # What a score does not look at leaves it as it is.
     ("frechet_classifier", {"random": "9z", "encoder": "9z", "captions": 70}, ""),
     ("variance_by_word", {"classifier": "9z", "partial": ["frechet_efficientnet"]}, ""),
@@ -95,11 +107,18 @@ def test_sides_scored_otherwise_are_never_confirmed_or_refuted(name, other, said
     claim |= {"less": "b", "more": "a"}
   found = verdicts.verdict(claim, lines)
   assert found["verdict"] == ("not comparable" if said else way)
-  assert verdicts.in_words(found["differ"]) == said
+  assert alike.in_words(found["differ"]) == said
   assert (found["difference"] is None) == bool(said)
   text = study.markdown(lines, [claim])
   assert (f"| – | not comparable: {said} |" in text) == bool(said)
   assert ("Not scored alike" in text) == (f"compare. {said}.\n" in text) == bool(said)
+
+
+@pytest.mark.parametrize("metric", registry.ALL, ids=lambda metric: metric.name)
+def test_scores_of_the_classifier_s_features_depend_on_the_classifier(metric):
+  made = [("a", SCORED), ("b", {**SCORED, "classifier": "9z"})]
+  looks = {"classifier", "features", "own_features"} & {*metric.needs}
+  assert ("classifier" in alike.differing(made, metric.name)) == bool(looks)
 
 
 def test_one_seed_that_was_scored_otherwise_is_enough():
@@ -116,6 +135,13 @@ def test_lines_without_a_record_compare_with_each_other_alone():
   assert found["differ"]["classifier"] == {"1a": ["a"], "unknown": ["b"]}
   claim, lines = _scored("coverage", None, None, None, None)
   assert verdicts.verdict(claim, lines)["verdict"] == "confirmed"
+  # A record of before its last entries compares with its like, too, and with no other.
+  old = {key: value for key, value in SCORED.items() if key != "sampling_statistics"}
+  claim, lines = _scored("coverage", old, old)
+  differ = verdicts.verdict(claim, lines)["differ"]
+  assert differ == {"sampling_statistics": {"running": ["a"], "unknown": ["b"]}}
+  claim, lines = _scored("coverage", old, old, old, old)
+  assert verdicts.verdict(claim, lines)["verdict"] == "confirmed"
 
 
 def test_runs_become_lines_and_a_checkpoint_scored_again_replaces_its_own(tmp_path):
@@ -124,11 +150,15 @@ def test_runs_become_lines_and_a_checkpoint_scored_again_replaces_its_own(tmp_pa
   scored = {"step": 7, "split": "test", "metrics": "all", "mse": entry, "ssim": entry}
   scored |= {"captions": 9, "real_images": 7, "partial": ["mse", "ssim"]}
   scored["features"] = {"classifier": {"fingerprint": "1a", "fitted_on_images": 5}}
+  drawn = {"sampling_statistics": "batch", "resizing": "none: at 32 pixels"}
+  scored |= drawn
   files.append_json_line(run / files.SCORES, scored)
   (line,) = study.lines_of([str(run)])
   assert line == {
     "experiment": "e16", "seed": 1, "split": "test", "step": 7,
-    "scored_with": {"captions": 9, "real_images": 7, "classifier": "1a", "partial": ["mse"]},
+    "scored_with": {
+      "captions": 9, "real_images": 7, **drawn, "classifier": "1a", "partial": ["mse"]
+    },
     "scores": {"mse": [0.12346, 0.1, None]},
   }  # fmt: skip
   folder = tmp_path / "study"
@@ -196,6 +226,21 @@ def test_tables_have_each_seed_at_each_step_and_dashes_where_nothing_was_run():
   text = study.markdown(lines, [CLAIM])
   assert "| a | 1.000, 2.000 | – |" in text and "| b | – | 3.000 |" in text
   assert "| C | a is better | `mse`: a () below b () | – | not run |" in text
+
+
+def test_a_claim_about_a_score_that_no_study_has_is_an_error(tmp_path):
+  files.append_json_line(tmp_path / study.DATA, _line("a", 0, 5, 1.0, 0.5, 2))
+  files.append_json_line(tmp_path / study.CLAIMS, CLAIM)
+  study.write(str(tmp_path), [])
+  files.append_json_line(tmp_path / study.CLAIMS, {**CLAIM, "score": "msee"})
+  with pytest.raises(errors.InputError, match=r"claims\.jsonl: .* no score msee; it has .*, mse, "):
+    study.write(str(tmp_path), [])
+
+
+def test_what_a_claim_says_stays_in_its_cell():
+  said = {**CLAIM, "says": "a | b\nis better"}
+  text = study.markdown([_line("a", 0, 5, 1.0, None, None)], [said])
+  assert r"| C | a \| b is better | `mse`: a () below b () | – | not run |" in text.split("\n")
 
 
 def test_the_documents_tables_and_curves_are_those_of_their_lines():

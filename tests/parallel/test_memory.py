@@ -43,3 +43,24 @@ def test_the_program_comes_up_through_the_restart():
   command = [sys.executable, "-m", "t2i_jax.main", "--steps=one"]
   done = subprocess.run(command, env=environment, capture_output=True, text=True, timeout=60)
   assert done.returncode == 2 and "--steps" in done.stderr and done.stdout == ""
+
+
+@pytest.mark.parametrize(("own", "limits", "expected"), [
+  ("0::/\n", {"": "3000\n"}, 3000),  # A container, which sees its own group alone.
+  ("0::/job/step\n", {"job": "2000\n", "job/step": "max\n"}, 2000),
+  ("9:name=systemd:/\n0::/job/step\n", {"": "4000", "job": "2000", "job/step": "1000"}, 1000),
+  ("0::/elsewhere\n", {"": "3000"}, 3000),
+  ("0::/job\n", {"job": "max"}, None), ("1:memory:/job\n", {"job": "5"}, None), (None, {}, None),
+])  # fmt: skip
+def test_a_limit_of_a_container_or_a_job_is_the_memory_there_is(
+  tmp_path, monkeypatch, own, limits, expected
+):
+  monkeypatch.setattr(memory, "_GROUPS", tmp_path / "groups")
+  monkeypatch.setattr(memory, "_OWN_GROUP", tmp_path / "own")
+  whole = memory.host_bytes()
+  if own is not None:
+    (tmp_path / "own").write_text(own)
+  for name, limit in limits.items():
+    (tmp_path / "groups" / name).mkdir(parents=True, exist_ok=True)
+    (tmp_path / "groups" / name / "memory.max").write_text(limit)
+  assert whole > 10_000 and memory.host_bytes() == (expected or whole)

@@ -82,8 +82,8 @@ def folder(request, tmp_path_factory):
   return folder
 
 
-def _draw(folder, *words):
-  environment = {name: text for name, text in os.environ.items() if name != "PYTHONPATH"}
+def _draw(folder, *words, **settings):
+  environment = {name: text for name, text in os.environ.items() if name != "PYTHONPATH"} | settings
   return subprocess.run(
     [sys.executable, "-I", "-c", _WITHOUT, str(folder / program.SCRIPT), *words],
     cwd=folder.parent, env=environment, capture_output=True, text=True, check=False,
@@ -91,10 +91,16 @@ def _draw(folder, *words):
 
 
 def test_draw_py_draws_the_bytes_of_its_run_without_this_package(folder):
+  """Also under other settings of JAX."""
   run = library.open_run(folder, 0)
   text = "a zebra, FLOWER with red petals"
-  for noise in (0, 3):
-    told = _draw(folder, text, "out.png", *([str(noise)] if noise else []))
+  others = {
+    "JAX_ENABLE_X64": "1",
+    "JAX_DEFAULT_PRNG_IMPL": "rbg",
+    "JAX_THREEFRY_PARTITIONABLE": "0",
+  }
+  for noise, settings in ((0, {}), (3, others)):
+    told = _draw(folder, text, "out.png", *([str(noise)] if noise else []), **settings)
     assert told.returncode == 0, told.stderr
     assert "zebra" in told.stderr and "petals" not in told.stderr
     expected = run.draw(text, noise)[0]

@@ -125,6 +125,16 @@ def test_a_half_written_last_line_is_neither_read_nor_continued(tmp_path):
   assert files.read_json_lines(path) == [{"step": 4}]
 
 
+def test_a_whole_last_line_without_its_newline_is_kept(tmp_path):
+  """As editors leave it."""
+  path = tmp_path / "scores.jsonl"
+  for before in ("", '{"step": 1}\n'):
+    path.write_text(before + '{"step": 2}')
+    assert files.read_json_lines(path)[-1] == {"step": 2}
+    files.append_json_line(path, {"step": 3})
+    assert path.read_text() == before + '{"step": 2}\n{"step": 3}\n'
+
+
 def test_a_broken_line_is_named_by_its_number(tmp_path):
   (tmp_path / "a.jsonl").write_text('{"step": 1}\n{"st\n{"step": 3}\n')
   with pytest.raises(errors.InputError, match=r"a\.jsonl, line 2: damaged"):

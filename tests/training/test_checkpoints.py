@@ -1,5 +1,6 @@
 """Checkpoints that were cut, changed or removed: an older one is used instead, and that is said."""
 
+import asyncio
 import errno
 import json
 import os
@@ -12,12 +13,13 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+import tensorstore
 
 from t2i_jax import config as config_lib
 from t2i_jax import errors, main
 from t2i_jax.nets import model
 from t2i_jax.rundir import metrics
-from t2i_jax.training import checkpoints
+from t2i_jax.training import checkpoints, orbax_noise
 from t2i_jax.training import state as state_lib
 from tests import conftest
 
@@ -97,6 +99,17 @@ def test_where_all_are_damaged_each_is_named(command, whole, tmp_path):
     (line,) = [line for line in command.err.splitlines() if line.startswith("t2i_jax: ")]
     assert "4: ValueError: arrays of generator" in line and "; 2: ValueError" in line
   assert sorted(workdir.rglob("*")) == before  # None is moved: there is none to go on from.
+
+
+def test_a_closed_event_loop_still_raises_for_all_but_tensorstore():
+  """A caller would wait for ever."""
+  orbax_noise.silence()
+  loop = asyncio.new_event_loop()
+  loop.close()
+  with pytest.raises(RuntimeError, match="closed"):
+    loop.call_soon_threadsafe(print, "late")
+  _, future = tensorstore.Promise.new()
+  loop.call_soon_threadsafe(print, future)
 
 
 def test_an_array_has_the_checksum_of_its_bytes():

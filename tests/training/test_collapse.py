@@ -5,7 +5,9 @@ import math
 import numpy as np
 import pytest
 
-from t2i_jax.training import collapse
+from t2i_jax import config as config_lib
+from t2i_jax.rundir import files
+from t2i_jax.training import collapse, resume
 
 
 def _flat(*levels):
@@ -37,6 +39,36 @@ def test_looks_go_on_from_those_of_before():
   assert not collapse.Looks([0.02, None]).add(0.03)
   again = collapse.Looks([0.02, 0.03])
   assert again.has_collapsed and not again.add(0.01)
+
+
+DEAD = {"g/gradient_norm": 0.0, "d/gradient_norm": 0.3}
+DEAD_D = {"g/gradient_norm": 0.3, "d/gradient_norm": 0.0}
+ALIVE = {"g/gradient_norm": 0.3, "d/gradient_norm": 0.3}
+
+
+@pytest.mark.parametrize(("is_hinge", "seen", "dead"), [
+  (False, [DEAD, ALIVE, DEAD, DEAD_D, DEAD_D, DEAD_D], [4, 5]),
+  (False, [DEAD, DEAD, {}, DEAD], [1]),
+  # A discriminator that is beyond its margin everywhere learns on when the generator is better.
+  (True, [DEAD_D, DEAD_D, DEAD_D, DEAD, DEAD], [4]),
+])  # fmt: skip
+def test_a_network_is_dead_by_two_looks_in_a_row(is_hinge, seen, dead, tmp_path):
+  looks = collapse.Looks(is_hinge=is_hinge)
+  said = [looks.why_dead(metrics) for metrics in seen]
+  assert [i for i, why in enumerate(said) if why] == dead
+  names = {"discriminator" if seen[i] is DEAD_D else "generator" for i in dead}
+  assert all(any(name in said[i] for name in names) for i in dead)
+  # A run that goes on after any of its looks says the same as the unbroken one.
+  config = config_lib.Config(
+    workdir=str(tmp_path), steps=9, adversarial="hinge" if is_hinge else "saturating"
+  )
+  for step, metrics in enumerate(seen, 1):
+    line = {"step": 10 * step, "g/diversity": 0.5, **metrics}
+    files.append_json_line(tmp_path / "metrics.jsonl", line)
+    files.append_json_line(tmp_path / "metrics.jsonl", {"step": 10 * step + 1, **ALIVE})
+  for step in range(len(seen)):
+    again = resume.read_looks(config, 10 * step + 5)
+    assert [again.why_dead(metrics) for metrics in seen[step:]] == said[step:]
 
 
 def test_the_warning_says_what_d_and_the_gradients_do():

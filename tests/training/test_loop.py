@@ -15,7 +15,8 @@ from t2i_jax import config as config_lib
 from t2i_jax import errors
 from t2i_jax.data import corpus as corpus_lib
 from t2i_jax.nets import model
-from t2i_jax.rundir import lock, metrics, records
+from t2i_jax.parallel import hosts
+from t2i_jax.rundir import files, lock, metrics, records
 from t2i_jax.training import checkpoints, held_out, loop, resume, statistics, steps
 from t2i_jax.training import window as window_lib
 from tests.fixtures import checkpoints as checkpoint_files
@@ -249,6 +250,113 @@ def test_a_run_does_not_end_with_steps_that_did_nothing(tmp_path, first):
   window.put(first + 2, bad)
   with pytest.raises(window_lib.NotFinite, match="none of 2 steps"):
     window.flush()
+
+
+BAD = {"d/loss": jnp.float32(np.nan), steps.SKIPPED: jnp.float32(1)}
+GOOD = {
+  "d/loss": jnp.float32(1), "g/gradient_norm": jnp.float32(0), steps.SKIPPED: jnp.float32(0)
+}  # fmt: skip
+
+
+def _bad_until_returned(config, first, returned_to=0, total=100):
+  """How many steps after the first, none of which is applied, a run goes back."""
+  window = window_lib.Window(config, metrics.NoWriter("", 0), first, total, returned_to)
+  for step in range(first + 1, total + 1):
+    window.put(step, BAD)
+    try:
+      window.flush()
+    except window_lib.NotFinite as error:
+      return step - first, error.applied
+
+
+def test_bad_steps_before_a_checkpoint_count_for_the_run_that_goes_on_from_it(tmp_path):
+  """As they do for the unbroken run: of five in a row, three were before the checkpoint."""
+  config = config_lib.Config(workdir=str(tmp_path), steps=100)
+  records.write_window(tmp_path, 8, [{"d/loss": 1.0}], 5, skipped=3)
+  (tmp_path / "window.json").write_text(
+    json.dumps({**json.loads((tmp_path / "window.json").read_text()), "6": [{"d/loss": 1.0}]})
+  )
+  assert _bad_until_returned(config, 8) == (2, True)
+  assert _bad_until_returned(config, 6) == (5, True)  # as an older version wrote it
+  assert _bad_until_returned(config, 0) == (5, False)
+  assert _bad_until_returned(config, 8, returned_to=5) == (2, False)
+  assert _bad_until_returned(config, 8, returned_to=4) == (2, True)
+  assert _bad_until_returned(config, 8, returned_to=8) == (5, False)  # Other captions are tried.
+
+
+@pytest.mark.parametrize("first", [0, 6, 8])
+def test_a_last_step_that_is_not_applied_is_none_wherever_the_run_was_stopped(tmp_path, first):
+  config = config_lib.Config(workdir=str(tmp_path), steps=9)
+  window = window_lib.Window(config, metrics.NoWriter("", 0), first, 9)
+  for step in range(first + 1, 9):
+    window.put(step, GOOD)
+  window.put(9, BAD)
+  with pytest.raises(window_lib.NotFinite, match=r"step 9: .* none of 1 steps"):
+    window.flush()
+
+
+@pytest.mark.parametrize("content", [
+  '{"a": []}', '{"5": 7}', '{"5": [7]}', '{"5": [{"d/loss": "x"}]}', '{"5": {"metrics": []}}',
+  '{"5": {"metrics": 3, "skipped": 0}}',
+])  # fmt: skip
+def test_a_damaged_record_of_metrics_is_named(tmp_path, content):
+  (tmp_path / "window.json").write_text(content)
+  for use in (
+    lambda: records.read_window(tmp_path, 5), lambda: records.write_window(tmp_path, 6, [], 3)
+  ):  # fmt: skip
+    with pytest.raises(errors.InputError, match=r"window\.json: damaged"):
+      use()
+
+
+@pytest.mark.slow
+def test_a_run_that_is_stopped_among_bad_steps_goes_back_where_the_unbroken_one_does(
+  command, tmp_path, monkeypatch
+):
+  """Steps 3 to 7 are not applied, the first time. Nothing is trained, drawn or judged."""
+  seen, judged = [], []
+
+  def make_step(*_):
+    next_step = jax.jit(lambda state: state.replace(step=state.step + 1))
+
+    def step(state, *_):
+      seen.append(int(state.step) + 1)
+      is_bad = seen[-1] in range(3, 8) and seen.count(seen[-1]) == 1
+      return next_step(state), BAD if is_bad else GOOD
+
+    return step
+
+  monkeypatch.setattr(steps, "make_train_step", make_step)
+  monkeypatch.setattr(loop, "_picture_writer", lambda *_: lambda step, state: 0.5)
+  monkeypatch.setattr(held_out, "make_look", lambda *_: lambda step, _: judged.append(step) or {})
+  stop = lambda self, step: step == 5 and seen.count(5) == 1  # noqa: E731
+  for name, has_come in (("unbroken", lambda self, step: False), ("stopped", stop)):
+    seen.clear(), judged.clear()
+    monkeypatch.setattr(hosts.Notice, "has_come", has_come)
+    run = ("--mode=train", f"--workdir={tmp_path}/{name}", "--steps=9", "--checkpoint_every=7")
+    command(*run)
+    if name == "stopped":
+      assert command.status == 75
+      records.write_best(tmp_path / name, 7, 0.0)  # It ended while this was being saved.
+      command(*run)
+      assert records.read_best(tmp_path / name) is None
+    assert command.status == 0, command.err
+    assert "step 7: d/loss not finite; none of 5 steps in a row was applied" in command.err
+    assert "learns nothing" not in command.err  # There is one look, at the last step.
+    # What is not kept is not judged: it would be the best checkpoint, and there is none.
+    assert judged == [7, 9] and seen.index(7) < len(seen) - 1 - seen[::-1].index(7)
+
+
+def test_the_best_checkpoint_is_among_those_that_are_there(tmp_path):
+  """Of step 4 there are metrics, but its saving never ended; those of step 8 were cut off."""
+  distances = {2: 0.5, 4: 0.1, 6: 0.4, 8: 0.2}
+  for step, distance in distances.items():
+    line = {"step": step, "g/held_out_distance": distance}
+    files.append_json_line(tmp_path / "metrics.jsonl", line)
+    files.append_json_line(tmp_path / "metrics.jsonl", {"step": step + 1, "d/loss": 0.0})
+  for first, saved, best in ((6, [2, 6], 6), (5, [2, 5], 2), (9, [2, 6, 8], 8), (5, [5], None)):
+    records.write_best(tmp_path, 4, 0.1)
+    resume.choose_best(tmp_path, first, saved)
+    assert records.read_best(tmp_path) == (best and {"step": best, "distance": distances[best]})
 
 
 def test_two_runs_do_not_share_a_folder(command, tmp_path):

@@ -49,13 +49,15 @@ def test_real_images_are_real_alone_and_with_their_captions_and_fake_with_others
   np.testing.assert_allclose(same, alone + own, rtol=1e-6)
 
 
-def test_generated_images_by_hand():
-  found = _value(matching.of_fakes, HINGE, FOUND, ONES)
-  np.testing.assert_allclose(found, (1.5 + 0.0) / 2 + 0.5 * (3.0 + 0.0) / 2, rtol=1e-6)
+@pytest.mark.parametrize(("mismatched", "share"), [("all", 0.5), ("one", 0.5), ("none", 1.0)])
+def test_generated_images_by_hand(mismatched, share):
+  """With their captions they have half the weight only where wrong pairs have the other half."""
+  found = _value(matching.of_fakes, HINGE, FOUND, ONES, mismatched)
+  np.testing.assert_allclose(found, (1.5 + 0.0) / 2 + share * (3.0 + 0.0) / 2, rtol=1e-6)
   found = _value(matching.of_generator, HINGE, FOUND, ONES)
   np.testing.assert_allclose(found, -(0.5 - 2.0) / 2 - (2.0 - 3.0) / 2, rtol=1e-6)
   plain = jnp.array([0.5, -2.0])
-  np.testing.assert_allclose(_value(matching.of_fakes, HINGE, plain, ONES), 0.75)
+  np.testing.assert_allclose(_value(matching.of_fakes, HINGE, plain, ONES, mismatched), 0.75)
   np.testing.assert_allclose(_value(matching.of_reals, HINGE, plain, ONES, _pairing()), 1.75)
   np.testing.assert_allclose(_value(matching.of_image, FOUND), plain)
 
@@ -67,7 +69,7 @@ def test_where_no_image_is_judged_by_itself_its_own_caption_counts():
   wrong = 0.5 * (0.5 * 1.0 + 1.0 * 0.5) / 1.5
   reals = matching.of_reals(HINGE, found, ONES, _pairing())
   np.testing.assert_allclose(reals, of_pairs[0] + wrong, rtol=1e-6)
-  np.testing.assert_allclose(matching.of_fakes(HINGE, found, ONES), of_pairs[1], rtol=1e-6)
+  np.testing.assert_allclose(matching.of_fakes(HINGE, found, ONES, "all"), of_pairs[1], rtol=1e-6)
   np.testing.assert_allclose(matching.of_generator(HINGE, found, ONES), of_pairs[2], rtol=1e-6)
 
 
@@ -93,7 +95,7 @@ def test_devices_parts_add_up_to_the_whole():
     pairing = matching.Pairing(kind, share, "all")
     return jnp.stack([
       matching.of_reals(HINGE, found, ones, pairing, axes),
-      matching.of_fakes(HINGE, found, ones, axes),
+      matching.of_fakes(HINGE, found, ones, "all", axes),
       matching.of_generator(HINGE, found, ones, axes),
       contrast.contrast(states, points, kind, share, axes),
     ])  # fmt: skip

@@ -146,6 +146,18 @@ def test_without_a_discriminator_the_euclidean_term_is_all():
 
 
 @pytest.mark.slow
+def test_gradient_norms_are_those_of_all_values_of_a_side():
+  _, before, after, metrics, _ = _step(share_gnn=False, recurrence="convlstm")
+  for side, names in (("g", model.DRAWING), ("d", ("discriminator",))):
+    gradients = [_gradients(before, after, name) for name in names]
+    assert all(map(jax.tree.leaves, gradients))
+    values = np.concatenate([x.ravel() for x in jax.tree.leaves(gradients)])
+    assert float(metrics[f"{side}/gradient_norm"]) == pytest.approx(
+      np.linalg.norm(values.astype(np.float64)), rel=1e-4
+    )
+
+
+@pytest.mark.slow
 def test_without_a_euclidean_term_the_adversarial_one_is_all():
   _, _, _, metrics, (batch,) = _step(euclid_target="none")
   assert batch.scored == len(batch.packed.slot)

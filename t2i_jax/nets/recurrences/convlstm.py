@@ -1,5 +1,4 @@
-"""The peephole convolutional LSTM over the words, and the two-deconvolution head. Section 5 (6) of
-the thesis (S6, S7).
+"""The peephole convolutional LSTM over the words. Section 5 (6) of the thesis (S6).
 
 Shi et al. 2015, eq. 3, https://arxiv.org/abs/1506.04214 (* convolves, o multiplies value by value):
 
@@ -27,10 +26,6 @@ from jaxtyping import Array, Float, Int
 from t2i_jax.nets import layers, packing
 from t2i_jax.nets.convolutions import passes
 
-# The thesis gives no initialisation for these layers. N(0, 0.02) would let a 3-channel 5x5 layer
-# pass on a sixth of its input's spread, so they start at the scale that keeps it.
-INIT = nn.initializers.lecun_normal()
-
 
 class Cell(nn.Module):
   """One word: (memory, the input's share of the gates f32[b h w 4c]) -> (memory, h), where the
@@ -48,7 +43,7 @@ class Cell(nn.Module):
   def __call__(self, memory, x_gates):
     c, h = memory
     k, channels = self.kernel_size, self.channels
-    kernel = self.param("kernel", INIT, (k, k, channels, 4 * channels))
+    kernel = self.param("kernel", layers.KEEPING_INIT, (k, k, channels, 4 * channels))
     own = passes.same_without_kernel_gradient(
       h.astype(self.dtype), kernel.astype(self.dtype), layers.are_products(self.dtype)
     )
@@ -92,26 +87,8 @@ def _run_backward(saved, dy):
 _scan_words = nn.custom_vjp(_run, forward_fn=_run_forward, backward_fn=_run_backward)
 
 
-class Head(nn.Module):
-  """Two deconvolutions that change neither channels nor size: ReLU between, tanh after them.
-
-  A fractionally strided convolution of stride 1 is a convolution with its kernel rotated."""
-
-  kernel_size: int
-  dtype: Any = jnp.float32
-
-  @nn.compact
-  def __call__(self, maps: Float[Array, "n h w c"]) -> Float[Array, "n h w c"]:
-    for layer, activation in ((0, nn.relu), (1, jnp.tanh)):
-      convolve = layers.Convolution(
-        "same", maps.shape[-1], self.kernel_size, True, INIT, self.dtype, name=f"layer_{layer}"
-      )
-      maps = activation(convolve(maps))
-    return maps
-
-
 class Recurrence(nn.Module):
-  """The ConvLSTM over the words and, with `has_head`, the two deconvolutions of `Head`.
+  """The ConvLSTM over the words.
 
   The input's convolution needs no memory and is computed for all words at once. `unroll`: number of
   words that one iteration of the loop reads.
@@ -120,7 +97,6 @@ class Recurrence(nn.Module):
   kernel_size: int
   peephole: Literal["full", "channel", "none"]
   forget_bias: float
-  has_head: bool
   dtype: Any = jnp.float32
   unroll: int = 1
 
@@ -136,8 +112,9 @@ class Recurrence(nn.Module):
     slot's stands. Empty slots come last, so the memory after them reaches no image."""
     channels = maps.shape[-1]
     x_gates = layers.Convolution(
-      "same", 4 * channels, self.kernel_size, False, INIT, self.dtype, name="from_input"
-    )(maps)
+      "same", 4 * channels, self.kernel_size, False, layers.KEEPING_INIT, self.dtype,
+      name="from_input",
+    )(maps)  # fmt: skip
     bias = self.param("bias", _gate_bias(self.forget_bias), (4 * channels,))
     x_gates = x_gates.astype(jnp.float32) + bias
     if packed is not None:
@@ -153,11 +130,7 @@ class Recurrence(nn.Module):
     )
     cells = scan(channels, self.kernel_size, self.peephole, self.dtype, name="cell")
     hidden = _scan_words(cells, x_gates).astype(self.dtype)
-    if packed is not None:
-      hidden = packing.collect(packed, hidden)
-    if self.has_head:
-      hidden = Head(self.kernel_size, self.dtype, name="head")(hidden)
-    return hidden
+    return hidden if packed is None else packing.collect(packed, hidden)
 
 
 def _gate_bias(forget: float):

@@ -10,16 +10,11 @@ import jax.numpy as jnp
 from jaxtyping import Array, Float
 
 from t2i_jax.nets import packing
-from t2i_jax.nets.recurrences import convlstm
 
 
 class PlainRecurrence(nn.Module):
-  """Section 3.3 of the thesis over flattened maps of d = h w c values: 8 d^2 weights, 4 d biases.
+  """Section 3.3 of the thesis over flattened maps: 8 d^2 weights and 4 d biases for d = h w c."""
 
-  Same position and same head as `convlstm.Recurrence`; `kernel_size` is the head's."""
-
-  kernel_size: int
-  has_head: bool
   dtype: Any = jnp.float32
   unroll: int = 1
 
@@ -31,7 +26,4 @@ class PlainRecurrence(nn.Module):
     values = packing.spread(packed, maps.reshape(maps.shape[0], -1))
     cell = nn.OptimizedLSTMCell(values.shape[-1], dtype=self.dtype, name="cell")
     hidden = nn.RNN(cell, time_major=True, unroll=self.unroll)(values.astype(self.dtype))
-    hidden = packing.collect(packed, hidden).reshape(maps.shape)
-    if self.has_head:
-      hidden = convlstm.Head(self.kernel_size, self.dtype, name="head")(hidden)
-    return hidden
+    return packing.collect(packed, hidden).reshape(maps.shape)

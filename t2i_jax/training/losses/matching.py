@@ -3,7 +3,8 @@ with captions.
 
 Matching-aware (Reed et al. 2016, https://arxiv.org/abs/1605.05396, algorithm 1): for the
 discriminator a real image with its own caption is real, a generated one with its caption fake, and
-so is a real image with the caption of another one, each of the two with half the weight.
+so is a real image with the caption of another one, each of the two with half the weight. Without
+such wrong pairs (--mismatched=none) the generated ones have the whole weight.
 """
 
 from __future__ import annotations
@@ -50,13 +51,18 @@ def of_reals(
 
 
 def of_fakes(
-  pair: Adversarial, found: Found, weight: Float[Array, "n"], axes: collectives.Axes = ()
+  pair: Adversarial,
+  found: Found,
+  weight: Float[Array, "n"],
+  mismatched: Literal["none", "one", "all"],
+  axes: collectives.Axes = (),
 ) -> Float[Array, ""]:
-  """The discriminator's loss on generated images."""
+  """The discriminator's loss on generated images; with their captions they have half the weight
+  beside wrong pairs, else 1."""
   if not isinstance(found, Logits):
     return weighted_mean(pair.fake(found), weight, axes)
   alone, with_own = (_mean(pair.fake(x), weight, axes) for x in (found.alone, own(found, axes)))
-  return alone + 0.5 * with_own
+  return alone + (1.0 if mismatched == "none" else 0.5) * with_own
 
 
 def of_generator(
