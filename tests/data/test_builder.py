@@ -79,6 +79,11 @@ prepare.prepare("synthetic", data_dir=sys.argv[1], image_size=16, synthetic_imag
 """
 
 
+def test_data_that_are_read_when_the_program_is_told_to_end_are_not_taken_for_damaged():
+  with pytest.raises(errors.Preempted), builder.reading("data"):
+    raise errors.Preempted("told to end (SIGTERM) before its first step")
+
+
 def test_a_killed_prepare_leaves_nothing_that_is_read(tmp_path):
   killed = subprocess.run(
     [sys.executable, "-c", _KILLED, str(tmp_path / "prepared")], cwd=ROOT, capture_output=True

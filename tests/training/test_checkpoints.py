@@ -146,6 +146,7 @@ def test_the_first_step_that_can_be_read_is_taken():
   OSError(errno.EMFILE, "Too many open files", "a"),
   OSError(errno.EACCES, "Permission denied", "a"),
   ValueError("FAILED_PRECONDITION: [OS error: Too many open files]"),
+  errors.Preempted("told to end (SIGTERM) before its first step"),
 ])  # fmt: skip
 def test_a_checkpoint_that_this_process_cannot_open_is_not_taken_for_damaged(error):
   """An older one would be gone on from, and the whole one set aside."""
