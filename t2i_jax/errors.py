@@ -21,8 +21,8 @@ class Preempted(BaseException):
   """The run was told to end, and all is saved. status: the exit status, 75 (try again) where the
   machine is about to be taken away, 130 after Ctrl-C.
 
-  No Exception, as KeyboardInterrupt is none: a signal may come while a file is read, and must not be
-  taken for what is wrong with the file."""
+  No Exception, as KeyboardInterrupt is none: a signal may come while a file is read, and must not
+  be taken for what is wrong with the file."""
 
   def __init__(self, message: str, status: int = 75):
     super().__init__(message)
