@@ -198,6 +198,7 @@ def test_a_server_that_is_gone_is_said(browser, drawing):
   browser.evaluate('document.getElementById("caption").focus()')
   _type(browser, " petals")
   _wait_for(browser, f'{_SAID}.includes("does not answer")')
+  assert "does not answer" in browser.evaluate(_SAID)
 
 
 # A word inside another is another word; apostrophes are plain or typographic.

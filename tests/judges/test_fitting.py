@@ -78,6 +78,17 @@ def test_a_fit_that_diverges_is_told_in_one_line():
     fitting.adamw(diverged, {"params": {"x": jnp.ones(2)}}, jnp.ones(2), batches, **steps)
 
 
+def test_values_that_changed_on_the_disk_are_made_again(trained, tmp_path):
+  path = tmp_path / "classifier.msgpack"
+  fitting.load_or_fit(path, classifier.Classifier, {}, lambda: trained)
+  whole = path.read_bytes()
+  leaf = max(jax.tree.leaves(trained.variables), key=lambda x: x.size)
+  at = whole.index(np.asarray(leaf).tobytes()[:64])
+  path.write_bytes(whole[:at] + bytes([whole[at] ^ 4]) + whole[at + 1 :])
+  fitting.load_or_fit(path, classifier.Classifier, {}, lambda: trained)
+  assert path.read_bytes() == whole
+
+
 def test_one_flipped_bit_of_a_kept_network_is_never_used(trained, tmp_path):
   path = tmp_path / "classifier.msgpack"
   record = {"split": "train", "seed": 0}
