@@ -142,7 +142,7 @@ def test_a_run_goes_on_exactly_and_draws_with_averages(command, tmp_path, monkey
       "--prefixes=one: needs --text=sequence or --text=reader",
     ),
     ([*MODERN, "--batch_size=12"], "--batch_size=12: --discriminator=projected takes"),
-    ([*MODERN, "--mode=bench"], "--mode=bench: counts and times no frozen networks"),
+    ([*MODERN, "--mode=bench"], "--mode=bench: for --prefixes=all, --discriminator=dcgan"),
   ],
 )
 def test_what_a_part_needs_is_named(flags, named, tmp_path, capsys):
