@@ -48,7 +48,7 @@ def decode_text(data: bytes) -> str:
   return data.decode("utf-8-sig")
 
 
-def decode(data: bytes, wrong: str = "surrogateescape") -> str:
+def decode_utf8_or_16(data: bytes, wrong: str = "surrogateescape") -> str:
   """UTF-8, or UTF-16 with its mark, as Excel saves it. Bytes that are neither become lone
   surrogates, so that only their own row is lost.
 
@@ -120,7 +120,7 @@ def held_out_classes(
 
 def _classes_named(file: pathlib.Path) -> set[int]:
   named = set()
-  for line in decode(file.read_bytes()).split():
+  for line in decode_utf8_or_16(file.read_bytes()).split():
     number = re.match(r"(?:class_)?(\d+)(?![^./])", line)
     if number is None:
       raise errors.InputError(

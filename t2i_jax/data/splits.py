@@ -153,7 +153,7 @@ def lists_of(
         f"{raw_dir / file}: larger than {tables.MOST_BYTES >> 20} MB; a file named after a split "
         "lists its images, one a line. If it is no such list, move it out of the folder"
       )
-    lines = raw.decode((raw_dir / file).read_bytes()).split("\n")
+    lines = raw.decode_utf8_or_16((raw_dir / file).read_bytes()).split("\n")
     for number, line in enumerate(map(str.strip, lines), 1):
       if line:
         image = _listed(line, file, names)

@@ -112,7 +112,7 @@ def _named(names: list[str], subset: str) -> Bool[np.ndarray, "n"]:
 def _lines(path: str, subset: str) -> list[str]:
   try:
     with open(path, "rb") as file:
-      return list(io.StringIO(raw.decode(file.read(), "strict"), newline=None))
+      return list(io.StringIO(raw.decode_utf8_or_16(file.read(), "strict"), newline=None))
   except (OSError, UnicodeDecodeError) as error:
     raise errors.InputError(
       f"`subset={subset}`: cannot be read ({error}); give LABELS_FILE:CLASS, or a text file with "

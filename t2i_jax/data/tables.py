@@ -70,7 +70,7 @@ def read(path: pathlib.Path, is_image: Callable[[str], bool]) -> list[Row]:
   if is_too_large(path):
     raise NotATable(f"larger than {MOST_BYTES >> 20} MB")
   data = path.read_bytes()
-  text = raw.decode(data)
+  text = raw.decode_utf8_or_16(data)
   if not text.strip():
     raise NotATable("it is empty")
   if path.suffix.lower() in (".jsonl", ".ndjson"):

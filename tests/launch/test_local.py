@@ -3,7 +3,6 @@ how all of them end."""
 
 import os
 import signal
-import subprocess
 
 import pytest
 
@@ -109,13 +108,7 @@ def test_a_signal_reaches_all_and_nothing_starts_again(fakes, sign):
 
 def test_a_second_interrupt_ends_those_that_do_not_listen(fakes):
   fakes.plan("deaf")
-  running = fakes.start("bash", SCRIPT, "--", "--workdir=a")
-  stand_ins.wait_until(lambda: fakes.calls("python"))
-  os.kill(running.pid, signal.SIGINT)
-  with pytest.raises(subprocess.TimeoutExpired):
-    running.wait(timeout=0.6)
-  os.kill(running.pid, signal.SIGINT)
-  assert running.wait(timeout=20) == 137
+  assert fakes.interrupt_twice(fakes.start("bash", SCRIPT, "--", "--workdir=a")) == 137
 
 
 @pytest.mark.parametrize(

@@ -5,7 +5,6 @@ import os
 import re
 import shlex
 import signal
-import subprocess
 
 import pytest
 
@@ -75,10 +74,4 @@ def test_a_signal_ends_the_training_and_then_the_script(tmp_path, sign, status):
 def test_a_second_interrupt_ends_what_does_not_listen(tmp_path):
   fakes = stand_ins.StandIns(tmp_path)
   fakes.plan("deaf")
-  running = fakes.start("bash", SCRIPT, INSTALL="no")
-  stand_ins.wait_until(lambda: fakes.calls("python"))
-  os.kill(running.pid, signal.SIGINT)
-  with pytest.raises(subprocess.TimeoutExpired):
-    running.wait(timeout=0.6)
-  os.kill(running.pid, signal.SIGINT)
-  assert running.wait(timeout=20) == 130
+  assert fakes.interrupt_twice(fakes.start("bash", SCRIPT, INSTALL="no")) == 130
