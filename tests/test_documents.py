@@ -198,13 +198,17 @@ def test_a_network_that_is_added_as_written_works_with_the_default_flags(
   config = config_lib.Config(mode="train", workdir="runs/a", steps=1)
   object.__setattr__(config, flag, name)  # as if its Literal had the name
   (diff,) = [body for body in _examples("diff") if f'"{flag}": _Needs(' in body]
-  (added,) = re.findall(r"^\+ *\(([^)]*)\)", diff, re.MULTILINE)
-  without = tuple(re.findall(r'"(\w+)"', added))
+  removed, added = (re.findall(rf'^\{sign} *\((".*")\.\.\.$', diff, re.MULTILINE) for sign in "-+")
   needs = config_lib._NEEDS[flag]
-  assert without == (*needs.without, name)
+  first = f'"{needs.without[0]}"'  # others may have been added behind it
+  assert (removed, added) == ([first], [f'{first}, "{name}"'])
+  before = tuple(
+    other for other in needs.without if other != name
+  )  # it may have been added already
+  monkeypatch.setitem(config_lib._NEEDS, flag, needs._replace(without=before))
   with pytest.raises(errors.InputError, match=f"--{flag}={name}: needs"):
     config.check()
-  monkeypatch.setitem(config_lib._NEEDS, flag, needs._replace(without=without))
+  monkeypatch.setitem(config_lib._NEEDS, flag, needs._replace(without=(*before, name)))
   config.check()
   networks, words = model.build(config), model.example_words(config, 2)
   made = jax.eval_shape(lambda: model.init(networks, jax.random.key(0), words))

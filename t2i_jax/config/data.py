@@ -103,9 +103,14 @@ class Augmentation(Group, role="shape", modes=("train", "bench")):
     "none",
     "before the discriminator: move each image by up to 1/8 of its side and cut a square of 1/5 "
     "out of it; and change its brightness, saturation and contrast",
+    modes=("train",),
   )
   text_noise: float = knob(
-    0.0, "share of noise in what the generator reads of a caption", low=0.0, high=0.9
+    0.0,
+    "share of noise in what the generator reads of a caption",
+    low=0.0,
+    high=0.9,
+    modes=("train",),
   )
 
 
@@ -113,7 +118,9 @@ class Augmentation(Group, role="shape", modes=("train", "bench")):
 class Reading(Group, role="shape", modes=("train", "bench")):
   """The reader of --text=reader, and how far captions are read in training."""
 
-  reader: Literal["convlstm", "gru"] = knob("convlstm", "recurrence of the reader")
+  reader: Literal["convlstm", "gru"] = knob(
+    "convlstm", "recurrence of the reader", modes=("train",)
+  )
   reader_eyes: Literal["efficientnet", "own"] = knob(
     "efficientnet",
     "what the reader is fitted to see of images: features of a network trained on ImageNet, or "
@@ -128,6 +135,7 @@ class Reading(Group, role="shape", modes=("train", "bench")):
     "all",
     "images of a caption in a training step: all, for each word read so far; one: of the whole "
     "caption half the time, else of its beginning up to a random word",
+    modes=("train",),
   )
 
 

@@ -22,7 +22,8 @@ class Machine(Group, role="machine", modes=("train", "sample", "evaluate", "benc
   )
   resident_limit_mb: int = knob(
     0,
-    "megabytes of images that a device, and a host, may hold; 0: a quarter of its memory",
+    "megabytes of images that a device may hold; 0: a quarter of its memory. A host may hold that "
+    "for each of its devices, at most half of its memory",
     low=0,
     modes=("train",),
   )

@@ -22,8 +22,9 @@ class Networks(Group, role="shape", modes=_BUILDS):
   )
   discriminator: Literal["dcgan", "concatenated", "projected", "residual"] = knob(
     "dcgan",
-    "network that tells real images from generated; concatenated: with captions only; residual: by "
-    "themselves and with captions; projected: so too, through a network trained on ImageNet",
+    "network that tells real images from generated; concatenated: judges pairs of image and "
+    "caption; residual: images, and such pairs; projected: the same, from features of a network "
+    "trained on ImageNet",
   )
   excitation: bool = knob(True, "--generator=modulated: small maps gate the channels of large ones")
   start_size: int = knob(

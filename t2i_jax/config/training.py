@@ -42,17 +42,20 @@ class Losses(Group, role="shape", modes=("train", "bench")):
     "--text=reader: factor of the term that draws a generated image to its caption, away from the "
     "batch's others, in the reader's space",
     low=0.0,
+    modes=("train",),
   )
   mismatched: Literal["none", "one", "all"] = knob(
     "all",
-    "where the discriminator judges images with captions: those of other images with which a real "
-    "image is a fake pair: none, one or all of the batch",
+    "--text=reader: captions of other images that the discriminator sees with a real image as fake "
+    "pairs: none, one, or all in the batch",
+    modes=("train",),
   )
   interpolation_weight: float = knob(
     0.0,
     "--text=reader: factor of the generator's loss on images of states halfway between two "
     "captions (GAN-INT: 0.5)",
     low=0.0,
+    modes=("train",),
   )
   r1_weight: float = knob(
     0.0,
@@ -64,6 +67,7 @@ class Losses(Group, role="shape", modes=("train", "bench")):
     "prefix",
     "what the discriminator reads with an image: the words that it was made of, or the whole "
     "caption",
+    modes=("train",),
   )
   real_pairing: Literal["random", "corresponding"] = knob(
     "random", "real images: random ones, or each caption's own, once per word"
@@ -100,8 +104,8 @@ class Updates(Group, role="shape", modes=("train", "bench")):
   )
   learning_rate_half_life: int = knob(
     0,
-    "captions of the generator's updates in which both learning rates halve, again and again from "
-    "the run's start; 0: they stay",
+    "captions, of the generator's updates, after which both learning rates are halved, again and "
+    "again; 0: they stay constant",
     low=0,
     role="schedule",
   )
@@ -109,8 +113,8 @@ class Updates(Group, role="shape", modes=("train", "bench")):
   adam_b2: float = knob(0.999, "decay rate of Adam's second moment", low=0.0, high=0.99999)
   average_images: int = knob(
     0,
-    "draw with averages of the generator's parameters over training, of a half-life of so many "
-    "captions of its updates, at most 5 % of those seen; 0: with the parameters themselves",
+    "draw with an exponential moving average of the generator's parameters: its half-life in "
+    "captions, at most 5 % of those seen; 0: with the parameters themselves",
     low=0,
   )
   l2: float = knob(1e-5, "weight decay: factor of the parameters added to their gradients", low=0.0)

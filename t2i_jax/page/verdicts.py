@@ -14,11 +14,12 @@ from t2i_jax.page import ablation, alike
 RULE = (
   "A claim says that one experiment's score lies below another's. At the last step that both have: "
   "confirmed if every seed's 95 % interval lies below every one of the other's, refuted if above, "
-  "and undecided if some overlap, or if one of the two has a single seed. Not comparable if the "
-  "values were made by other networks (fingerprints), of other numbers of real images or, where a "
-  "score takes all captions, of captions, of images drawn with other batch norm statistics "
-  "(`sampling_statistics`) or of another size (`resizing`), or if only some are partial: of runs "
-  "that were trained through the network that scores them."
+  "and undecided if some overlap, or if one of the two has a single seed. (These intervals leave "
+  "the noise of seeds out; the difference's own, over seeds, stands beside it.) Not comparable if "
+  "the two sides differ in the networks that score (fingerprints), the number of real images, the "
+  "number of captions (of a score that takes all), the batch norm statistics that images are drawn "
+  "with (`sampling_statistics`) or their size (`resizing`), or if one side alone is partial: "
+  "trained through the network that scores it."
 )
 
 Line = dict[str, Any]
