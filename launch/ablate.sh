@@ -51,24 +51,11 @@ twice="$(for file in "${files[@]}"; do name "$file"; done | sort | uniq -d)"
 [ -z "$twice" ] || usage "two flag files are named $twice; their runs would share a folder"
 
 here="$PWD" # Paths are the caller's.
+unset CDPATH
 cd "$(dirname "${BASH_SOURCE[0]}")/.."
 source launch/environment.sh
 use_environment "${EXTRAS:-}"
 cd "$here"
-
-# Prints all flags of a command line with their values, those of its flag files included: meaning FLAGS
-meaning() {
-  "$python" - "$@" <<'PY'
-import sys
-from t2i_jax import errors
-from t2i_jax.config import flags
-try:
-  config, _ = flags.parse(sys.argv)
-except errors.InputError as error:
-  sys.exit(f"t2i_jax: {errors.with_flags(error)}")
-print("\n".join(flags.as_flags(config)))
-PY
-}
 
 # Succeeds if the newest checkpoint has scores, with --follow all of them, and with --inception_weights those of some
 # such weights. Of a run whose checkpoints were removed any scores count: is_scored WORKDIR SPLIT SEED

@@ -32,7 +32,25 @@ use_environment() {
     has_pip || { echo "$python has no pip (on Debian: apt install python3-venv); try: $works" >&2; exit 2; }
   fi
   "$python" -m pip install --quiet --disable-pip-version-check --constraint "$constraints" \
-    --editable ".${extras:+[$extras]}" >&2
+    --editable ".${extras:+[$extras]}" >&2 ||
+    { echo "that failed; if $python has it all, INSTALL=no before bash leaves the installing out" >&2; exit 1; }
+}
+
+# Prints all flags of a command line with their values, those of its flag files included; fails with a line where the
+# program would refuse them: meaning FLAGS
+meaning() {
+  "$python" -c '
+import sys
+from t2i_jax import errors
+from t2i_jax.config import flags
+try:
+  parsed = flags.parse(sys.argv)
+except errors.InputError as error:
+  sys.exit(f"t2i_jax: {errors.with_flags(error)}")
+if isinstance(parsed, flags.Help):
+  sys.exit("t2i_jax: --help: ask python -m t2i_jax.main for it")
+print("\n".join(flags.as_flags(parsed[0])))
+' "$@"
 }
 
 # Runs a command; its status. Bash hears no signal before a command in the foreground has ended, so it runs in the

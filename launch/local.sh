@@ -70,6 +70,7 @@ command_of() {
 }
 
 here="$PWD" # Paths are the caller's.
+unset CDPATH
 cd "$(dirname "${BASH_SOURCE[0]}")/.."
 if [ "$dry_run" = yes ]; then
   python="${VIRTUAL_ENV:-$PWD/.venv}/bin/python"

@@ -8,6 +8,12 @@ set -euo pipefail
 workdir=runs/quickstart
 for flag in "$@"; do
   case "$flag" in
+    -h | --help) sed -n '2,6s/^# //p' "${BASH_SOURCE[0]}"; exit 0 ;;
+    --dataset=synthetic) ;;
+    --dataset*)
+      echo "quickstart: $flag: it trains on synthetic flowers, and scores unseen ones; of other datasets tells" \
+        "docs/datasets.md" >&2
+      exit 2 ;;
     --workdir=?*) workdir="${flag#*=}" ;;
     --workdir* | -workdir*)
       echo "quickstart: $flag needs its value behind --workdir=, as in --workdir=runs/mine" >&2
@@ -16,6 +22,7 @@ for flag in "$@"; do
 done
 
 here="$PWD" # Paths are the caller's.
+unset CDPATH
 cd "$(dirname "${BASH_SOURCE[0]}")/.."
 source launch/environment.sh
 use_environment "demo${EXTRAS:+,$EXTRAS}"

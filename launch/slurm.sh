@@ -84,6 +84,7 @@ done
 [ -n "$workdir" ] || usage "no flag --workdir=... stands after the --; all nodes have to see it"
 
 here="$PWD"
+unset CDPATH
 cd -P "$(dirname "${BASH_SOURCE[0]}")/.."
 root="$PWD"
 # What a user gives comes later, so that it counts.
@@ -106,4 +107,5 @@ command -v sbatch >/dev/null || { echo "slurm: there is no sbatch here" >&2; exi
 source launch/environment.sh
 use_environment "${EXTRAS-cuda12}"
 cd "$here"
+meaning "$@" --multihost >/dev/null || exit 2 # Before it waits in the queue.
 exec "${submit[@]}"

@@ -19,9 +19,18 @@
 set -euo pipefail
 here="$PWD" # Paths are the caller's.
 exec </dev/null # ssh would read the terminal.
+unset CDPATH
 cd "$(dirname "${BASH_SOURCE[0]}")/.."
 
 say() { echo "tpu_vm: $*" >&2; }
+# Where this machine has the program, it refuses flags before a VM is ordered. (A flag file may be the VM's.)
+check_flags() {
+  local python="${VIRTUAL_ENV:-$PWD/.venv}/bin/python"
+  case " ${flags[*]}" in *" --flagfile=/"* | *" --flagfile=~"*) return 0 ;; esac
+  "$python" -c "import t2i_jax.config.flags" 2>/dev/null || return 0
+  source launch/environment.sh
+  meaning "${flags[@]}" >/dev/null || exit 2
+}
 usage() {
   sed -n '2,19s/^# //p' launch/tpu_vm.sh >&2
   say "$1"
@@ -76,7 +85,11 @@ case "$command/$watch" in
     [ -n "$version" ] || usage "--type=$type: name its runtime, as in --version=v2-alpha-tpuv6e" ;;
   fetch/*) [ -n "$workdir" ] || usage "--workdir is not given: a folder of the VM, or gs://..." ;;
 esac
-case "$output" in /*) ;; *) output="$here/$output" ;; esac
+case "$output" in
+  /*) ;;
+  \~ | \~/*) output="$HOME${output#\~}" ;; # The shell expands no ~ behind a =.
+  *) output="$here/$output" ;;
+esac
 where=()
 [ -z "$zone" ] || where+=("--zone=$zone")
 [ -z "$project" ] || where+=("--project=$project")
@@ -94,6 +107,7 @@ if [ "$command" = run ]; then
     *) usage "--workdir=$run_workdir would go with a VM that is preempted; gs://... stays" ;;
   esac
   flags+=(--multihost)
+  check_flags
 fi
 [ "$dry_run" = yes ] || command -v gcloud >/dev/null ||
   { say "gcloud is not installed: https://cloud.google.com/sdk/docs/install"; exit 1; }

@@ -4,6 +4,7 @@
 # ~/t2i_jax/ holds a folder for each commit with its .venv; the link `current` to the newest; runs/
 # and data/, shared by all commits; and run/: log, command, status and process of the current run.
 set -euo pipefail
+unset CDPATH
 cd -P "$(dirname "${BASH_SOURCE[0]}")/.."
 run="$PWD/../run"
 

@@ -75,11 +75,10 @@ class Run:
         f"`noise={noise}`: this run has no noise (`noise_dim=0`), so a caption has one image of "
         "each word; leave it out"
       )
-    drawn = []
-    for text in _texts(captions):
-      ids, length, table, (words,) = texts.read(self.trained, [text])
-      drawn.append((self.trained.draw_alone(ids, length, table, noise), words))
-    return drawn
+    ids, length, table, words = texts.read(self.trained, _texts(captions))
+    each = [slice(i, i + 1) for i in range(len(ids))]
+    drawn = [self.trained.draw_alone(ids[i], length[i], table, noise) for i in each]
+    return list(zip(drawn, words))
 
 
 def _text(caption: str) -> str:
@@ -107,7 +106,7 @@ def open_run(workdir: str | os.PathLike | None, checkpoint: int) -> Run:
     raise errors.InputError("`workdir=`: is empty; leave it out for the model of the package")
   if not isinstance(checkpoint, numbers.Integral) or checkpoint < -1:
     raise errors.InputError(f"`checkpoint={checkpoint!r}`: must be a step, 0 or -1")
-  folder = os.fspath(workdir or "")
+  folder = os.path.expanduser(os.fspath(workdir or ""))
   asked = config_lib.Config(mode="demo", workdir=folder, checkpoint=int(checkpoint))
   with bucket.opened(asked, index=1) as opened:  # which leaves the bucket as it is
     trained = sampling.open_run(opened, frozenset({"workdir", "checkpoint"}))

@@ -31,6 +31,13 @@ _LIBRARY_FLAG = "--xla_cpu_experimental_ynn_fusion_type"
 _OF_LIBRARY = ("DOT", "INDIVIDUAL_DOT", "REDUCE")
 _FORCED = {"auto": None, "yes": True, "no": False}
 PREEMPTED = 75  # sysexits.h: EX_TEMPFAIL
+# What takes less memory, by mode.
+_SMALLER = {
+  "train": "try a smaller --batch_size, or --dtype=bfloat16",
+  "bench": "try a smaller --batch_size, or --dtype=bfloat16",
+  "sample": "try fewer --captions or --variations",
+}
+_SHOWN = 300  # characters of such an error; XLA adds lists of buffers
 
 
 def prepare_jax() -> None:
@@ -121,14 +128,17 @@ def _as_one_of_many(config: config_lib.Config, given: frozenset[str]) -> int:
 
 
 def _of_the_system(error: BaseException, mode: str = "") -> tuple[str, int] | None:
-  """A line and exit status for what the system refused: a path that cannot be used, or no room;
-  None for any other error."""
+  """A line and exit status for what the system refused: a path that cannot be used, no room, or no
+  memory; None for any other error."""
+  safe = "the run is safe up to its last checkpoint" if mode == "train" else "no run was changed"
+  if system.is_out_of_memory(error):
+    less = _SMALLER.get(mode, "try a machine with more")
+    return f"out of memory: {str(error)[:_SHOWN] or 'of Python'}; {safe}; {less}", 1
   found = system.refusal(error)
   if found is None:
     return None
   if found.is_path:
     return f"{found}; give another path", 2
-  safe = "the run is safe up to its last checkpoint" if mode == "train" else "no run was changed"
   return f"{found}; {safe}", 1
 
 

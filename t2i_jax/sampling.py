@@ -54,8 +54,7 @@ class TrainedRun:
   @property
   def draws_words_alone(self) -> bool:
     """Whether a word's image depends on nothing but its own vector and noise."""
-    used = self.config.recurrence, self.config.bn_statistics, self.config.sampling_statistics
-    return used == ("none", "joint", "running")
+    return reading.draws_words_alone(self.config)
 
   def on_devices(self) -> TrainedRun:
     """The same run, whose variables need not be moved to the devices for each drawing."""
@@ -111,9 +110,10 @@ class TrainedRun:
       bucket = None
     for rows in parts:
       given = ids[rows % count], length[rows % count], noise[rows % len(noise)]
-      images = np.asarray(draw(variables, table, *devices.put(given, mesh.SHARDED), bucket))
       new = rows[: count - rows[0]]
-      yield new, images[: len(new)]
+      put = devices.put(given, mesh.SHARDED)
+      # No name keeps the images here when the caller is done with them.
+      yield new, np.asarray(draw(variables, table, *put, bucket))[: len(new)]
 
   def last_words(
     self, ids: np.ndarray, length: np.ndarray, table: np.ndarray
@@ -164,10 +164,16 @@ class TrainedRun:
     self, ids: np.ndarray, length: np.ndarray, table: np.ndarray, count: int
   ) -> Iterator[tuple[np.ndarray, np.ndarray]]:
     """As `variations`, a batch of captions at a time: (rows of the captions, their images)."""
+
+    def last_words(part):
+      rows, images = part
+      return rows, last(images, length[rows])
+
     noises = self.noises(len(ids), count).swapaxes(0, 1)  # A batch holds one v, of any count.
-    for parts in zip(*(self.draw_batches(ids, length, table, noise=noise) for noise in noises)):
-      rows = parts[0][0]
-      yield rows, np.stack([last(images, length[rows]) for _, images in parts], 1)
+    drawn = [self.draw_batches(ids, length, table, noise=noise) for noise in noises]
+    # All words' images are held of one noise at a time.
+    for parts in zip(*(map(last_words, batches) for batches in drawn)):
+      yield parts[0][0], np.stack([images for _, images in parts], 1)
 
   def read(self, ids: np.ndarray, length: np.ndarray, table: np.ndarray) -> list[Read]:
     """What `draw` gives the networks of each caption."""

@@ -42,10 +42,13 @@ def read(run: sampling.TrainedRun, texts: Sequence[str]) -> Captions:
 
 def with_words(run: sampling.TrainedRun, words: set[str]) -> word2vec.WordVectors:
   """The run's vectors, and those of further words that the file of `word_vectors` has; logs where
-  it is no longer the file that the run was trained with."""
+  it is gone, or no longer the file that the run was trained with."""
   own, path = run.vectors, run.config.word_vectors
   more = words - set(own.words)
-  if not more or not os.path.isfile(path):
+  if not more or not path:
+    return own
+  if not os.path.isfile(path):
+    log.warning("word_vectors=%s: is not there, so words that only it has count as unknown", path)
     return own
   found = word2vec.load(path, only=more.union(own.words))
   row = {word: i for i, word in enumerate(found.words)}

@@ -2,6 +2,7 @@
 
 import dataclasses
 import io
+import pathlib
 import subprocess
 import sys
 
@@ -64,6 +65,12 @@ def test_a_checkpoint_and_a_model_s_folder_are_opened(trained, run, tmp_path):
   assert f"{tmp_path}/model: step 10, 16x16 pixels" in repr(opened)
 
 
+def test_a_folder_may_be_named_from_the_home_folder(trained, monkeypatch):
+  folder = pathlib.Path(trained)
+  monkeypatch.setenv("HOME", str(folder.parent))
+  assert t2i_jax.open(f"~/{folder.name}").step == 10
+
+
 def test_a_strip_has_a_row_a_caption_and_shows_itself_in_a_notebook(run):
   both, alone = run.strip(TEXTS), run.strip(TEXTS[1])
   assert both.height > 1.8 * alone.height and both.width > 3 * alone.width
@@ -91,7 +98,7 @@ def test_unknown_words_are_listed_and_left_out(flowers, caplog):
 
 @pytest.mark.parametrize("oov", ["drop", "zero", "mean"])
 def test_words_are_unknown_exactly_where_draw_has_no_vector_of_their_own(
-  run, tmp_path, caplog, oov
+  run, tmp_path, caplog, monkeypatch, oov
 ):
   text = "zebra red quagga"
   own = run.trained.vectors
@@ -108,6 +115,18 @@ def test_words_are_unknown_exactly_where_draw_has_no_vector_of_their_own(
     assert f"not in the vocabulary: {', '.join(unknown)}" in caplog.text
     assert len(images) == (3 if oov != "drop" else 3 - len(unknown))
     assert asked.words == run.words
+  # A file is read once for all captions, and one that is gone is said to be.
+  read = []
+  load = word2vec.load
+  monkeypatch.setattr(word2vec, "load", lambda *args, **more: read.append(1) or load(*args, **more))
+  one, *others = (asked.draw(t)[0] for t in ("zebra red", "zebra", "red zebra"))
+  read.clear()
+  for alone, found in zip((one, *others), asked.draw(["zebra red", "zebra", "red zebra"])):
+    np.testing.assert_array_equal(found, alone)
+  assert len(read) == 1
+  path.unlink()
+  caplog.clear()
+  assert asked.unknown(text) == ["zebra", "quagga"] and f"{path}: is not there" in caplog.text
 
 
 @pytest.mark.parametrize(
@@ -120,6 +139,7 @@ def test_words_are_unknown_exactly_where_draw_has_no_vector_of_their_own(
     (lambda run: run.draw("red", 10**9), "from 0 to 999,999,999"),
     (lambda run: t2i_jax.open(""), "`workdir=`: is empty"),
     (lambda run: t2i_jax.open("/nowhere"), "`workdir=/nowhere`: there is no checkpoint"),
+    (lambda run: t2i_jax.open(__file__), "is a file; give the folder of a run"),
     (lambda run: t2i_jax.open(run.config.workdir, 7), "`checkpoint=7`: .* has 10"),
     (lambda run: t2i_jax.open(checkpoint=3), "`checkpoint=3`: the model in"),
     (lambda run: t2i_jax.open(checkpoint=-2), "`checkpoint=-2`: must be"),

@@ -10,6 +10,7 @@ import shlex
 import subprocess
 import sys
 
+import jax
 import pytest
 
 from t2i_jax import errors, main, modes
@@ -112,6 +113,41 @@ def test_a_standard_output_that_cannot_be_written_is_one_line(words, reader):
   assert done.stderr.splitlines()[-1].startswith("t2i_jax: standard output: ") or reader == "full"
   if reader == "full" and words == ["--mode=params"]:  # The result is not lost.
     assert '{"' in done.stderr.splitlines()[-1]
+
+
+@pytest.mark.parametrize("error", [
+  MemoryError("Unable to allocate 9.1 GiB for an array"),
+  jax.errors.JaxRuntimeError("RESOURCE_EXHAUSTED: Out of memory allocating 9 bytes.\n" + "x" * 999),
+], ids=["numpy", "a device"])  # fmt: skip
+def test_too_little_memory_is_one_line_that_says_what_takes_less(capsys, monkeypatch, error):
+  def run(config, given):
+    raise RuntimeError("in a library") from error
+
+  monkeypatch.setattr(modes.MODES["train"], "run", run)
+  assert main.main(["t2i_jax", "--workdir=a", "--steps=1"]) == 1
+  (line,) = capsys.readouterr().err.splitlines()
+  assert "out of memory" in line and "try a smaller --batch_size" in line and len(line) < 500
+
+
+def test_a_bucket_that_answers_too_often_is_not_taken_for_memory(capsys, params):
+  def run(config, given):
+    raise ValueError("RESOURCE_EXHAUSTED: HTTP 429: too many requests")
+
+  params(run)
+  with pytest.raises(ValueError, match="429"):
+    main.main(["t2i_jax", "--mode=params"])
+
+
+def test_of_a_rename_the_user_s_own_path_is_named(capsys, params, tmp_path):
+  (tmp_path / "a.png.part").touch()
+  (tmp_path / "a.png").mkdir()
+
+  def run(config, given):
+    os.replace(tmp_path / "a.png.part", tmp_path / "a.png")
+
+  params(run)
+  assert main.main(["t2i_jax", "--mode=params"]) == 2
+  assert f"t2i_jax: {tmp_path}/a.png: Is a directory; " in capsys.readouterr().err
 
 
 def test_an_error_in_handling_another_keeps_its_traceback(params):

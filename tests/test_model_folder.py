@@ -92,6 +92,9 @@ def test_a_model_keeps_the_seed_that_its_run_was_trained_with(command, trained, 
   words = ["--mode=export", f"--workdir={trained}", f"--output={tmp_path}/model", "--seed=7"]
   command(*words, tiny=False)
   assert command.status == 2 and "--seed=7: the run was trained with 0" in command.err
+  command(*words[:-1], "--generator_learning_rate=7", tiny=False)
+  assert command.status == 2
+  assert "--generator_learning_rate=7.0: the run was trained with 0.0002" in command.err
   assert os.listdir(tmp_path) == []
 
 

@@ -1,12 +1,14 @@
 """Sampling: pictures for captions, words named that are not known, and never without weights."""
 
 import dataclasses
+import gc
 import itertools
 import os
 import pathlib
 import shutil
 import subprocess
 import sys
+import weakref
 
 import jax
 import numpy as np
@@ -17,6 +19,7 @@ from t2i_jax import config as config_lib
 from t2i_jax import errors, mixing, pictures, sampling
 from t2i_jax import texts as texts_lib
 from t2i_jax.modes import sample
+from t2i_jax.parallel import mesh
 from t2i_jax.text import word2vec
 from t2i_jax.training import checkpoints
 
@@ -182,6 +185,23 @@ def test_a_variation_does_not_depend_on_how_many_are_drawn(trained):
   np.testing.assert_array_equal(four[:, 0], own)
   for a, b in itertools.combinations(four.swapaxes(0, 1).astype(int), 2):
     assert (np.abs(a - b).mean((1, 2, 3)) > 5).all()
+
+
+def test_all_words_images_are_held_of_one_noise_at_a_time(trained, monkeypatch):
+  run, held = _open(trained), []
+
+  def draw(variables, table, ids, *_):
+    gc.collect()
+    assert sum(one() is not None for one in held) <= 1  # the one before
+    images = np.zeros((len(ids), 20, 16, 16, 3), np.uint8)
+    held.append(weakref.ref(images))
+    return images
+
+  monkeypatch.setattr(sampling, "_make_draw", lambda *_: (mesh.ALONE, draw))
+  table = word2vec.table(run.vectors, "drop")
+  ids, length = np.full((70, 20), 2, np.int32), np.full(70, 5, np.int32)  # two batches
+  assert run.variations(ids, length, table, 6).shape == (70, 6, 16, 16, 3)
+  assert len(held) == 12
 
 
 @pytest.mark.slow

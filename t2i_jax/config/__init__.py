@@ -84,6 +84,7 @@ _NEEDS = {
     (0,), {"discriminator": ("projected",), "reader_eyes": ("efficientnet",)}
   ),
   "r1_weight": _Needs((0,), {"discriminator": ("dcgan", "concatenated", "residual")}),
+  "mismatched": _Needs(("all",), {"discriminator": ("concatenated", "projected", "residual")}),
   "judged_on": _Needs(("prefix",), {"discriminator": ("concatenated", "projected", "residual")}),
   "interpolation_weight": _Needs((0,), {"text": ("reader",), "prefixes": ("one",)}),
   "random_crops": _Needs((False,), {"real_pairing": ("corresponding",)}),
@@ -134,6 +135,14 @@ class Config(
       )
     if self.multihost and self.follow:
       raise errors.InputError("--follow: by one process; leave --multihost out")
+    if self.follow and self.checkpoint:
+      raise errors.InputError(
+        f"--follow --checkpoint={self.checkpoint}: every checkpoint is scored; leave one out"
+      )
+    if self.mode == "evaluate" and self.metrics == "attributes":
+      for name in ("inception_weights", "feature_weights"):
+        if getattr(self, name):
+          raise errors.InputError(f"--{name}: not used by --metrics=attributes; leave one out")
     looks_elsewhere = self.vgg16_weights or self.features not in ("auto", "efficientnet")
     if self.mode == "cluster" and self.feature_weights and looks_elsewhere:
       raise errors.InputError(
@@ -156,7 +165,7 @@ class Config(
         f"--batch_size={self.batch_size}: --discriminator=projected takes statistics of 8 images "
         "at a time; give a multiple of 8"
       )
-    if self.has_one_image:
+    if self.is_one_vector:
       for name, values in _OF_ONE_VECTOR.items():
         if getattr(self, name) not in values:
           raise errors.InputError(
@@ -169,6 +178,14 @@ class Config(
           raise errors.InputError(
             f"--{name}: there is no discriminator with --adversarial=none; leave it out"
           )
+    is_drawn_for_d = self.adversarial != "none" and (self.is_one_vector or self.prefixes == "one")
+    if not (self.euclid_weight or self.each_word_weight or is_drawn_for_d) and (
+      self.euclid_target != "none"
+    ):
+      raise errors.InputError(
+        "--euclid_weight=0: nothing would train the last word's image; give --euclid_target=none, "
+        "which leaves the GNN out"
+      )
     for flag, needs in _NEEDS.items():
       is_met = self.adversarial == "none" and flag in _OF_REALS
       if is_met or getattr(self, flag) in needs.without:

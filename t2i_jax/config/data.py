@@ -193,8 +193,8 @@ class Text(Group, role="shape", modes=("train", "bench")):
   )
 
   @property
-  def has_one_image(self) -> bool:
-    """Whether a caption is one vector, and has one image."""
+  def is_one_vector(self) -> bool:
+    """Whether a caption is one vector, and so has one image."""
     return self.text not in ("sequence", "reader")
 
   def check(self) -> None:

@@ -3,8 +3,10 @@
 
 from __future__ import annotations
 
+import codecs
 import dataclasses
 import os
+import pathlib
 import re
 import textwrap
 import typing
@@ -29,10 +31,33 @@ class Help:
   full: bool
 
 
+class _Flags(absl_flags.FlagValues):
+  """absl's flags, with flag files as people write and move them."""
+
+  def _get_flag_file_lines(self, filename, parsed_file_stack=None):
+    """A file's flags, of which a file that it names may be relative to the current folder, to its
+    own or to one above it. Raises InputError for a name that is empty, a file that another names
+    and that is not there, and one with a byte order mark."""
+    if not filename:
+      raise errors.InputError("--flagfile=: is empty; give a file, such as runs/a/run.flags")
+    if parsed_file_stack and not os.path.exists(filename):
+      folders = pathlib.Path(parsed_file_stack[-1]).absolute().parents
+      found = [str(folder / filename) for folder in folders if (folder / filename).exists()]
+      if not found:
+        raise errors.InputError(
+          f"--flagfile={filename}: there is no such file; {parsed_file_stack[-1]} names it"
+        )
+      filename = found[0]
+    lines = super()._get_flag_file_lines(filename, parsed_file_stack)
+    if any(line.startswith(codecs.BOM_UTF8.decode()) for line in lines):
+      raise errors.InputError(f"--flagfile={filename}: save it as UTF-8 without a byte order mark")
+    return [line for line in lines if not line.startswith(("#", "//"))]  # indented comments
+
+
 def _define() -> absl_flags.FlagValues:
   """A flag for every field of Config, in a set of their own: what libraries define cannot
   collide."""
-  values = absl_flags.FlagValues()
+  values = _Flags()
   for field, kind in config_lib.fields():
     arguments = (field.name, field.default, field.metadata["help"])
     if kind is bool:
@@ -122,14 +147,17 @@ def _no_flag_file(error: OSError) -> errors.InputError:
 def _unquoted(value: str) -> str:
   """The value without the quotes that people put around it in a flag file, where no shell takes
   them away."""
-  is_quoted = len(value) > 1 and value[0] == value[-1] and value[0] in "\"'"
-  return value[1:-1] if is_quoted else value
+  return value[1:-1] if _is_quoted(value) else value
+
+
+def _is_quoted(value: str) -> bool:
+  return len(value) > 1 and value[0] == value[-1] and value[0] in "\"'"
 
 
 def _as_path(name: str, value: str, typed: Collection[str]) -> str:
   """As `_unquoted`, with ~ as the home folder. Raises InputError for a comment behind it in a flag
   file; typed: the values of the command line itself."""
-  if " #" in value and value not in typed:
+  if " #" in value and value not in typed and not _is_quoted(value):
     raise errors.InputError(f"--{name}={value}: a comment has a line of its own in a flag file")
   return os.path.expanduser(_unquoted(value))
 
@@ -144,6 +172,8 @@ def as_flags(config: config_lib.Config) -> list[str]:
 
 
 def _word(name: str, value: Any) -> str:
+  if isinstance(value, str) and (" #" in value or _is_quoted(value)):
+    value = f'"{value}"'  # As a flag file needs it; the command line takes it, too.
   return f"--{name}={str(value).lower() if isinstance(value, bool) else value}"
 
 

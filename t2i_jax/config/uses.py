@@ -15,7 +15,7 @@ class Sampling(Group, role="use", modes=("sample",)):
 
   captions: tuple[str, ...] = knob((), "a caption; may be repeated")
   captions_file: str = knob("", "text file with one caption per line")
-  variations: int = knob(1, "number of noises under which each caption is drawn", low=1)
+  variations: int = knob(1, "number of noises under which each caption is drawn", low=1, high=1000)
   interpolate: bool = knob(
     False,
     "also draw the way from each caption to the next, and from each of its noises to the next",

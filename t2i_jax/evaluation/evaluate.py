@@ -170,8 +170,13 @@ def follow(
 def _has_ended(workdir: str | os.PathLike) -> bool:
   """Whether the newest checkpoint is the run's last."""
   config, newest = checkpoints.read_config(workdir)
-  captions = records.read_data(workdir)["captions"]
-  if newest >= loop.total_steps(config, captions):
+  data = records.read_data(workdir)
+  if data is None and not config.steps:
+    raise errors.InputError(
+      f"--follow: {os.path.join(workdir, files.DATA)} is not there, so that the last step of "
+      f"--epochs={config.epochs} is not known; leave --follow out"
+    )
+  if newest >= loop.total_steps(config, data["captions"] if data else 0):
     return True
   return config.stop_at_collapse and records.has_collapsed(workdir, newest)
 

@@ -24,13 +24,15 @@ def run(config: config_lib.Config, given: frozenset[str]) -> dict[str, Any]:
   from t2i_jax.portable import program
 
   asked = config
-  trained = sampling.open_run(config, given - {"seed"})
+  of_training = {"seed", *config_lib.names("schedule")} - {"sampling_statistics"}
+  trained = sampling.open_run(config, given - of_training)
   config = trained.config
-  if "seed" in given and asked.seed != config.seed:
-    raise errors.InputError(
-      f"`seed={asked.seed}`: the run was trained with {config.seed}, and its model says so; leave "
-      "it out"
-    )
+  for name in sorted(given & of_training):
+    if (value := getattr(asked, name)) != getattr(config, name):
+      raise errors.InputError(
+        f"`{name}={value}`: the run was trained with {getattr(config, name)}, and its model says "
+        "so; leave it out"
+      )
   folder = config.output or os.path.join(config.workdir, _FOLDER)
   vectors = trained.vectors
   if config.export_words:

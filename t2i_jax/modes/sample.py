@@ -58,7 +58,7 @@ def _read_captions(config: config_lib.Config) -> list[str]:
   found = list(config.captions)
   if config.captions_file:
     try:
-      with open(config.captions_file, encoding="utf8") as file:
+      with open(config.captions_file, encoding="utf-8-sig") as file:
         found += [line.strip() for line in file if line.strip()]
     except (OSError, UnicodeDecodeError) as error:
       raise errors.InputError(

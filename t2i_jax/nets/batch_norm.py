@@ -7,6 +7,8 @@ batch normalization is not suit for new inputs", read as statistics over (t, b, 
 
 from __future__ import annotations
 
+import functools
+
 import flax.linen as nn
 import jax
 import jax.numpy as jnp
@@ -46,9 +48,12 @@ def moments_by_position(
   counted = counted if weights is None else counted * weights
   total = collectives.total(counted.sum(1), axes)
   share = counted / jnp.maximum(total[:, None] * x.shape[1] * x.shape[2], 1e-9)
-  mean = collectives.total(share @ x.sum((1, 2)), axes)
+  product = functools.partial(
+    jnp.matmul, share, precision="highest"
+  )  # A TPU's default is bfloat16.
+  mean = collectives.total(product(x.sum((1, 2))), axes)
   own = mean.at[position].get(mode="clip")[:, None, None]
-  return mean, collectives.total(share @ ((x - own) ** 2).sum((1, 2)), axes), total
+  return mean, collectives.total(product(((x - own) ** 2).sum((1, 2))), axes), total
 
 
 class BatchNorm(nn.Module):
@@ -57,7 +62,8 @@ class BatchNorm(nn.Module):
   The scale starts at N(1, 0.02) (Radford et al. 2016).
 
   Attributes:
-    momentum: of the running statistics; None: no running statistics, the batch's are always used.
+    momentum: of the running statistics, which a batch without an image that counts leaves as they
+      are; None: no running statistics, the batch's are always used.
     positions: number of word positions with statistics of their own (a position without a word in
       the batch keeps its running ones); scale and shift are shared. None: one set for all.
     axes: of the mesh over which statistics are taken.
@@ -93,6 +99,8 @@ class BatchNorm(nn.Module):
         is_seen = True
         if self.positions is None:
           mean, variance = weighted_moments(x, weights, self.axes)
+          if weights is not None:  # Without an image that counts, both are 0.
+            is_seen = collectives.total(weights.sum(), self.axes) > 0
         else:
           mean, variance, total = moments_by_position(
             x, weights, position, self.positions, self.axes

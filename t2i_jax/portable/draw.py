@@ -73,6 +73,8 @@ def draw(caption, number=0):
   if len(unknown) == len(words):
     raise ValueError("no word of the caption is known")
   known = [row.get(word, 1) for word in words if word in row or settings["oov"] != "drop"]
+  if len(known) > settings["max_words"]:
+    print(f"the caption is cut off after {settings['max_words']} words", file=sys.stderr)
   known = known[: settings["max_words"]]
   count = len(known)
   ids = np.array([known + [0] * (settings["max_words"] - count)], np.int32)

@@ -6,6 +6,7 @@ from __future__ import annotations
 import dataclasses
 import errno
 import os
+import re
 from collections.abc import Iterator
 
 # The user can mend these by another path; they say nothing of the machine.
@@ -20,6 +21,8 @@ _NO_ROOM = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EROFS)
 _TOLD_AS_TEXT = tuple(os.strerror(number) for number in (*_NO_ROOM, *_TOO_LITTLE))
 _WRAPPED = (*_WRONG_PATH, *_NO_ROOM, *_TOO_LITTLE, errno.EIO, errno.ENOENT, errno.ESTALE)
 _NOT_OF_THE_FILE = (*_NO_ROOM, *_TOO_LITTLE, errno.EACCES, errno.EPERM)
+# As XLA tells it; a bucket that answers RESOURCE_EXHAUSTED says nothing of memory.
+_EXHAUSTED = re.compile("RESOURCE_EXHAUSTED.*memory", re.DOTALL)
 # A disk, or the way to one, that fails.
 _OF_THE_DISK = (
   errno.EIO, errno.ESTALE, errno.ENODEV, errno.ENOTCONN, errno.ETIMEDOUT,
@@ -44,7 +47,8 @@ def refusal(error: BaseException) -> Refusal | None:
   """The refusal that an error is, or comes from; None: it is of another kind."""
   for one in _chain(error):
     if isinstance(one, OSError) and (one.errno in _WRAPPED or (one is error and one.errno)):
-      file = None if one.filename is None else _shown(one.filename)
+      name = one.filename2 or one.filename  # of a rename: what the user knows
+      file = None if name is None else _shown(name)
       text = one.strerror or os.strerror(one.errno)
       return Refusal(text, file, one.errno in _WRONG_PATH)
     for text in _TOLD_AS_TEXT:
@@ -53,6 +57,11 @@ def refusal(error: BaseException) -> Refusal | None:
   if isinstance(error, OSError):
     return Refusal(f"{type(error).__name__}: {error}", None, False)
   return None
+
+
+def is_out_of_memory(error: BaseException) -> bool:
+  """Whether Python, or a device as JAX tells it, had too little memory."""
+  return any(isinstance(one, MemoryError) or _EXHAUSTED.search(str(one)) for one in _chain(error))
 
 
 def spares_the_file(error: BaseException) -> bool:

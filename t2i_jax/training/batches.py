@@ -91,7 +91,8 @@ class Examples:
 
   Random real images: image i is paired with generated image i; row i of `words` is what is read of
   the real image's own caption at that generated image's position, or at the caption's end if that
-  comes first. The captions' own images: each caption is read to its end."""
+  comes first. The captions' own images: each caption is read as far as the generated image's is
+  (`asked`)."""
 
   images: Float[Array, "r h w 3"]
   words: words_lib.Words

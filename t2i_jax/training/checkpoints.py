@@ -231,6 +231,8 @@ def read_config(workdir: str | os.PathLike, step: int = 0) -> tuple[config_lib.C
         "images out (`hold_out`); give a step, or 0 for the newest"
       )
     step = best["step"]
+  if os.path.isfile(workdir):
+    raise errors.InputError(f"`workdir={workdir}`: is a file; give the folder of a run")
   if not has_any(workdir):
     raise errors.InputError(
       f"`workdir={workdir}`: there is no checkpoint; train first: "

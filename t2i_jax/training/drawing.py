@@ -28,7 +28,8 @@ def images_u8(
   noise: Float[Array, "b z"],
   is_read: bool = False,
 ) -> UInt8[Array, "b t h w 3"]:
-  """One image for every word read so far; black in slots after the last word.
+  """One image for every word read so far; black in slots after the last word, unless padding
+  counts as words.
 
   `variables` are those of the networks and, for --text=reader, of the reader. `bucket`: of
   `reading.bucket`. Batch norm uses running statistics, or by --sampling_statistics those of these

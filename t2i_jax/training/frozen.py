@@ -212,8 +212,9 @@ def _look(
 
   eyes, count = jax.device_put(eyes), len(corpus.images_u8)
   found = []
-  with progress.bar("look", _VERSIONS * count, "images") as bar:
-    for version in range(_VERSIONS):
+  versions = _VERSIONS if config.random_crops or config.mirror else 1  # They would be equal.
+  with progress.bar("look", versions * count, "images") as bar:
+    for version in range(versions):
       key = jax.random.fold_in(seeds.key(config.seed), version)
       parts = []
       for start in range(0, count, _AT_ONCE):

@@ -83,7 +83,7 @@ def make_score(
   shown = np.flatnonzero(subsets.spread(images, min(images, _MOST_IMAGES)))
   images_u8 = augment.centre(corpus.images_u8[shown], config.image_size)
   real = [judge.features(images_u8) for judge in judges]
-  is_read = config.text == "reader"
+  is_read = config.text == "reader" and reading.draws_words_alone(config)  # As scores are.
   ids, length, table = corpus.ids[rows], corpus.length[rows], corpus.table
   if is_read:
     ids, length, table = reading.whole_captions(config, table, ids, length, frozen.reader)
@@ -91,7 +91,7 @@ def make_score(
   at_once = min(_AT_ONCE, len(rows))
   at_once += -at_once % devices.count
   parts = np.resize(np.arange(len(rows)), (-(-len(rows) // at_once), at_once))
-  size = None  # With a reader each caption is one word by now, and there is nothing to pack.
+  size = None  # Where it is read, each caption is one word by now, and there is nothing to pack.
   if not is_read:
     size = reading.bucket(config, reading.by_device(length[parts], devices.count))
   given = [

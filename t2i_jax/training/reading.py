@@ -36,13 +36,19 @@ def bucket(config: config_lib.Config, length: Any) -> int | None:
 
 def has_one_image(config: config_lib.Config) -> bool:
   """Whether training draws one image of each caption."""
-  return config.has_one_image or config.prefixes == "one"
+  return config.is_one_vector or config.prefixes == "one"
+
+
+def draws_words_alone(config: config_lib.Config) -> bool:
+  """Whether a word's image depends on nothing but its own vector and noise."""
+  used = config.recurrence, config.bn_statistics, config.sampling_statistics
+  return used == ("none", "joint", "running")
 
 
 def training_bucket(config: config_lib.Config, length: Any) -> int | None:
   """As `bucket`; 0 where nothing is read of a caption but one vector, in the place of its last
   word's."""
-  is_one = config.has_one_image or (config.prefixes == "one" and config.text == "reader")
+  is_one = config.is_one_vector or (config.prefixes == "one" and config.text == "reader")
   return 0 if is_one else bucket(config, length)
 
 

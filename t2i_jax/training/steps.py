@@ -35,9 +35,9 @@ def minibatch_count(config: config_lib.Config) -> int:
 
 @flax.struct.dataclass
 class Drawn:
-  """Generated images [n h w 3] of all words, and what the discriminator is given of those that it
-  scores: for most discriminators these images. between: the same of images of
-  `augment.between`; None without --interpolation_weight."""
+  """Generated images [n h w 3], one for each row of the batch's `asked`, and what the discriminator
+  is given of those that it scores: for most discriminators these images. between: the same of
+  images of `augment.between`; None without --interpolation_weight."""
 
   images: Any
   seen: Any
@@ -58,7 +58,7 @@ class Updates:
   devices: mesh.Devices = mesh.ALONE
 
   def draw(self, state: state_lib.TrainState, batch: batches.Batch) -> Drawn:
-    """The images of all words."""
+    """An image for each row of the batch's `asked`."""
     return self._draw({n: getattr(state, n).params for n in model.DRAWING}, state, batch)[0]
 
   def draw_for_update(

@@ -31,6 +31,7 @@ ROOT = pathlib.Path(__file__).parents[2]
     (["--mode=trian", "--help"], "; did you mean train?"),
     (["sampel"], "; did you mean --mode=sample?"),
     (["--flagfile=absent.flags"], "absent.flags"),
+    (["--flagfile=", "--workdir=w", "--steps=1"], "--flagfile=: is empty"),
     ([f"--flagfile={ROOT}/launch/flag/toy.flag"], f"; did you mean {ROOT}/launch/flags/toy.flags?"),
     (["--workdir=w", "--steps=1", "stray"], "stray"),
     (["--mode=params", "--sweep=batch_size=2,4"], "--sweep=batch_size=2,4: "),
@@ -83,6 +84,8 @@ def test_flags_go_round_and_so_does_the_file(tmp_path, monkeypatch):
   config = config_lib.Config(
     mode="sample",
     workdir=str(tmp_path / "with space"),
+    data_dir="/data #2",
+    raw_dir="'quoted'",
     captions=captions,
     share_gnn=False,
     l2=3e-7,
@@ -198,9 +201,32 @@ def test_flag_files_as_people_write_them(tmp_path, monkeypatch):
   for words in (["--raw_dir=/photos/a=b #2"], ["--raw_dir", "/photos/a=b #2"]):
     config, _ = flags.parse(["t2i_jax", "--mode=params", *words])
     assert config.raw_dir == "/photos/a=b #2"
+  path.write_text("--mode=params\n  # a comment\n\t// and another\n  --seed=3\n")
+  assert flags.parse(["t2i_jax", f"--flagfile={path}"])[0].seed == 3
+  path.write_text("\ufeff# made by an editor\n--mode=params\n", "utf8")
+  with pytest.raises(errors.InputError, match=r"my.flags: .* without a byte order mark"):
+    flags.parse(["t2i_jax", f"--flagfile={path}"])
   path.write_bytes(b"--mode=params\n# caf\xe9\n")
   with pytest.raises(errors.InputError, match="--flagfile: a flag file is not UTF-8"):
     flags.parse(["t2i_jax", f"--flagfile={path}"])
+
+
+def test_a_flag_file_that_another_names_is_found_from_any_folder(tmp_path, monkeypatch):
+  """Relative to the current folder first, then to the file that names it and the folders above."""
+  folder = tmp_path / "a project" / "flags"
+  folder.mkdir(parents=True)
+  (folder / "a.flags").write_text("--flagfile=flags/b.flags\n--seed=3\n")
+  (folder / "b.flags").write_text("--flagfile=c.flags\n--mode=params\n")
+  (folder / "c.flags").write_text("--base_channels=8\n")
+  monkeypatch.chdir(tmp_path)
+  for name in (folder / "a.flags", "a project/flags/a.flags"):
+    config, _ = flags.parse(["t2i_jax", f"--flagfile={name}"])
+    assert (config.mode, config.seed, config.base_channels) == ("params", 3, 8)
+  (tmp_path / "c.flags").write_text("--base_channels=4\n")
+  assert flags.parse(["t2i_jax", f"--flagfile={folder}/a.flags"])[0].base_channels == 4
+  (folder / "b.flags").unlink()
+  with pytest.raises(errors.InputError, match=r"--flagfile=flags/b.flags: .*a.flags names it"):
+    flags.parse(["t2i_jax", f"--flagfile={folder}/a.flags"])
 
 
 def test_what_a_run_reads_is_found_from_any_folder(tmp_path, monkeypatch):

@@ -75,11 +75,25 @@ RUN = {"mode": "train", "workdir": "w", "steps": 1}
       },
       "--augment: there is no discriminator",
     ),
+    ({"euclid_weight": 0.0}, "--euclid_weight=0: .* give --euclid_target=none"),
+    ({"euclid_weight": 0.0, "share_gnn": False}, "--euclid_weight=0"),
+    ({"euclid_weight": 0.0, "adversarial": "none"}, "--euclid_weight=0"),
+    ({"mismatched": "one"}, "--mismatched=one: needs --discriminator=concatenated"),
     ({"blurry_fakes": 1.0}, "--blurry_fakes=1.0"),
     ({"fraction": 0.0}, "--fraction=0.0"),
     ({"mode": "evaluate", "ladder": True, "follow": True}, "--ladder"),
     ({"mode": "evaluate", "ladder": True, "captions_scored": 1}, "--captions_scored"),
     ({"mode": "evaluate", "multihost": True, "follow": True}, "--follow"),
+    ({"mode": "evaluate", "checkpoint": 5, "follow": True}, "--follow --checkpoint=5"),
+    (
+      {"mode": "evaluate", "metrics": "attributes", "inception_weights": "w"},
+      "--inception_weights",
+    ),
+    ({"mode": "evaluate", "metrics": "attributes", "feature_weights": "w"}, "--feature_weights"),
+    (
+      {"mode": "sample", "captions": ("red",), "variations": 1001},
+      "--variations=1001: .* most 1000",
+    ),
     ({"mode": "cluster", "features": "vgg16"}, "--vgg16_weights=vgg16.safetensors"),
     ({"mode": "cluster", "vgg16_layer": "fc6"}, "--vgg16_layer"),
     ({"mode": "cluster", "features": "random", "vgg16_weights": "w"}, "--features=random"),
@@ -109,6 +123,19 @@ def test_sizes_that_a_discriminator_can_halve_are_taken(works):
 def test_without_a_discriminator_own_images_are_changed_whatever_the_pairing():
   changes = {"adversarial": "none", "mirror": True, "random_crops": True}
   assert config_lib.Config(**{**RUN, **changes}).real_pairing == "random"
+
+
+@pytest.mark.parametrize(
+  "works",
+  [
+    {"each_word_weight": 1.0},
+    {"euclid_target": "none"},
+    {"text": "sum", "recurrence": "none"},
+    {"prefixes": "one"},
+  ],
+)
+def test_a_euclidean_factor_of_0_is_taken_where_something_else_trains_the_last_image(works):
+  assert config_lib.Config(**{**RUN, "euclid_weight": 0.0, **works}).euclid_weight == 0
 
 
 def test_a_group_can_be_made_without_the_others_and_checks_itself():

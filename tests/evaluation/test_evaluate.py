@@ -343,6 +343,15 @@ def test_following_passes_over_a_checkpoint_that_the_run_has_removed(monkeypatch
     evaluate.follow.__wrapped__(str(tmp_path), task, open_step)
 
 
+def test_following_epochs_needs_to_know_how_many_captions_there_are(monkeypatch, tmp_path):
+  monkeypatch.setattr(evaluate.checkpoints, "read_config", lambda workdir: (config, 9))
+  config = config_lib.Config(workdir=str(tmp_path), steps=9)
+  assert evaluate._has_ended(str(tmp_path))
+  config = config_lib.Config(workdir=str(tmp_path), epochs=3)
+  with pytest.raises(errors.InputError, match=r"data.json is not there.* leave --follow out"):
+    evaluate._has_ended(str(tmp_path))
+
+
 def test_following_waits_for_the_first_checkpoint_while_a_process_trains(monkeypatch, tmp_path):
   held, pauses = iter([True, True]), []
   monkeypatch.setattr(evaluate.lock, "is_held", lambda workdir: next(held, False))

@@ -27,6 +27,16 @@ def test_a_wrong_python_is_one_line_and_makes_no_environment(tmp_path, version, 
     assert out == f"{tmp_path}/.venv/bin/python\n"
 
 
+def test_where_nothing_can_be_installed_the_way_without_is_told(tmp_path):
+  fakes = stand_ins.StandIns(tmp_path / "here and there")
+  answers = '[ "$1" != -c ] || echo 3.12; case "$*" in *"pip install"*) exit 1 ;; esac\n'
+  fakes.write(fakes.venv / "bin" / "python", f"#!/usr/bin/env bash\n{answers}")
+  source = f"source '{SCRIPT}'; use_environment ''; echo went on"
+  status, out, err = fakes.run("bash", "-c", source, cwd=tmp_path)
+  assert status == 1 and out == "" and "INSTALL=no" in err
+  assert fakes.run("bash", "-c", source, cwd=tmp_path, INSTALL="no")[:2] == (0, "went on\n")
+
+
 @pytest.mark.parametrize("can_mend", [True, False])
 def test_an_environment_without_pip_gets_it_or_is_said_to_be_made_anew(tmp_path, can_mend):
   """As Ctrl-C leaves one, and Debian without python3-venv."""

@@ -59,6 +59,23 @@ def test_a_folder_that_only_training_would_use_is_refused(fakes, words):
   assert fakes.calls() == []
 
 
+def test_it_tells_its_usage_and_refuses_what_would_fail_after_training(fakes):
+  status, told, _ = fakes.run("bash", SCRIPT, "--help")
+  assert status == 0 and "usage: bash launch/quickstart.sh" in told
+  status, _, told = fakes.run("bash", SCRIPT, "--steps=3", "--dataset=flowers")
+  assert status == 2 and "--dataset=flowers: it trains on synthetic flowers" in told
+  assert fakes.calls() == []
+  assert fakes.run("bash", SCRIPT, "--dataset=synthetic")[0] == 0 and fakes.calls("python")
+
+
+@pytest.mark.parametrize("name", sorted(path.name for path in SCRIPT.parent.glob("*.sh")))
+def test_a_search_path_for_folders_leads_no_script_astray(name):
+  """`cd launch/..` would go to, and print, a folder below CDPATH."""
+  text = (SCRIPT.parent / name).read_text()
+  before = text[: text.find("\ncd ")]
+  assert "\ncd " not in text or before.endswith("unset CDPATH")
+
+
 @pytest.mark.parametrize(("sign", "status"), [(signal.SIGTERM, 75), (signal.SIGINT, 130)])
 def test_a_signal_ends_the_training_and_then_the_script(tmp_path, sign, status):
   fakes = stand_ins.StandIns(tmp_path)

@@ -4,6 +4,7 @@ goes back into the queue."""
 import os
 import shutil
 import signal
+import sys
 
 import pytest
 
@@ -149,6 +150,15 @@ def test_wrong_use_is_told(fakes, words, told):
   status, _, said = submit(fakes, *words)
   assert status == 2 and told in said and "usage: bash launch/slurm.sh" in said
   assert fakes.calls() == []
+
+
+def test_flags_that_the_program_refuses_are_not_queued(fakes):
+  real = {"VIRTUAL_ENV": sys.prefix, "INSTALL": "no"}
+  status, _, told = submit(fakes, "--", "--workdir=/scratch/a", "--stesp=3", **real)
+  assert status == 2 and "--stesp: there is no such flag; did you mean --steps?" in told
+  assert fakes.calls("sbatch") == []
+  status, _, told = submit(fakes, "--", "--workdir=/scratch/a", "--steps=3", **real)
+  assert status == 0 and len(fakes.calls("sbatch")) == 1, told
 
 
 @pytest.mark.skipif(shutil.which("sbatch") is not None, reason="Slurm is here")

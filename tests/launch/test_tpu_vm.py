@@ -7,6 +7,7 @@ import pathlib
 import re
 import signal
 import subprocess
+import sys
 
 import pytest
 
@@ -353,6 +354,24 @@ def test_fetch_from_a_bucket_needs_no_vm(cloud):
      str(cloud.here / "runs" / "my-tpu")]
   ]  # fmt: skip
   assert (cloud.here / "runs" / "my-tpu").is_dir()
+
+
+def test_fetch_knows_the_home_folder(cloud):
+  words = ["--workdir=gs://bucket/a", "--output=~/my pictures"]
+  cloud("fetch", *words, "--dry_run")
+  home = cloud.environment["HOME"]
+  assert cloud.status == 0 and str(pathlib.Path(home, "my pictures")) in cloud.told
+
+
+def test_flags_that_the_program_refuses_order_no_vm(cloud):
+  cloud.environment["VIRTUAL_ENV"] = sys.prefix
+  words = ["--watch", "--type=v4-8", "--", "--workdir=gs://bucket/a"]
+  cloud("run", *words, "--stesp=3")
+  assert cloud.status == 2 and "--stesp: there is no such flag" in cloud.told
+  assert cloud.gcloud == []
+  # A flag file may be there alone.
+  cloud("run", "--dry_run", *words, "--flagfile=/mnt/disk/a.flags")
+  assert cloud.status == 0, cloud.told
 
 
 @pytest.mark.slow

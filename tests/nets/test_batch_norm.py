@@ -45,6 +45,17 @@ def test_statistics_are_over_real_words_only():
   np.testing.assert_allclose(stats["variance"], 0.75 + 0.25 * variance, rtol=1e-5)
 
 
+def test_a_batch_without_a_word_that_counts_leaves_the_running_statistics_as_they_are():
+  x, mask = _case()
+  module = batch_norm.BatchNorm(momentum=0.75)
+  variables, _, new = _apply(module, x, mask)
+  variables = {**variables, **new}
+  _, y, after = _apply(module, x, 0 * mask, variables=variables)
+  for name, value in new["batch_stats"].items():
+    np.testing.assert_array_equal(after["batch_stats"][name], value)
+  assert np.isfinite(y).all()
+
+
 def test_statistics_of_each_place_are_over_the_captions_that_reach_it():
   x, mask = _case()
   mask[3] = 0  # no caption has a fourth word

@@ -127,6 +127,13 @@ def test_draw_py_tells_what_is_wrong(folder, words, says):
   assert "Traceback" not in told.stderr and not (folder.parent / "nothing.png").exists()
 
 
+def test_draw_py_tells_that_a_caption_is_cut_off(folder):
+  most = json.loads((folder / program.SETTINGS).read_text("utf8"))["max_words"]
+  told = _draw(folder, "red " * (most + 1), "out.png")
+  assert told.returncode == 0 and told.stderr == f"the caption is cut off after {most} words\n"
+  assert _draw(folder, "red " * most, "out.png").stderr == ""
+
+
 def test_draw_py_tells_that_its_jax_is_too_old(folder, tmp_path):
   copy = tmp_path / "model"
   shutil.copytree(folder, copy)

@@ -67,6 +67,17 @@ def test_the_process_that_fits_waits_for_no_other(monkeypatch):
     fitting.in_batches(lambda x: 2 * x, 8, rows)
 
 
+@pytest.mark.parametrize(("changes", "versions"), [({}, 1), ({"mirror": True}, 3)])
+def test_versions_of_an_image_are_made_where_they_differ(tmp_path, changes, versions):
+  corpus = corpora.one_caption_each(np.random.default_rng(0), 4, 3)
+  config = config_lib.Config(
+    mode="train", workdir=str(tmp_path), steps=1, text="reader", recurrence="none", image_size=16,
+    start_size=4, real_pairing="corresponding", **changes,
+  )  # fmt: skip
+  found = frozen._look(config, corpus, None)
+  assert len(found) == versions and len(np.unique(found, axis=0)) == versions
+
+
 class _Eyes(efficientnet.EfficientNet):
   def __init__(self):
     object.__setattr__(self, "weights", {"w": 1})

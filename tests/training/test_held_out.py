@@ -155,11 +155,12 @@ def test_each_image_is_on_one_side_with_its_captions():
 class _Pen:
   """In place of `drawing.make_draw`: keeps the variables that it is given, and draws noise."""
 
-  def __call__(self, *_):
+  def __call__(self, config, networks, devices, is_read=False):
+    self.is_read = is_read
     return self.draw
 
   def draw(self, variables, table, ids, length, noise, size):
-    self.variables = variables
+    self.variables, self.length = variables, length
     return np.random.default_rng(0).integers(0, 256, (*ids.shape, 16, 16, 3)).astype(np.uint8)
 
 
@@ -184,6 +185,31 @@ def test_what_is_judged_and_shown_is_drawn_with_averages(tmp_path, monkeypatch, 
     loop._picture_writer(*given, writer)(1, state)
   found = pen.variables["generator"]
   assert found == {"params": {"w": 2.0}, "batch_stats": {"mean": 5.0}}
+
+
+@pytest.mark.parametrize(
+  ("more", "is_one_word"),
+  [({}, True), ({"bn_statistics": "per_word"}, False), ({"sampling_statistics": "batch"}, False)],
+)
+def test_a_reader_s_captions_are_judged_by_the_images_that_the_run_draws(
+  tmp_path, monkeypatch, more, is_one_word
+):
+  """A caption is drawn as its last word alone only where no other word has a part in its image."""
+  pen = _Pen()
+  corpus = corpora.one_caption_each(np.random.default_rng(0), 4, 3, ("a", "red", "flower"))
+  config = config_lib.Config(mode="train", workdir=str(tmp_path), steps=1, image_size=16,
+                             start_size=4, max_words=3, text="reader", recurrence="none",
+                             **more)  # fmt: skip
+  corners = types.SimpleNamespace(features=lambda images_u8: images_u8[:, 0, 0] / 255)
+  monkeypatch.setattr(held_out.untrained, "untrained_networks", lambda _: [corners])
+  monkeypatch.setattr(drawing, "make_draw", pen)
+  alone = np.arange(4)[:, None], np.ones(4, np.int32), np.zeros((4, 2), np.float32)
+  monkeypatch.setattr(held_out.reading, "whole_captions", lambda *_: alone)
+  net = state_lib.NetState({}, {}, {})
+  state = state_lib.TrainState(0, None, net, net, net, net, {})
+  held_out.make_score(config, corpus, batches.Frozen(), model.build(config))(state)
+  assert pen.is_read == is_one_word
+  np.testing.assert_array_equal(pen.length, 1 if is_one_word else 3)
 
 
 class _Records:

@@ -84,7 +84,9 @@ def _drawn(batch, images):
 @functools.cache
 def _updated(config, slots=5, bucket=None):
   networks, optimizers, state = _parts(config)
-  minibatches = [_batch(config, slots, seed, bucket) for seed in range(config.discriminator_steps)]
+  # Of any number of minibatches the last is the same.
+  seeds = reversed(range(config.discriminator_steps))
+  minibatches = [_batch(config, slots, seed, bucket) for seed in seeds]
   updates = steps.Updates(config, networks, optimizers)
   run = jax.jit(lambda s, b: steps.update(updates, s, b))
   return run(state, minibatches)

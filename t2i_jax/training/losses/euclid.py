@@ -53,7 +53,7 @@ def euclid(
   share = weight * (caption == jnp.arange(b)[:, None])
   share = share / jnp.maximum(share.sum(1, keepdims=True), 1e-9)
   if target == "mean_image":
-    mean_image = jnp.tensordot(share, images, 1)
+    mean_image = jnp.tensordot(share, images, 1, precision="highest")
     return distance(mean_image, own, reduction).sum() / captions
   each = distance(images, own[caption], reduction)
-  return (share @ each).sum() / captions
+  return (share * each).sum() / captions
