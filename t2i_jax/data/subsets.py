@@ -41,6 +41,15 @@ def write_names(path: str | os.PathLike, names: list[str]) -> None:
     file.writelines(f"{name}\n" for name in names)
 
 
+def read_names(path: str | os.PathLike) -> list[str] | None:
+  """The names that `write_names` wrote; None: there is no such file."""
+  try:
+    with open(path, encoding="utf8", newline="\n") as file:
+      return file.read().split("\n")[:-1]
+  except FileNotFoundError:
+    return None
+
+
 def choose(examples: datasets.Examples, subset: str, words: str) -> Bool[np.ndarray, "n"]:
   """Whether each image is in the subset; both conditions must hold, and an empty one always does.
 

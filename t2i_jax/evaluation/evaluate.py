@@ -107,7 +107,7 @@ def make_task(
   else:
     split = corpus_lib.load_examples(run.config, split_name)
     corpus = corpus_lib.make_corpus(run.config, split, run.vectors)
-  seen = len(set(split.names) & set(panel_lib.trained_on(run.config, in_memory_below=0).names))
+  seen = len(set(split.names) & panel_lib.names_trained_on(run.config))
   if seen:
     log.warning(
       "%d of the %d images of the split %s were trained on: their scores say how well the run "
@@ -155,7 +155,8 @@ def follow(
         log.info("scored step %d", step)
     unkept = kept.add_unkept(workdir, task.wanted, made) if hosts.is_first() else []
     bucket.pull(workdir)  # The run at work may be on another machine.
-    if _has_ended(workdir):
+    # The last checkpoint may have come while others were scored.
+    if _has_ended(workdir) and done | made.keys() >= {*checkpoints.steps_in(workdir)}:
       kept.show(unkept)
       return line or scored[-1]
     is_remote = bucket.remote(workdir) != os.fspath(workdir)

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import dataclasses
 import functools
+import logging
 import os
 from collections.abc import Callable, Sequence
 from typing import Any
@@ -27,10 +28,13 @@ from t2i_jax.judges import encoder as encoder_lib
 from t2i_jax.judges import fitting, untrained
 from t2i_jax.judges import inception as inception_lib
 from t2i_jax.judges import targets as targets_lib
+from t2i_jax.parallel import hosts
 from t2i_jax.rundir import files
 from t2i_jax.text import captions as captions_lib
 from t2i_jax.text import word2vec
 from t2i_jax.training import held_out
+
+log = logging.getLogger(__name__)
 
 _SEED = 0  # of the judges: the same for all runs
 _LEAST_IMAGES = 20  # to fit a judge on, and to score
@@ -141,11 +145,10 @@ def make_panel(
       f"{len(split.names)}) are too few for {'a ladder' if config.ladder else 'scores of sets'}; "
       f"give one with at least {least}"
     )
-  training = trained_on(config)
   everything = corpus_lib.load_examples(config, "all")
-  scored, seen = set(split.names), set(training.names)
+  scored = set(split.names)
   unscored = np.array([name not in scored for name in everything.names])
-  trained = np.array([name in seen for name in everything.names])
+  trained = trained_on(config, everything)
   # Preferably the classifier is fitted on images that the run has seen, the encoder on others.
   classified = _first_with_images([unscored & trained, unscored], split_name, config.dataset)
   paired = _first_with_images([unscored & ~trained, unscored], split_name, config.dataset)
@@ -226,13 +229,14 @@ def make_panel(
   }
   if "inception" in views:
     record["inception"]["network"] = views["inception"][0].name
+  hosts.agree({name: judge["fingerprint"] for name, judge in record.items()}, "networks that score")
   own = {name: _of_names(everything, values, split) for name, values in targets.items()}
   return Panel(
     split=split,
     corpus=corpus,
     targets=own,
     knows_targets=share_values(own, learnt),
-    training_u8=training.images_u8,
+    training_u8=everything.images_u8[trained],
     classifier=classifier,
     encoders=encoders,
     words=words,
@@ -267,15 +271,33 @@ def _of_names(examples: datasets.Examples, values: np.ndarray, wanted: datasets.
   return values[[row[name] for name in wanted.names]]
 
 
-def trained_on(config: config_lib.Config, in_memory_below: int | None = None) -> datasets.Examples:
-  """The examples that the run was trained on, without those held out. A subset is read from the
-  run's own list, since the file that it came from may have changed. in_memory_below: as of
-  `load_examples`."""
-  kept = os.path.join(config.workdir, files.SUBSET)
-  if (config.subset or config.subset_words) and os.path.exists(kept):
-    config = dataclasses.replace(config, subset=kept, subset_words="")
-  examples = corpus_lib.load_training_examples(config, in_memory_below=in_memory_below)
-  return held_out.split(config, examples)[0]
+def names_trained_on(config: config_lib.Config) -> set[str]:
+  """Names of the images that the run was trained on, as it has listed them: the dataset's splits,
+  and the file of a subset, may have changed since. Of a run of an older version, which has no list,
+  those of its split that it would not hold out."""
+  if (names := subsets.read_names(os.path.join(config.workdir, files.TRAINED_ON))) is not None:
+    return set(names)
+  of_subset = os.path.join(config.workdir, files.SUBSET)
+  if (config.subset or config.subset_words) and os.path.exists(of_subset):
+    # What was held out is not in its list.
+    config = dataclasses.replace(config, subset=of_subset, subset_words="", hold_out=0.0)
+  examples = corpus_lib.load_training_examples(config, in_memory_below=0)
+  return set(held_out.split(config, examples)[0].names)
+
+
+def trained_on(config: config_lib.Config, everything: datasets.Examples) -> Bool[np.ndarray, "n"]:
+  """Whether the run was trained on each image of the dataset; logs how many of its images are no
+  longer there."""
+  names = names_trained_on(config)
+  found = np.array([name in names for name in everything.names], bool)
+  if lost := len(names) - int(found.sum()):
+    log.warning(
+      "%d of the %d images that the run was trained on are not in the data any more: nothing is "
+      "compared with them",
+      lost,
+      len(names),
+    )
+  return found
 
 
 def look_up(

@@ -141,7 +141,8 @@ def in_batches(
   starts = range(0, max(len(arrays[0]), 1), batch)
   turns = -(-len(starts) // processes)
   parts = []
-  for start in [*starts, *[0] * turns][own * turns :][:turns]:
+  padded = [*starts, *[0] * (turns * processes - len(starts))]  # as many for each
+  for start in padded[own * turns :][:turns]:
     rows = [a[start : start + batch] for a in arrays]
     full = [np.pad(r, [(0, batch - len(r)), *[(0, 0)] * (r.ndim - 1)]) for r in rows]
     parts.append(jax.device_get(apply(*jax.device_put(full, spread))))

@@ -72,12 +72,14 @@ def experiments(runs: Sequence[runs_lib.Run]) -> list[Experiment]:
 
 
 def _shape(run: runs_lib.Run) -> dict[str, str]:
-  """The flags that make a run what it is. One that is newer than the run has its default; one that
-  this version does not know counts."""
+  """The flags that make a run what it is, and the checksum of its images. A flag that is newer than
+  the run has its default; one that this version does not know counts."""
   default = {field.name: runs_lib.as_text(field.default) for field, _ in config_lib.fields()}
   ignored = {*default, *config_lib.REMOVED} - {*config_lib.names(*_ROLES)} | {*_OWN}
   every = default | {name: run.flag(name) for name in run.flags}
-  return {name: text for name, text in every.items() if name not in ignored}
+  shape = {name: text for name, text in every.items() if name not in ignored}
+  checksum = run.data.get("crc32", "").split("-")[0]
+  return shape | ({"images (CRC-32)": checksum} if checksum else {})
 
 
 def _names(groups: Sequence[Sequence[runs_lib.Run]], flags: Sequence[dict[str, str]]) -> list[str]:
@@ -221,7 +223,10 @@ def as_markdown(groups: Sequence[Experiment], splits: Sequence[Mapping[str, Any]
   names = [_plain(group.name) for group in groups]
   lines = [_row("experiment", "flags that differ", "seeds"), "|---|---|---|"]
   for group, name in zip(groups, names):
-    flags = " ".join(f"--{flag}={value}" for flag, value in group.flags.items())
+    flags = " ".join(
+      f"--{name}={value}" if name.isidentifier() else f"{name}: {value}"
+      for name, value in group.flags.items()
+    )
     lines.append(_row(name, _plain(flags), ", ".join(map(str, group.runs))))
   for split in splits:
     name = _plain(split["name"])

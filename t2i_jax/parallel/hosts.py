@@ -12,9 +12,11 @@ import signal
 import sys
 import threading
 import traceback
-from collections.abc import Iterator
+import zlib
+from collections.abc import Iterator, Mapping
 
 import jax
+import numpy as np
 from jax.experimental import multihost_utils
 
 from t2i_jax import errors
@@ -68,6 +70,21 @@ def wait_for_all(what: str) -> None:
   """Returns once every process has called it with this name."""
   if jax.process_count() > 1:
     multihost_utils.sync_global_devices(what)
+
+
+def agree(values: Mapping[str, str], what: str) -> None:
+  """Raises Failed where a value is not the same in all processes, all of which call this, each with
+  the same names."""
+  if jax.process_count() == 1:
+    return
+  own = [zlib.crc32(values[name].encode()) for name in sorted(values)]
+  every = multihost_utils.process_allgather(np.array(own, np.uint32))
+  different = [name for name, sums in zip(sorted(values), every.T) if len(set(sums.tolist())) > 1]
+  if different:
+    raise errors.Failed(
+      f"{what}: {', '.join(different)} not the same in all processes; let one process make and "
+      "keep them (without --multihost), and copy its --data_dir to the others"
+    )
 
 
 class Notice:

@@ -4,7 +4,7 @@ Orbax writes checkpoints there itself. All other files are small: a process work
 in a temporary folder of its own, made when its mode begins, and copies what it has changed back to
 the bucket when a checkpoint is saved and at the end. So one process may train a run while another
 scores it. A file that both change is as the last one left it, so each file of a run is written by
-one mode only.
+one mode only, but for scores.jsonl: two that score a run keep each other's lines.
 """
 
 from __future__ import annotations
@@ -150,6 +150,8 @@ class _Copy:
       state = _state(path)
       there = _path(self.address) / path.relative_to(self.folder).as_posix()
       there.parent.mkdir(parents=True, exist_ok=True)
+      if path.name == files.SCORES:
+        state = _add_lines_of(there, path)
       there.write_bytes(path.read_bytes())
       self.same[path] = state
 
@@ -191,6 +193,16 @@ _copies: dict[str, _Copy] = {}  # of this process, by folder
 
 def _find(workdir: str | os.PathLike) -> _Copy | None:
   return _copies.get(os.path.normpath(workdir))
+
+
+def _add_lines_of(there: epath.Path, path: pathlib.Path) -> tuple[int, int]:
+  """Puts the lines that are only there before those of a file here; its state then."""
+  own = path.read_bytes().splitlines()
+  others = [x for x in there.read_bytes().splitlines() if x not in own] if there.exists() else []
+  if others:
+    with files.atomic_write(path, "wb") as file:
+      file.write(b"".join(line + b"\n" for line in (*others, *own)))
+  return _state(path)
 
 
 def _state(path: pathlib.Path) -> tuple[int, int]:

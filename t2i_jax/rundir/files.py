@@ -29,7 +29,8 @@ WORD_VECTORS = "word_vectors.bin"  # in word2vec's binary format
 ENVIRONMENT = "environment.json"  # versions and devices at each start
 DATA = "data.json"  # counts and checksums of the training data
 READER = "reader.msgpack"  # variables of the reader of --text=reader
-SUBSET = "subset.txt"  # names of the images of a `subset`
+TRAINED_ON = "trained_on.txt"  # names of the images that a run is trained on
+SUBSET = "subset.txt"  # the same of a `subset`, in runs of older versions
 WINDOWS = "window.json"  # per checkpoint, the metrics that no line contains yet
 COLLAPSED = "collapsed.json"  # the step at which `stop_at_collapse` ended the run
 BEST = "best.json"  # the step of the best checkpoint, by --hold_out, and its distance

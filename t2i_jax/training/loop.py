@@ -170,9 +170,9 @@ def _load(
     )
   if len(corpus.ids) > 1 and np.array_equal(*np.broadcast_arrays(corpus.ids, corpus.ids[0])):
     log.warning("all captions are the same: images cannot follow them")
-  if hosts.is_first() and (config.subset or config.subset_words):
-    # As --subset reads it: the file that it came from may change.
-    subsets.write_names(os.path.join(config.workdir, files.SUBSET), examples.names)
+  if hosts.is_first():
+    # As --subset reads it: splits, and the file of a subset, may change.
+    subsets.write_names(os.path.join(config.workdir, files.TRAINED_ON), examples.names)
   return corpus, corpus_lib.make_corpus(config, others, vectors) if others else None
 
 

@@ -488,6 +488,19 @@ def test_a_classs_name_is_one_in_either_form_of_its_accents(tmp_path):
   ]
 
 
+def test_an_image_without_a_split_is_not_trained_on_where_others_have_one(tmp_path):
+  touch(tmp_path, "a.png", "b.png")
+  table = tmp_path / "captions.csv"
+  table.write_text("image,caption,split\na.png,x,train\nb.png,y,\n")
+  listing = folder.read(tmp_path)
+  assert content(listing) == {"a.png": ["x"]}
+  assert reasons(listing.skipped_images) == {
+    "b.png": "no split in its row, though other rows have one"
+  }
+  table.write_text("image,caption,split\na.png,x,\nb.png,y,\n")
+  assert content(folder.read(tmp_path)) == {"a.png": ["x"], "b.png": ["y"]}
+
+
 def test_a_row_that_puts_an_image_in_a_second_split_is_skipped(tmp_path):
   touch(tmp_path, "a.png", "b.png")
   rows = "image,caption,split\na.png,x,train\na.png,y,test\nb.png,z,test\na.png,w,train\n"

@@ -133,11 +133,11 @@ def test_a_run_trains_on_its_subset_alone_and_keeps_its_names(command, tmp_path)
   command(*words, f"--workdir={run}")
   assert command.status == 0
   record = json.loads((run / "data.json").read_text())
-  names = (run / "subset.txt").read_text().splitlines()
+  names = (run / "trained_on.txt").read_text().splitlines()
   assert 10 <= record["images"] == len(names) < 24
   assert record["captions"] == 5 * len(names)
   assert record["subset"] == {"subset": "", "subset_words": "large,medium"}
-  command("--mode=train", "--steps=1", f"--subset={run}/subset.txt", f"--workdir={tmp_path}/b")
+  command("--mode=train", "--steps=1", f"--subset={run}/trained_on.txt", f"--workdir={tmp_path}/b")
   again = json.loads((tmp_path / "b" / "data.json").read_text())
   assert again["crc32"].split("-")[:2] == record["crc32"].split("-")[:2]
   # Scores are those of the whole split: the subset is of training alone.
@@ -146,6 +146,6 @@ def test_a_run_trains_on_its_subset_alone_and_keeps_its_names(command, tmp_path)
   command("--mode=evaluate", f"--workdir={run}", "--metrics=attributes", "--split=train")
   assert command.status == 0 and command.json["real_images"] == 24
   # The list has changed since the run began.
-  subsets.write_names(run / "subset.txt", names[:-1])
-  command("--mode=train", "--steps=2", f"--subset={run}/subset.txt", f"--workdir={tmp_path}/b")
+  subsets.write_names(run / "trained_on.txt", names[:-1])
+  command("--mode=train", "--steps=2", f"--subset={run}/trained_on.txt", f"--workdir={tmp_path}/b")
   assert command.status == 2

@@ -343,6 +343,26 @@ def test_following_passes_over_a_checkpoint_that_the_run_has_removed(monkeypatch
     evaluate.follow.__wrapped__(str(tmp_path), task, open_step)
 
 
+def test_following_scores_a_last_checkpoint_that_comes_while_others_are_scored(
+  monkeypatch, tmp_path
+):
+  config, there, scored = config_lib.Config(workdir=str(tmp_path), steps=6), [3], []
+  monkeypatch.setattr(evaluate.checkpoints, "steps_in", lambda workdir: list(there))
+  monkeypatch.setattr(evaluate.checkpoints, "read_config", lambda workdir: (config, there[-1]))
+
+  def score(run, task):
+    scored.append(run)
+    there[:] = [3, 6]
+    return _line(run)
+
+  monkeypatch.setattr(evaluate, "evaluate", score)
+  monkeypatch.setattr(evaluate.time, "sleep", lambda seconds: None)
+  (tmp_path / "data.json").write_text('{"images": 2, "captions": 5}')
+  task = types.SimpleNamespace(wanted=kept.Wanted({"split": "test", "metrics": "all"}, {}))
+  assert evaluate.follow.__wrapped__(str(tmp_path), task, lambda step: step) == _line(6)
+  assert scored == [3, 6]
+
+
 def test_following_epochs_needs_to_know_how_many_captions_there_are(monkeypatch, tmp_path):
   monkeypatch.setattr(evaluate.checkpoints, "read_config", lambda workdir: (config, 9))
   config = config_lib.Config(workdir=str(tmp_path), steps=9)

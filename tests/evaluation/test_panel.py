@@ -2,6 +2,7 @@
 serves runs that read captions of any length."""
 
 import collections
+import dataclasses
 import re
 import types
 
@@ -25,15 +26,37 @@ def test_a_classifier_of_other_classes_is_no_level_for_these():
   assert not panel.share_values({"class": np.array([1]), "shape": np.array([0])}, both)
 
 
+def test_what_a_run_was_trained_on_is_what_it_listed(data_dir, tmp_path, caplog):
+  """Though its images are in another split by now, or gone, or were chosen by an older version."""
+  config = config_lib.Config(
+    mode="evaluate", workdir=str(tmp_path), dataset="synthetic", synthetic_images=60, image_size=16,
+    start_size=4, data_dir=str(data_dir), train_split="train", hold_out=0.5,
+  )  # fmt: skip
+  names = corpus_lib.load_examples(config, "train").names
+  everything = corpus_lib.load_examples(config, "all")
+  of_subset = dataclasses.replace(config, subset="removed.txt")
+  (tmp_path / "subset.txt").write_text("".join(f"{name}\n" for name in names[:21]))
+  assert panel.names_trained_on(of_subset) == set(names[:21])
+  others = sorted(set(everything.names) - set(names))
+  (tmp_path / "trained_on.txt").write_text("".join(f"{n}\n" for n in [*others, "gone.jpg"]))
+  for one in (config, of_subset):
+    assert panel.names_trained_on(one) == {*others, "gone.jpg"}
+  found = panel.trained_on(config, everything)
+  assert [name for name, is_one in zip(everything.names, found) if is_one] == [
+    name for name in everything.names if name in others
+  ]
+  assert f"1 of the {len(others) + 1} images that the run was trained on are not" in caplog.text
+
+
 def test_images_held_out_were_not_trained_on(data_dir):
   shape = {"dataset": "synthetic", "synthetic_images": 60, "image_size": 16, "start_size": 4}
   config = config_lib.Config(
     mode="train", workdir="w", steps=1, data_dir=str(data_dir), hold_out=0.5, **shape
   )
   every = corpus_lib.load_training_examples(config)
-  found = panel.trained_on(config)
-  assert set(found.names) < set(every.names)
-  assert len(found.names) == len(every.names) - round(0.5 * len(every.names))
+  found = panel.names_trained_on(config)
+  assert found < set(every.names)
+  assert len(found) == len(every.names) - round(0.5 * len(every.names))
 
 
 def test_judges_are_fitted_on_other_images_than_they_score(monkeypatch):

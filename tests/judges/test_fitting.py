@@ -104,6 +104,23 @@ def test_one_flipped_bit_of_a_kept_network_is_never_used(trained, tmp_path):
     assert found.fingerprint() == trained.fingerprint()
 
 
+@pytest.mark.parametrize("processes", [1, 2, 3, 4, 7])
+def test_each_process_takes_as_many_batches_and_all_get_every_row(monkeypatch, processes):
+  batch = 2 * jax.local_device_count()
+  monkeypatch.setattr(fitting.jax, "process_count", lambda: processes)
+  for count in (1, batch, batch + 1, 5 * batch - 1, 6 * batch):
+    rows, parts = np.arange(1.0, count + 1)[:, None], []
+    gather = lambda found, tiled: parts.append(found) or found  # noqa: B023, E731 (of this round)
+    monkeypatch.setattr(fitting.multihost_utils, "process_allgather", gather)
+    for own in range(processes):
+      monkeypatch.setattr(fitting.jax, "process_index", lambda own=own: own)
+      found = fitting.in_batches(lambda x: 2 * x, 2, rows)
+    if processes == 1:
+      parts = [found]
+    assert len({len(part) for part in parts}) == 1
+    np.testing.assert_array_equal(np.concatenate(parts)[:count], 2 * rows)
+
+
 def test_what_cannot_be_kept_is_used_all_the_same(trained, tmp_path, caplog):
   (tmp_path / "file").write_text("")
   path = tmp_path / "file" / "classifier.msgpack"

@@ -48,6 +48,17 @@ def test_a_longer_run_or_one_with_an_unknown_flag_is_no_other_seed(tmp_path, fla
   assert [group.runs for group in ablation.experiments(found)] == [{0: 0}, {1: 1}]
 
 
+def test_runs_on_other_images_are_no_other_seed(tmp_path):
+  """The second checksum is that of the captions, which may be a sample by the seed."""
+  found = _runs(tmp_path, small=["--seed=0"], large=["--seed=1"], more=["--seed=2"])
+  for run, checksum in zip(found, ("1-5-7", "2-6-7", "1-8-9"), strict=True):
+    run.data["crc32"] = checksum
+  groups = ablation.experiments(found)
+  assert [group.runs for group in groups] == [{0: 0, 2: 2}, {1: 1}]
+  table = ablation.as_markdown(groups, [])
+  assert "images (CRC-32): 1 |" in table and "images (CRC-32): 2 |" in table
+
+
 def test_a_repeated_seed_is_an_experiment_of_its_own(tmp_path):
   found = _runs(tmp_path, a=["--seed=3"], again=["--seed=3"], c=["--seed=4"])
   assert _groups(found) == [("a", [(3, 0), (4, 2)]), ("again", [(3, 1)])]

@@ -8,6 +8,7 @@ import signal
 import socket
 import subprocess
 import sys
+import zlib
 
 import numpy as np
 import pytest
@@ -46,6 +47,21 @@ def strike(self, step):
 hosts.Notice.has_come = strike
 sys.exit(main.main(["t2i_jax", *sys.argv[3:]]))
 """
+
+
+def test_what_differs_between_processes_is_named(monkeypatch):
+  def agree(*of_each):
+    made = iter([[zlib.crc32(v[name].encode()) for name in sorted(v)] for v in of_each])
+    gather = lambda own: np.array([own, *list(made)[1:]])  # noqa: E731
+    monkeypatch.setattr(hosts.jax, "process_count", lambda: len(of_each))
+    monkeypatch.setattr(hosts.multihost_utils, "process_allgather", gather)
+    hosts.agree(of_each[0], "networks")
+
+  same = {"encoder": "a", "classifier": "b"}
+  agree(same)
+  agree(same, dict(reversed(same.items())), same)
+  with pytest.raises(errors.Failed, match="networks: encoder not the same in all processes"):
+    agree(same, same, {**same, "encoder": "c"})
 
 
 @pytest.fixture(autouse=True)

@@ -147,6 +147,20 @@ def test_one_trains_while_another_scores(store):
   )
 
 
+def test_two_that_score_a_run_keep_each_other_s_lines(store):
+  lines = [{"step": 1, "split": split} for split in ("test", "train", "validation")]
+  with bucket.opened(CONFIG) as first, bucket.opened(CONFIG) as second:
+    scores.append(first.workdir, lines[0])
+    bucket.push(first.workdir)
+    scores.append(second.workdir, lines[1])
+    bucket.push(second.workdir)
+    assert scores.read(second.workdir) == lines[:2]
+    scores.append(first.workdir, lines[2])
+  assert [json.loads(line) for line in _in_bucket("scores.jsonl").splitlines()] == [
+    lines[1], lines[0], lines[2]
+  ]  # fmt: skip
+
+
 @pytest.fixture
 def clock(store, monkeypatch):
   """Files of the store have times, in whole seconds, and `clock` moves them and the time by some

@@ -148,6 +148,8 @@ def _split(
   if lists:
     given = next((listed[name] for listed in lists.values() if name in listed), "")
     return given, "" if given else f"in none of {', '.join(lists)}"
+  if of_rows and not folders.named:
+    return "", "no split in its row, though other rows have one"
   given = folders.of(name) or ""
   return given, "" if given else f"outside the folders {', '.join(folders.named)}"
 
@@ -294,6 +296,6 @@ DATASET = listing.Dataset(
   layout=LAYOUT,
   files=files,
   read=read,
-  rules=3,
+  rules=4,
   splits=("train", "validation", "test"),
 )
