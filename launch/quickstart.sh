@@ -11,7 +11,7 @@ for flag in "$@"; do
     -h | --help) sed -n '2,6s/^# //p' "${BASH_SOURCE[0]}"; exit 0 ;;
     --dataset=synthetic) ;;
     --dataset*)
-      echo "quickstart: $flag: it trains on synthetic flowers, and scores unseen ones; of other datasets tells" \
+      echo "quickstart: $flag: it trains on synthetic flowers, and scores unseen ones; for other datasets see" \
         "docs/datasets.md" >&2
       exit 2 ;;
     --workdir=?*) workdir="${flag#*=}" ;;
