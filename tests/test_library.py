@@ -6,6 +6,7 @@ import pathlib
 import subprocess
 import sys
 
+import jax
 import numpy as np
 import pytest
 from PIL import Image
@@ -57,11 +58,18 @@ def test_a_noise_has_the_number_that_it_has_everywhere(flowers):
 
 def test_a_checkpoint_and_a_model_s_folder_are_opened(trained, run, tmp_path):
   assert run.step == t2i_jax.open(trained, checkpoint=10).step == 10
-  source = run.trained
+  # With larger parameters: after ten steps the images are nearly grey.
+  variables = {
+    name: {**found, "params": jax.tree.map(lambda x: 10 * x, found["params"])}
+    for name, found in run.trained.variables.items()
+  }
+  source = dataclasses.replace(run.trained, variables=variables)
   found = model_folder.Model(source.config, 10, source.variables, source.vectors)
   model_folder.write(tmp_path / "model", found, "")
   opened = t2i_jax.open(tmp_path / "model")
-  np.testing.assert_array_equal(opened.draw("red")[0], run.draw("red")[0])
+  drawn = opened.draw("red")[0]
+  np.testing.assert_array_equal(drawn, library.Run(source).draw("red")[0])
+  assert drawn.std() > 10
   assert f"{tmp_path}/model: step 10, 16x16 pixels" in repr(opened)
 
 

@@ -1,10 +1,12 @@
 """A model's folder: it draws what the run draws, whole or not at all, and one comes with the
 package."""
 
+import dataclasses
 import json
 import os
 import shutil
 
+import jax
 import numpy as np
 import pytest
 import safetensors.numpy
@@ -31,6 +33,15 @@ def _draw(run):
   return [row[:length] for row, length in zip(images, LENGTH)]
 
 
+def _louder(run):
+  """With larger parameters, whose images have contrast."""
+  variables = {
+    name: {**found, "params": jax.tree.map(lambda x: 10 * x, found["params"])}
+    for name, found in run.variables.items()
+  }
+  return dataclasses.replace(run, variables=variables)
+
+
 def _model(run, **changes):
   found = {"config": run.config, "step": run.step, "variables": run.variables}
   return model_folder.Model(**{**found, "vectors": run.vectors, **changes})
@@ -49,6 +60,14 @@ def test_a_model_draws_the_bytes_that_its_run_draws(exported, trained):
   assert model.step == run.step == 10
   assert model.vectors.words == run.vectors.words
   for a, b in zip(_draw(run), _draw(model)):
+    np.testing.assert_array_equal(a, b)
+  # After ten steps these are nearly grey, and would be where parameters are rounded.
+  arrays = safetensors.numpy.load_file(exported / model_folder.PARAMETERS)
+  assert {array.dtype.name for array in arrays.values()} == {"float32"}
+  jax.tree.map(np.testing.assert_array_equal, model.variables, run.variables)
+  loud = [_draw(_louder(opened)) for opened in (run, model)]
+  for a, b in zip(*loud):
+    assert a.std() > 10
     np.testing.assert_array_equal(a, b)
 
 
@@ -174,6 +193,8 @@ def test_scores_that_were_not_finite_are_dashes_in_the_card(command, trained, tm
   (workdir / "scores.jsonl").write_text(json.dumps(line) + "\n")
   command("--mode=export", f"--workdir={workdir}", f"--output={tmp_path}/model", tiny=False)
   assert command.status == 0
+  arrays = safetensors.numpy.load_file(tmp_path / "model" / model_folder.PARAMETERS)
+  assert {array.dtype.name for array in arrays.values()} == {"float32"}
   card = (tmp_path / "model" / "README.md").read_text("utf8")
   assert "(`coverage`) | – [–, –] | 0.5 |" in card
 

@@ -24,6 +24,7 @@ from t2i_jax.training import batches, reading
 from t2i_jax.training import state as state_lib
 
 _CAPTIONS = 512
+_FAR = 2.0**100  # a running statistic beside which a minibatch's is nothing
 
 
 def make_refresh(
@@ -57,12 +58,18 @@ def make_refresh(
 
   def compute(variables, reader, table, *minibatches):
     kept = {n: variables[n]["batch_stats"] for n in model.DRAWING}
-    zeros, ones = jax.tree.map(jnp.zeros_like, kept), jax.tree.map(jnp.ones_like, kept)
+    zeros = jax.tree.map(jnp.zeros_like, kept)
+    far = jax.tree.map(lambda x: jnp.full_like(x, _FAR), kept)
     update = lambda stats, xs: of_batch(variables, reader, table, stats, *xs)  # noqa: E731
-    # An update is m * old + (1 - m) * new: from old = 0 it gives new, but for a factor.
+    # An update is m * old + (1 - m) * new: from old = 0 it gives new, but for a factor; from one
+    # beside which new is nothing, m.
     each = jax.lax.map(lambda xs: update(zeros, xs), minibatches)
-    from_ones = update(ones, jax.tree.map(lambda x: x[0], minibatches))
-    mean = jax.tree.map(lambda x, one: x.mean(0) / (1 - (one - x[0])), each, from_ones)
+    from_far = update(far, jax.tree.map(lambda x: x[0], minibatches))
+    share = jax.tree.map(lambda far: 1 - far / _FAR, from_far)  # 0: no image counts, nothing moves.
+    mean = jax.tree.map(
+      lambda x, share, old: jnp.where(share > 0, x.mean(0) / jnp.maximum(share, 1e-3), old),
+      each, share, kept,
+    )  # fmt: skip
     return collectives.mean(mean, axes) if config.bn_devices == "each" else mean
 
   rows_of = (mesh.ROWS, mesh.ROWS, mesh.ROWS, mesh.REPLICATED)

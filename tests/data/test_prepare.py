@@ -128,6 +128,34 @@ def test_a_copy_is_compared_with_files_that_changed_and_kept_their_times(tmp_pat
     prepare.verify("folder", **{**settings, "raw_dir": None})
 
 
+def test_images_that_came_went_or_are_of_another_class_are_told(tmp_path, monkeypatch):
+  raw, folder = folders.make_folder(tmp_path / "raw"), sets.DATASETS["folder"]
+  settings = dict(data_dir=tmp_path / "prepared", raw_dir=raw, image_size=8, progress=False)
+  assert prepare.verify("folder", **settings) == 3
+  found = folder.read(raw)
+  ((split, sources),) = found.splits.items()
+  assert [source.name for source in sources] == ["0.png", "1.png", "2.png"]
+  other_class = dataclasses.replace(sources[1], label=5)
+  held_out = dataclasses.replace(sources[1], held_out_class=True)
+  new = dataclasses.replace(sources[0], name="3.png")
+  for now, count, what in (
+    ([sources[0], other_class, sources[2]], 1, "1.png: is of another class"),
+    ([sources[0], held_out, sources[2]], 1, "1.png: is of another class"),
+    (sources[:2], 1, "2.png: is no longer there"),
+    ([*sources, new], 1, "3.png: is not in the copy at its place"),
+    (
+      [sources[0], sources[2]], 2,
+      "2.png: is not in the copy at its place; 2.png: is no longer there",
+    ),
+  ):  # fmt: skip
+    changed = dataclasses.replace(found, splits={split: now})
+    read = dataclasses.replace(folder, read=lambda *_, changed=changed, **__: changed)
+    monkeypatch.setitem(sets.DATASETS, "folder", read)
+    with pytest.raises(errors.InputError) as raised:
+      prepare.verify("folder", **settings)
+    assert f"{count} images differ from {raw} ({what});" in str(raised.value)
+
+
 def test_drawn_data_can_be_compared_too(command):
   command("--mode=prepare", "--verify")
   assert command.status == 0 and command.json["verified"] == command.json["images"] == 30

@@ -3,6 +3,7 @@ not."""
 
 import itertools
 
+import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
@@ -116,6 +117,50 @@ def test_captions_of_other_groups_are_no_negatives():
   np.testing.assert_allclose(loss, np.log(1 + np.exp(-3.0)), rtol=1e-6)
   crossed = encoder.contrastive_loss(points, points[::-1], jnp.array(3.0))
   np.testing.assert_allclose(crossed, np.log(1 + np.exp(3.0)), rtol=1e-6)
+
+
+class _Given:
+  """In place of the network: points of images are their features, those of captions their first
+  word's vector."""
+
+  def __init__(self, of_features):
+    assert of_features
+
+  def init(self, *_, **__):
+    return {"params": {}, "batch_stats": {}}
+
+  def apply(self, variables, shown, words, counted, train, mutable):
+    return (shown, words[:, 0], jnp.array(2.0)), {"batch_stats": {}}
+
+
+def test_an_image_s_captions_are_compared_with_others_of_their_group_alone(monkeypatch):
+  monkeypatch.setattr(encoder, "EncoderNetwork", _Given)
+  monkeypatch.setattr(encoder, "_TRAIN_BATCH", 4)
+  monkeypatch.setattr(encoder, "_WORD_DROPOUT", 0.0)
+  fits, compared = [], []
+  monkeypatch.setattr(fitting, "adamw", lambda *given, **_: fits.append(given) or given[1])
+  contrastive_loss = encoder.contrastive_loss
+
+  def compare(images, captions, scale):
+    compared.append((images.shape, captions.shape))
+    return contrastive_loss(images, captions, scale)
+
+  monkeypatch.setattr(encoder, "contrastive_loss", compare)
+  rng = np.random.default_rng(0)
+  image = rng.permutation(np.repeat(np.arange(5, dtype=np.int32), 3))  # Captions in no order.
+  seen, table = (rng.normal(size=size).astype(np.float32) for size in ((1, 5, 3), (17, 3)))
+  ids, length = np.arange(2, 17, dtype=np.int32)[:, None], np.ones(15, np.int32)
+  encoder.fit_encoder(seen, table, ids, length, image, seed=0, progress=False)
+  ((loss_of, variables, data, batches, *_),) = fits
+  rows = next(batches)
+  given = variables["params"], variables["batch_stats"], data, jnp.asarray(rows)
+  loss, _ = jax.jit(loss_of)(*given, jax.random.key(0))
+  assert rows.shape == (2, 4) and set(compared) == {((4, 3), (4, 3))}
+  # By hand: the cross-entropies of each group's 4 x 4 pairs, whose own ones are the diagonal.
+  logits = 2.0 * np.einsum("id,kjd->kij", seen[0, image[rows[0]]], table[ids[rows, 0]])
+  of_own = np.einsum("kii->ki", logits)
+  expected = (np.log(np.exp(logits).sum(axis)) - of_own for axis in (1, 2))
+  np.testing.assert_allclose(loss, np.mean(list(expected)), rtol=1e-5)
 
 
 @pytest.mark.slow

@@ -78,6 +78,43 @@ def test_a_fit_that_diverges_is_told_in_one_line():
     fitting.adamw(diverged, {"params": {"x": jnp.ones(2)}}, jnp.ones(2), batches, **steps)
 
 
+def _fitted(loss_of, scales, rate, decay):
+  """w [2 2] and b [2], all ones at first, after a step for each of the scales."""
+  params = {"w": jnp.ones((2, 2)), "b": jnp.ones(2)}
+  batches = iter(np.arange(len(scales)))
+  return fitting.adamw(
+    loss_of, {"params": params}, jnp.array(scales), batches, steps=len(scales), rate=rate,
+    decay=decay, seed=0, progress=False, name="judge",
+  )["params"]  # fmt: skip
+
+
+def test_matrices_decay_by_the_rate_that_rises_and_falls_and_biases_do_not():
+  def level(params, batch_stats, data, rows, key):
+    return 0.0 * (params["w"].sum() + params["b"].sum()), batch_stats
+
+  found = _fitted(level, np.zeros(20), rate=0.1, decay=0.5)
+  np.testing.assert_array_equal(found["b"], 1)
+  # A tenth of the steps rise from 0, then half a cosine that would be 0 at step 21.
+  rates = [0.0, 0.05, *(0.05 * (1 + np.cos(np.pi * np.arange(18) / 19)))]
+  expected = np.prod(1 - 0.5 * np.array(rates))
+  assert 0.5 < expected < 0.7
+  np.testing.assert_allclose(found["w"], expected, rtol=1e-5)
+
+
+@pytest.mark.parametrize("first", [1000.0, 1.0])
+def test_a_large_gradient_counts_as_one_of_norm_1(first):
+  def slope(params, batch_stats, data, rows, key):
+    return data[rows] * params["w"].sum() / 2, batch_stats  # of norm data[rows]
+
+  found = _fitted(slope, [first, 0.5], rate=0.1, decay=0.0)
+  # The first step has the rate 0. Adam's moments after gradients of 0.5 and 0.25, each without its
+  # bias towards 0.
+  mean = (0.9 * 0.1 * 0.5 + 0.1 * 0.25) / (1 - 0.9**2)
+  square = (0.999 * 0.001 * 0.5**2 + 0.001 * 0.25**2) / (1 - 0.999**2)
+  np.testing.assert_allclose(found["w"], 1 - 0.1 * mean / np.sqrt(square), rtol=1e-4)
+  np.testing.assert_array_equal(found["b"], 1)
+
+
 def test_values_that_changed_on_the_disk_are_made_again(trained, tmp_path):
   path = tmp_path / "classifier.msgpack"
   fitting.load_or_fit(path, classifier.Classifier, {}, lambda: trained)

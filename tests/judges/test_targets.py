@@ -39,6 +39,33 @@ def test_targets_are_labels_else_attributes_else_words():
     targets.targets_of(examples(2, [(0, "a flower"), (1, "the flower")]))
 
 
+def test_words_of_one_to_fifty_percent_of_the_images_are_targets():
+  images = {"rare": 1, "uncommon": 2, "frequent": 100, "common": 101}
+  # How often an image's captions repeat a word does not count.
+  sentences = [(i, f"{word} {word}") for word, count in images.items() for i in range(count)] * 2
+  found = targets.targets_of(examples(200, sentences))
+  assert {name: values.sum() for name, values in found.items()} == {
+    "words/frequent": 100, "words/uncommon": 2
+  }  # fmt: skip
+
+
+def test_the_forty_words_of_most_images_are_targets():
+  images = {
+    f"q{a}{b}": 2 + 5 * k + j for k, a in enumerate("ihgfedcba") for j, b in enumerate("vwxyz")
+  }
+  assert sorted(images.values()) == list(range(2, 47))
+  sentences = [(i, word) for word, count in images.items() for i in range(count)]
+  sentences += [(0, " ".join([min(images, key=images.get)] * 1000))]
+  found = targets.targets_of(examples(200, sentences))
+  assert {name.removeprefix("words/"): values.sum() for name, values in found.items()} == {
+    word: count for word, count in images.items() if count >= 7
+  }
+
+
 def test_captions_that_tell_left_from_right_forbid_mirroring():
   assert targets.may_mirror(examples(1, [(0, "leftover petals, bright red")]))
   assert not targets.may_mirror(examples(1, [(0, "The flower on the Left.")]))
+  # Of 100 captions, one may and two may not.
+  sided = [(0, "right of it")] + [(0, "red")] * 98
+  assert targets.may_mirror(examples(1, [*sided, (0, "red")]))
+  assert not targets.may_mirror(examples(1, [*sided, (0, "a left one")]))

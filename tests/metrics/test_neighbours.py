@@ -90,6 +90,16 @@ def test_equally_near_rows_share_the_vote():
   assert found.value == expected
 
 
+def test_beside_nearest_neighbour_accuracy_are_two_halves_of_the_real_images():
+  # Of 4 equal real rows, in halves of 2, one of the 3 others is in the own half. No two halves of
+  # the generated ones would give that: each row has one nearest other.
+  generated = np.array([[0.0, 0.0], [1.0, 0.0], [10.0, 0.0], [11.0, 0.0]])
+  inputs = metric.Inputs(classifier=metric.View(generated, np.full((4, 2), 500.0)))
+  (record,) = [x for x in neighbours.METRICS if x.name == "nearest_neighbour_accuracy"]
+  entry = record.compute(inputs)["nearest_neighbour_accuracy"]
+  assert entry["value"] == 1 and entry["real"] == pytest.approx(1 / 3, rel=1e-5)
+
+
 def test_nearest_neighbour_accuracy_takes_as_many_of_the_larger_set():
   # With all 1,000 real rows, chance would be far above one half.
   score = neighbours.nearest_neighbour_accuracy(normal(1000, 3, 0), normal(100, 3, 1))

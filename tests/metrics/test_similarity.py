@@ -4,6 +4,7 @@ import numpy as np
 import PIL.Image
 import pytest
 
+from t2i_jax.metrics import metric as metric_lib
 from t2i_jax.metrics import similarity
 
 METRICS = [similarity.mse, similarity.correlation, similarity.ssim, similarity.ms_ssim]
@@ -160,3 +161,42 @@ def test_images_below_the_window_and_single_ones_are_errors():
       metric(noise(1, 12, 10), noise(1, 12, 10))
   with pytest.raises(ValueError, match="1 images"):
     similarity.diversity(noise(1, 16, 16))
+
+
+def _score(name, **inputs):
+  (record,) = [found for found in similarity.METRICS if found.name == name]
+  assert set(record.needs) == set(inputs)
+  return record.compute(metric_lib.Inputs(**inputs))[name]
+
+
+def test_what_is_beside_a_score_is_of_images_of_other_captions():
+  order = metric_lib.shuffled(4)
+  assert sorted(order) == [0, 1, 2, 3] and (order != np.arange(4)).any()
+  levels, own = np.array([10, 60, 130, 250]), np.array([20, 40, 160, 240])
+  images_u8, own_u8 = (np.concatenate([plain(x) for x in both]) for both in (levels, own))
+  found = _score("mse", images_u8=images_u8, own_u8=own_u8)
+  assert found["value"] == pytest.approx((10**2 + 20**2 + 30**2 + 10**2) / 4 / 127.5**2, rel=1e-5)
+  expected = np.mean((levels[order] - own) ** 2) / 127.5**2
+  assert found["shuffled"] == pytest.approx(expected, rel=1e-5)
+  found = _score("ssim", images_u8=images_u8, own_u8=own_u8)
+  c1 = 6.5025
+  light = lambda a, b: np.mean((2 * a * b + c1) / (a * a + b * b + c1))  # noqa: E731
+  assert found["value"] == pytest.approx(light(levels, own), rel=1e-5)
+  assert found["shuffled"] == pytest.approx(light(levels[order], own), rel=1e-5)
+  features = np.array([[0.0, 0.0], [3.0, 4.0], [6.0, 8.0], [0.0, 10.0]])
+  own_features = np.array([[3.0, 4.0], [0.0, 0.0], [0.0, 0.0], [0.0, 0.0]])  # 5, 5, 10, 10 away
+  found = _score("feature_distance", image=np.arange(4), features=features,
+                 own_features=own_features)  # fmt: skip
+  assert found["value"] == 30 / 4
+  expected = np.mean([np.hypot(*(features[j] - x)) for j, x in zip(order, own_features)])
+  assert expected != found["value"]
+  assert found["shuffled"] == pytest.approx(expected, rel=1e-5)
+
+
+def test_what_is_beside_diversity_is_that_of_the_real_images():
+  # However these are paired, one pair is of 50 and 200, and the other's images are equal.
+  real = np.concatenate([plain(50), plain(200), plain(200), plain(200)])
+  found = _score("diversity", images_u8=plain(90, 4), own_u8=real)
+  light = (2 * 50 * 200 + 6.5025) / (50**2 + 200**2 + 6.5025)
+  assert found["value"] == pytest.approx(0, abs=1e-9)
+  assert found["real"] == pytest.approx((1 - light) / 2, rel=1e-5)

@@ -82,6 +82,28 @@ def test_an_image_by_itself_is_judged_by_itself():
   assert moved[2] > 1e-4 and not moved[[0, 1, 3]].any()
 
 
+def test_the_residual_logits_of_an_image_and_a_caption_by_hand():
+  module, images, given = residual.Discriminator(base_channels=1), IMAGES[:, :8, :8], _words()
+  init = lambda: module.init(jax.random.key(0), images, given, None, True)  # noqa: E731
+  rng, shapes = np.random.default_rng(0), jax.eval_shape(init)["params"]
+  p = jax.tree.map(lambda x: rng.normal(size=x.shape).astype(np.float32), shapes)
+  found = jax.jit(lambda p: module.apply({"params": p}, images, given, None, True))(p)
+
+  def dense(number, x):
+    return x @ p[f"Dense_{number}"]["kernel"] + p[f"Dense_{number}"]["bias"]
+
+  rectify = lambda x: np.where(x > 0, x, 0.2 * x)  # noqa: E731
+  block = jax.jit(residual.Block(12).apply)  # which another test has by hand
+  maps = block({"params": p["Block_0"]}, jnp.asarray(dense(0, np.asarray(images))))
+  assert maps.shape == (COUNT, 4, 4, 12)
+  image = rectify(dense(1, rectify(np.asarray(maps)).reshape(COUNT, -1)))
+  np.testing.assert_allclose(found.alone[0], dense(2, image)[:, 0], rtol=1e-3, atol=1e-3)
+  read_of_image, read_of_caption = dense(3, image[1]), dense(4, np.asarray(given.vectors[3]))
+  assert read_of_image.shape == read_of_caption.shape == (64,)
+  logit = read_of_image @ read_of_caption / 8
+  np.testing.assert_allclose(found.pairs[0, 1, 3], logit, rtol=1e-3, atol=1e-3)
+
+
 def test_a_block_adds_convolutions_to_the_mean_of_its_places():
   block = residual.Block(5)
   x = jax.random.normal(jax.random.key(3), (2, 8, 8, 3))

@@ -53,6 +53,8 @@ def test_all_pairs_at_once_are_each_pair():
   maps, given = _maps(), _words()
   found, _ = _judge(_variables(), maps, given)
   assert found.alone.shape == (4, 16) and found.pairs.shape == (4, 16, 16)
+  # In every head an image tells captions apart, and a caption images.
+  assert found.pairs.std(1).min() > 1e-3 and found.pairs.std(2).min() > 1e-3
   # With the captions in another order, image i with caption j is what it was.
   order = jnp.roll(jnp.arange(16), 3)
   other, _ = _judge(_variables(), maps, given.replace(vectors=given.vectors[order]))

@@ -82,6 +82,8 @@ def test_nothing_in_the_page_names_an_address(two):
     r"https?:|url\(|@import", two.source.split("<style>")[1].split("</style>")[0]
   )
   assert "http" not in {name.split(":")[0] for _, a in two.tags for name in a}
+  values = [value for _, a in two.tags for name, value in a.items() if value and name != "xmlns"]
+  assert not [value for value in values if re.search(r"https?:|\bwww\.|^\s*//", value)]
 
 
 def test_ids_are_unique_and_what_refers_to_one_finds_it(two):

@@ -38,11 +38,23 @@ def test_a_user_s_own_allocator_settings_and_other_systems_are_left_alone(starte
   assert not started
 
 
-def test_the_program_comes_up_through_the_restart():
+def test_the_program_comes_up_through_the_restart(tmp_path):
   environment = {name: value for name, value in os.environ.items() if name != "GLIBC_TUNABLES"}
+  # Python runs this file whenever it starts.
+  (tmp_path / "sitecustomize.py").write_text(
+    "import os\n"
+    f"with open({str(tmp_path / 'starts')!r}, 'a') as file:\n"
+    "  print(os.environ.get('GLIBC_TUNABLES', ''), file=file)\n"
+  )
+  environment["PYTHONPATH"] = os.pathsep.join([str(tmp_path), environment.get("PYTHONPATH", "")])
   command = [sys.executable, "-m", "t2i_jax.main", "--steps=one"]
   done = subprocess.run(command, env=environment, capture_output=True, text=True, timeout=60)
   assert done.returncode == 2 and "--steps" in done.stderr and done.stdout == ""
+  before, after = (tmp_path / "starts").read_text().splitlines()
+  assert before == "" and after.split(":") == [
+    "glibc.malloc.hugetlb=1", "glibc.malloc.mmap_max=0", f"glibc.malloc.trim_threshold={1 << 62}",
+    f"glibc.malloc.top_pad={256 << 20}",
+  ]  # fmt: skip
 
 
 @pytest.mark.parametrize(("own", "limits", "expected"), [

@@ -67,6 +67,12 @@ def test_losses_and_parameters_are_those_of_one_device(found, devices):
 
 
 @pytest.mark.slow
+def test_a_state_that_is_made_on_several_devices_is_that_of_one(found):
+  assert {"generator", "recurrence", "discriminator"} == found["born"].keys()
+  assert max(found["born"].values()) < 1e-6
+
+
+@pytest.mark.slow
 def test_a_bucket_is_compiled_once_whatever_the_devices(found):
   assert {name: run["programs"] for name, run in found["runs"].items()} == dict.fromkeys(
     ("1", "2", "4", "8", "4 sharded"), 1

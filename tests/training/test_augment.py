@@ -56,6 +56,17 @@ def test_nothing_changes_where_nothing_is_asked_for():
   assert augment.prepared_side(CONFIG) == 16 and augment.prepared_side(MODERN) == 20
 
 
+def test_the_middle_of_an_image_by_hand():
+  image = np.arange(25).reshape(1, 5, 5, 1)
+  found = augment.centre(image, 3)[0, :, :, 0].tolist()
+  assert found == [[6, 7, 8], [11, 12, 13], [16, 17, 18]]
+  # An odd rest is left out below and on the right.
+  assert augment.centre(image, 4)[0, :, 0, 0].tolist() == [0, 5, 10, 15]
+  # Rows and columns each have their own middle.
+  wide = np.arange(21).reshape(1, 3, 7, 1)
+  assert augment.centre(wide, 3)[0, :, :, 0].tolist() == [[2, 3, 4], [9, 10, 11], [16, 17, 18]]
+
+
 def test_crops_are_squares_of_the_image_anywhere_in_it_and_half_are_mirrored():
   found = np.asarray(_crop(_numbered(400, 20))) * 20
   assert found.shape == (400, 16, 16, 3)

@@ -85,3 +85,14 @@ def test_images_of_one_colour_and_networks_without_gradients_are_seen():
   assert "discriminator" in collapse.why_dead({"g/gradient_norm": 1e-9, "d/gradient_norm": 0.0})
   assert collapse.why_dead({"g/gradient_norm": 1e-9, "d/gradient_norm": 0.1}) == ""
   assert collapse.why_dead({"g/gradient_norm": 0.2}) == ""  # There is no discriminator.
+
+
+def test_an_image_is_flat_below_a_standard_deviation_of_2():
+  pixels = np.full((1, 64, 3), 98, np.uint8)
+  pixels[:, :31] += 4  # 4 sqrt(31 33) / 64 = 1.9990 of 255
+  assert collapse.is_flat(pixels.reshape(1, 8, 8, 3))
+  pixels[:, 31] += 4  # half of the pixels: 2
+  assert not collapse.is_flat(pixels.reshape(1, 8, 8, 3))
+  # Over an image's pixels, not its channels, nor from image to image.
+  colours = np.array([[200, 10, 90], [0, 255, 0]], np.uint8)
+  assert collapse.is_flat(np.broadcast_to(colours[:, None, None], (2, 8, 8, 3)))

@@ -2,6 +2,7 @@
 fits it."""
 
 import collections
+import dataclasses
 import functools
 
 import jax
@@ -156,3 +157,47 @@ def test_a_reader_is_fitted_on_captions_as_far_as_they_are_read_with_their_own_i
   expected, _ = jax.jit(both)(variables, vectors, shown)
   np.testing.assert_allclose(states, expected[0][batch.last, np.arange(8)], atol=1e-4)
   np.testing.assert_allclose(points, expected[1], atol=1e-3)
+
+
+class _Given:
+  """In place of a reader: keeps the vectors that it is given, [t b e]."""
+
+  def __init__(self):
+    self.vectors = []
+
+  def init(self, *_, **__):
+    return {"params": {}, "batch_stats": {}}
+
+  def apply(self, variables, vectors, shown, train, places, method, mutable):
+    self.vectors.append(vectors[places])
+    return (jax.numpy.zeros((*places.shape, 1)), shown), {"batch_stats": {}}
+
+
+def test_a_tenth_of_the_words_that_a_reader_is_fitted_on_are_left_out(monkeypatch):
+  corpus, reader, fits = corpora.one_caption_each(np.random.default_rng(0), 300, 9), _Given(), []
+  table = np.ones_like(corpus.table)
+  table[0] = 0  # padding, which no caption has
+  monkeypatch.setattr(reading, "make_reader", lambda _: reader)
+  monkeypatch.setattr(frozen, "_look", lambda *_: np.zeros((1, 300, 4), np.float32))
+  monkeypatch.setattr(frozen, "_log_retrieval", lambda *_: None)
+  monkeypatch.setattr(fitting, "adamw", lambda *given, **_: fits.append(given) or given[1])
+  monkeypatch.setattr(frozen.contrast, "contrast", lambda *_: 0.0)
+  config = config_lib.Config(
+    mode="train", workdir="w", steps=1, text="reader", reader_eyes="own", recurrence="none"
+  )
+  frozen.fit(config, dataclasses.replace(corpus, table=table), None)
+  ((loss_of, _, data, batches, *_),) = fits
+  batch = next(batches)
+
+  @jax.jit
+  def vectors_of(key):
+    loss_of({}, {}, *jax.tree.map(jax.numpy.asarray, (data, batch)), key)
+    return reader.vectors.pop()
+
+  vectors, others = (np.asarray(vectors_of(jax.random.key(seed))) for seed in range(2))
+  assert vectors.shape == (*batch.places.shape, 6) and batch.places.shape[1] == 256
+  # A word is there or not as a whole, and it is others each time.
+  is_there = vectors[..., 0] == 1
+  np.testing.assert_array_equal(vectors, np.broadcast_to(is_there[..., None], vectors.shape))
+  assert 0.07 < np.mean(~is_there) < 0.13
+  assert (vectors != others).any()

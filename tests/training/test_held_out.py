@@ -238,3 +238,86 @@ def test_images_on_disk_that_judge_are_few_and_read_at_once(tmp_path, monkeypatc
   held_out.make_score(config, on_disk, batches.Frozen(), model.build(config))
   assert source.reads == [read]
   np.testing.assert_array_equal(shown[0], corpus.images_u8[read])
+
+
+def _painter(config, networks, devices, is_read=False):
+  """In place of `drawing.make_draw`: the image of each word is of one colour, its id."""
+  return lambda variables, table, ids, length, noise, size: (
+    np.asarray(ids)[..., None, None, None].repeat(16, -3).repeat(16, -2).repeat(3, -1)
+  ).astype(np.uint8)
+
+
+def _numbered(length, image):
+  """Captions of these lengths of these images of 20 pixels; word t of caption i has the id
+  10 i + t."""
+  rng, captions = np.random.default_rng(0), len(length)
+  return dataclasses.replace(
+    corpora.one_caption_each(rng, captions, 3),
+    images_u8=rng.integers(0, 256, (max(image) + 1, 20, 20, 3)).astype(np.uint8),
+    ids=(10 * np.arange(captions)[:, None] + np.arange(3)).astype(np.int32),
+    length=np.array(length, np.int32),
+    image=np.array(image, np.int32),
+    sentences=[["a", "red", "flower"][:words] for words in length],
+    kind=np.arange(max(image) + 1, dtype=np.int32),
+  )
+
+
+def _state():
+  net = state_lib.NetState({}, {}, {})
+  return state_lib.TrainState(0, None, net, net, net, net, {})
+
+
+class _Four(mesh.Devices):
+  """Four devices, for what is not computed there."""
+
+  count = 4
+
+
+CROPPED = config_lib.Config(
+  mode="train", workdir="w", steps=1, image_size=16, start_size=4, max_words=3, random_crops=True,
+  real_pairing="corresponding", sample_captions=2,
+)  # fmt: skip
+
+
+def test_the_score_is_the_judges_mean_of_each_caption_s_last_image(monkeypatch):
+  corpus = _numbered(length=[3, 1, 2], image=[0, 1, 2])
+  monkeypatch.setattr(held_out, "_AT_ONCE", 2)  # so that the second of two batches is padded
+  monkeypatch.setattr(drawing, "make_draw", _painter)
+  judges = [types.SimpleNamespace(features=lambda x, own=own: (own, x)) for own in (2.0, 4.0)]
+  monkeypatch.setattr(held_out.untrained, "untrained_networks", lambda _: judges)
+  seen = []
+
+  def frechet(fake, real):
+    assert fake[0] == real[0]  # in the features of one judge
+    seen.append((fake[1], real[1]))
+    return fake[0]
+
+  monkeypatch.setattr(held_out.distances, "frechet", frechet)
+  score = held_out.make_score(CROPPED, corpus, batches.Frozen(), model.build(CROPPED))
+  assert score(_state()) == 3.0
+  assert len(seen) == 2
+  for fake, real in seen:
+    assert fake.shape == (3, 16, 16, 3)
+    np.testing.assert_array_equal(fake, np.broadcast_to(fake[:, :1, :1, :1], fake.shape))
+    assert fake[:, 0, 0, 0].tolist() == [2, 10, 21]
+    np.testing.assert_array_equal(real, corpus.images_u8[:, 2:18, 2:18])
+
+
+def test_diversity_is_of_the_last_images_of_one_caption_for_each_image(tmp_path, monkeypatch):
+  corpus = _numbered(length=[3, 1, 2, 1, 3, 2], image=[0, 0, 1, 1, 2, 2])
+  monkeypatch.setattr(drawing, "make_draw", _painter)
+  compared, strips = [], []
+  monkeypatch.setattr(loop.collapse, "diversity_ratio", lambda *x: compared.append(x) or 0.25)
+  monkeypatch.setattr(loop.pictures, "strips", lambda *x: strips.append(x))
+  monkeypatch.setattr(loop.pictures, "write_png", lambda *_: None)
+  # Two captions in strips and three that are compared: four devices draw three more.
+  writer = types.SimpleNamespace(write_picture=lambda *_: None)
+  given = CROPPED, corpus, batches.Frozen(), model.build(CROPPED), _Four()
+  assert loop._picture_writer(*given, writer)(1, _state()) == 0.25
+  ((fake, real),) = compared
+  assert fake[:, 0, 0, 0].tolist() == [2, 21, 42]  # of captions 0, 2 and 4, of 3, 2 and 3 words
+  np.testing.assert_array_equal(real, corpus.images_u8[:, 2:18, 2:18])
+  ((drawn, sentences, beside),) = strips
+  assert drawn[:, :, 0, 0, 0].tolist() == [[0, 1, 2], [50, 51, 52]]
+  assert sentences == [["a", "red", "flower"], ["a", "red"]]
+  np.testing.assert_array_equal(beside, corpus.images_u8[[0, 2], 2:18, 2:18])

@@ -83,7 +83,8 @@ def test_one_wrong_caption_is_the_following_image_s():
   )
 
 
-def test_devices_parts_add_up_to_the_whole():
+@pytest.mark.parametrize("mismatched", ["all", "one"])
+def test_devices_parts_add_up_to_the_whole(mismatched):
   rng = np.random.default_rng(0)
   pairs = jnp.asarray(rng.normal(size=(2, 8, 8)), jnp.float32)
   alone = jnp.asarray(rng.normal(size=(2, 8)), jnp.float32)
@@ -92,10 +93,10 @@ def test_devices_parts_add_up_to_the_whole():
 
   def losses(alone, pairs, kind, share, states, points, axes=()):
     found, ones = Logits(alone, pairs), jnp.ones(alone.shape[1])
-    pairing = matching.Pairing(kind, share, "all")
+    pairing = matching.Pairing(kind, share, mismatched)
     return jnp.stack([
       matching.of_reals(HINGE, found, ones, pairing, axes),
-      matching.of_fakes(HINGE, found, ones, "all", axes),
+      matching.of_fakes(HINGE, found, ones, mismatched, axes),
       matching.of_generator(HINGE, found, ones, axes),
       contrast.contrast(states, points, kind, share, axes),
     ])  # fmt: skip

@@ -55,16 +55,19 @@ def test_a_batch_that_is_no_multiple_of_eight_costs_no_more():
 
 
 def test_an_image_s_own_caption_counts_and_others_do_not():
-  given = _words(8)
+  given = _words(16)
 
   def score(images, given, weight):
     mean = images.mean((1, 2))
     return Logits(mean[:, 0][None], (mean @ given.vectors.T)[None])
 
-  found = penalty.r1(score, IMAGES[:8], given, jnp.ones(8))
-  # d/dx of x0 + x . v for the means over 16 places.
-  gradient = (np.asarray(given.vectors)[0] + [1, 0, 0]) / 16
-  np.testing.assert_allclose(found, 16 * (gradient**2).sum() / 2, rtol=1e-5)
+  # d/dx of x0 + x . v for the means over 16 places, of image 0 and of image 8.
+  gradients = (np.asarray(given.vectors)[[0, 8]] + [1, 0, 0]) / 16
+  squares = 16 * (gradients**2).sum(1) / 2
+  found = penalty.r1(score, IMAGES, given, jnp.ones(16))
+  np.testing.assert_allclose(found, squares.mean(), rtol=1e-5)
+  found = penalty.r1(score, IMAGES[:8], given[:8], jnp.ones(8))
+  np.testing.assert_allclose(found, squares[0], rtol=1e-5)
 
 
 @pytest.mark.slow

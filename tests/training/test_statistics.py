@@ -9,7 +9,7 @@ import pytest
 
 from t2i_jax import config as config_lib
 from t2i_jax.data import corpus as corpus_lib
-from t2i_jax.nets import model
+from t2i_jax.nets import model, words
 from t2i_jax.training import batches, reading, statistics
 from t2i_jax.training import state as state_lib
 
@@ -61,14 +61,52 @@ def test_statistics_are_the_minibatches_means_with_averaged_parameters():
   np.testing.assert_allclose(own["variance"], np.mean(variances, 0), rtol=1e-4)
   np.testing.assert_array_equal(found.params["project"]["kernel"],
                                 state.generator.params["project"]["kernel"])  # fmt: skip
-  # All layers: the same, whatever the statistics were.
+  # The maps after those are of the captions, too: of each one of a minibatch.
   blank = jax.tree.map(jnp.zeros_like, state.generator.batch_stats)
+
+  @jax.jit
+  def of_minibatch(vectors, noise):
+    variables = {"params": state.average["generator"], "batch_stats": blank}
+    given = words.Words(vectors, noise, jnp.arange(4), jnp.full(4, 2), jnp.ones(4))
+    _, moved = networks.generator.apply(variables, given, True, mutable=["batch_stats"])
+    return moved["batch_stats"]
+
+  rows = np.random.default_rng(0).permutation(8).reshape(2, 4)
+  keys = reading.minibatch_keys(jax.random.key(0), 0, 2)
+  expected = [
+    of_minibatch(CORPUS.table[CORPUS.ids[own]].sum(1), reading.draw_noise(key, 4, 3))
+    for own, key in zip(rows, keys)
+  ]
+  # Running statistics move from 0 by a twentieth of the way to the minibatch's.
+  jax.tree.map(
+    lambda a, *parts: np.testing.assert_allclose(a, 20 * np.mean(parts, 0), rtol=1e-4, atol=1e-5),
+    found.batch_stats,
+    *expected,
+  )
+  # All layers: the same, whatever the statistics were.
   other = refresh(state.replace(generator=state.generator.replace(batch_stats=blank))).generator
   jax.tree.map(
     lambda a, b: np.testing.assert_allclose(a, b, rtol=1e-4, atol=1e-5),
     other.batch_stats,
     found.batch_stats,
   )
+
+
+def test_statistics_of_a_network_without_an_image_that_counts_stay():
+  """Captions of one word are the GNN's alone, and the generator draws none that counts."""
+  config = dataclasses.replace(
+    CONFIG, text="sequence", generator="dcgan", euclid_target="last", share_gnn=False, kernel_size=4
+  )
+  corpus = dataclasses.replace(
+    CORPUS, length=np.ones(8, np.int32), ids=CORPUS.ids * np.array([1, 0, 0], np.int32)
+  )
+  state = _state(config)
+  refresh = statistics.make_refresh(config, corpus, batches.Frozen(), model.build(config))
+  found = refresh(state)
+  before, after, gnn = (net.batch_stats for net in (state.generator, found.generator, found.gnn))
+  jax.tree.map(np.testing.assert_array_equal, after, before)
+  assert jax.tree.all(jax.tree.map(lambda x: np.isfinite(x).all(), gnn))
+  assert not jax.tree.all(jax.tree.map(np.array_equal, gnn, state.gnn.batch_stats))
 
 
 def test_without_averages_nothing_changes():
