@@ -49,14 +49,19 @@ def host_bytes() -> int:
 
 
 def _limits_bytes() -> list[int]:
-  """Limits of this process's control group (version 2) and of those around it. A container sees its
-  own group as the root of all."""
+  """Limits of this process's control groups, of version 2 or 1, and of those around them. A
+  container sees its own group as the root of all."""
   try:
-    own = _OWN_GROUP.read_text().partition("0::/")[2].partition("\n")[0]
+    lines = _OWN_GROUP.read_text().splitlines()  # NUMBER:CONTROLLERS:/GROUP
   except OSError:  # not on Linux
     return []
-  group, found = _GROUPS / own, []
-  for folder in (group, *group.parents):
-    with contextlib.suppress(OSError, ValueError):  # It has no limit, or "max".
-      found.append(int((folder / "memory.max").read_text()))
+  found = []
+  for line in lines:
+    controllers, _, own = line.partition(":")[2].partition(":/")
+    if controllers and "memory" not in controllers.split(","):
+      continue
+    root, name = (_GROUPS / "memory", "limit_in_bytes") if controllers else (_GROUPS, "max")
+    for folder in (root / own, *(root / own).parents):
+      with contextlib.suppress(OSError, ValueError):  # It has no limit, or "max".
+        found.append(int((folder / f"memory.{name}").read_text()))
   return found

@@ -76,3 +76,24 @@ def test_a_limit_of_a_container_or_a_job_is_the_memory_there_is(
     (tmp_path / "groups" / name).mkdir(parents=True, exist_ok=True)
     (tmp_path / "groups" / name / "memory.max").write_text(limit)
   assert whole > 10_000 and memory.host_bytes() == (expected or whole)
+
+
+@pytest.mark.parametrize(
+  ("own", "limits", "expected"),
+  [
+    ("4:cpu,memory:/job/step\n0::/\n", {"job": "2000", "job/step": str(2**63 - 4096)}, 2000),
+    ("4:cpu:/job\n", {"job": "2000"}, None),
+    ("4:memory:/docker/a\n", {"": "3000"}, 3000),  # A container's own group is mounted as the root.
+  ],
+)
+def test_the_first_version_of_control_groups_has_limits_of_its_own(
+  tmp_path, monkeypatch, own, limits, expected
+):
+  monkeypatch.setattr(memory, "_GROUPS", tmp_path / "groups")
+  monkeypatch.setattr(memory, "_OWN_GROUP", tmp_path / "own")
+  whole = memory.host_bytes()
+  (tmp_path / "own").write_text(own)
+  for name, limit in limits.items():
+    (tmp_path / "groups" / "memory" / name).mkdir(parents=True, exist_ok=True)
+    (tmp_path / "groups" / "memory" / name / "memory.limit_in_bytes").write_text(limit)
+  assert whole > 10_000 and memory.host_bytes() == (expected or whole)
