@@ -33,7 +33,7 @@ use_environment() {
   fi
   "$python" -m pip install --quiet --disable-pip-version-check --constraint "$constraints" \
     --editable ".${extras:+[$extras]}" >&2 ||
-    { echo "that failed; if $python has it all, INSTALL=no before bash leaves the installing out" >&2; exit 1; }
+    { echo "pip failed; where $python has all of it already, INSTALL=no bash $0 skips this" >&2; exit 1; }
 }
 
 # Prints all flags of a command line with their values, those of its flag files included; fails with a line where the

@@ -139,10 +139,10 @@ class Config(
       raise errors.InputError(
         f"--follow --checkpoint={self.checkpoint}: every checkpoint is scored; leave one out"
       )
-    if self.mode == "evaluate" and self.metrics == "attributes":
-      for name in ("inception_weights", "feature_weights"):
-        if getattr(self, name):
-          raise errors.InputError(f"--{name}: not used by --metrics=attributes; leave one out")
+    if self.metrics == "attributes" and self.inception_weights:
+      raise errors.InputError(
+        "--inception_weights: not used by --metrics=attributes; leave one out"
+      )
     looks_elsewhere = self.vgg16_weights or self.features not in ("auto", "efficientnet")
     if self.mode == "cluster" and self.feature_weights and looks_elsewhere:
       raise errors.InputError(

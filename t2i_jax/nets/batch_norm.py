@@ -48,9 +48,8 @@ def moments_by_position(
   counted = counted if weights is None else counted * weights
   total = collectives.total(counted.sum(1), axes)
   share = counted / jnp.maximum(total[:, None] * x.shape[1] * x.shape[2], 1e-9)
-  product = functools.partial(
-    jnp.matmul, share, precision="highest"
-  )  # A TPU's default is bfloat16.
+  # A TPU would multiply in bfloat16.
+  product = functools.partial(jnp.matmul, share, precision="highest")
   mean = collectives.total(product(x.sum((1, 2))), axes)
   own = mean.at[position].get(mode="clip")[:, None, None]
   return mean, collectives.total(product(((x - own) ** 2).sum((1, 2))), axes), total

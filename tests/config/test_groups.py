@@ -89,7 +89,6 @@ RUN = {"mode": "train", "workdir": "w", "steps": 1}
       {"mode": "evaluate", "metrics": "attributes", "inception_weights": "w"},
       "--inception_weights",
     ),
-    ({"mode": "evaluate", "metrics": "attributes", "feature_weights": "w"}, "--feature_weights"),
     (
       {"mode": "sample", "captions": ("red",), "variations": 1001},
       "--variations=1001: .* most 1000",

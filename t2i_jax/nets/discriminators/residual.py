@@ -62,7 +62,7 @@ class Discriminator(nn.Module):
     train: bool,
   ) -> logits.Logits:
     """`weight` is ignored: every row counts."""
-    count = images.shape[1].bit_length() - 2  # sizes, down to 4x4 to 7x7
+    count = images.shape[1].bit_length() - 2  # sizes, down to one of 4x4 to 7x7
     first, *widths = [max(1, w * self.base_channels // 16) for w in _WIDTHS[:count]][::-1]
     maps = layers.Dense(first, kernel_init=_INIT, dtype=self.dtype)(images)
     for width in widths:
