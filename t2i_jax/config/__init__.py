@@ -178,8 +178,8 @@ class Config(
           raise errors.InputError(
             f"--{name}: there is no discriminator with --adversarial=none; leave it out"
           )
-    is_drawn_for_d = self.adversarial != "none" and (self.is_one_vector or self.prefixes == "one")
-    if not (self.euclid_weight or self.each_word_weight or is_drawn_for_d) and (
+    is_judged = self.adversarial != "none" and (self.is_one_vector or self.prefixes == "one")
+    if not (self.euclid_weight or self.each_word_weight or is_judged) and (
       self.euclid_target != "none"
     ):
       raise errors.InputError(

@@ -113,6 +113,21 @@ class Splits:
     )
 
 
+def of_image(
+  name: str, folders: Splits, lists: dict[str, dict[str, str]], of_rows: dict[str, str]
+) -> tuple[str, str]:
+  """The split of an image, by its row, or lists, or folders; and why it is in none, if it is."""
+  if name in of_rows:
+    return of_rows[name], ""
+  if lists:
+    given = next((listed[name] for listed in lists.values() if name in listed), "")
+    return given, "" if given else f"in none of {', '.join(lists)}"
+  if of_rows and not folders.named:
+    return "", "no split in its row, though other rows have one"
+  given = folders.of(name) or ""
+  return given, "" if given else f"outside the folders {', '.join(folders.named)}"
+
+
 @dataclasses.dataclass(frozen=True)
 class SplitList:
   """A file named after a split, such as test.txt. images: those that its lines name; unmatched: the

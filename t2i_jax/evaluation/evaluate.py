@@ -22,7 +22,7 @@ from jaxtyping import Int, UInt8
 from t2i_jax import errors, pictures, progress, sampling
 from t2i_jax.data import corpus as corpus_lib
 from t2i_jax.data import datasets, sets
-from t2i_jax.evaluation import attributes, kept, scores, word_by_word
+from t2i_jax.evaluation import attributes, kept, scores, trained_on, word_by_word
 from t2i_jax.evaluation import panel as panel_lib
 from t2i_jax.metrics import neighbours, registry
 from t2i_jax.metrics.metric import Inputs
@@ -107,7 +107,7 @@ def make_task(
   else:
     split = corpus_lib.load_examples(run.config, split_name)
     corpus = corpus_lib.make_corpus(run.config, split, run.vectors)
-  seen = len(set(split.names) & panel_lib.names_trained_on(run.config))
+  seen = len(set(split.names) & trained_on.names(run.config))
   if seen:
     log.warning(
       "%d of the %d images of the split %s were trained on: their scores say how well the run "

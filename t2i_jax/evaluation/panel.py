@@ -10,18 +10,16 @@ from __future__ import annotations
 
 import dataclasses
 import functools
-import logging
-import os
 from collections.abc import Callable, Sequence
 from typing import Any
 
 import numpy as np
 from jaxtyping import Bool, Float, Int, UInt8
 
-from t2i_jax import config as config_lib
 from t2i_jax import errors, sampling
 from t2i_jax.data import corpus as corpus_lib
 from t2i_jax.data import datasets, subsets
+from t2i_jax.evaluation import trained_on
 from t2i_jax.judges import classifier as classifier_lib
 from t2i_jax.judges import efficientnet as efficientnet_lib
 from t2i_jax.judges import encoder as encoder_lib
@@ -29,12 +27,8 @@ from t2i_jax.judges import fitting, untrained
 from t2i_jax.judges import inception as inception_lib
 from t2i_jax.judges import targets as targets_lib
 from t2i_jax.parallel import hosts
-from t2i_jax.rundir import files
 from t2i_jax.text import captions as captions_lib
 from t2i_jax.text import word2vec
-from t2i_jax.training import held_out
-
-log = logging.getLogger(__name__)
 
 _SEED = 0  # of the judges: the same for all runs
 _LEAST_IMAGES = 20  # to fit a judge on, and to score
@@ -148,7 +142,7 @@ def make_panel(
   everything = corpus_lib.load_examples(config, "all")
   scored = set(split.names)
   unscored = np.array([name not in scored for name in everything.names])
-  trained = trained_on(config, everything)
+  trained = trained_on.among(config, everything)
   # Preferably the classifier is fitted on images that the run has seen, the encoder on others.
   classified = _first_with_images([unscored & trained, unscored], split_name, config.dataset)
   paired = _first_with_images([unscored & ~trained, unscored], split_name, config.dataset)
@@ -269,35 +263,6 @@ def _of_names(examples: datasets.Examples, values: np.ndarray, wanted: datasets.
   """The values, given for `examples`, of the images in `wanted`, in its order."""
   row = {name: i for i, name in enumerate(examples.names)}
   return values[[row[name] for name in wanted.names]]
-
-
-def names_trained_on(config: config_lib.Config) -> set[str]:
-  """Names of the images that the run was trained on, as it has listed them: the dataset's splits,
-  and the file of a subset, may have changed since. Of a run of an older version, which has no list,
-  those of its split that it would not hold out."""
-  if (names := subsets.read_names(os.path.join(config.workdir, files.TRAINED_ON))) is not None:
-    return set(names)
-  of_subset = os.path.join(config.workdir, files.SUBSET)
-  if (config.subset or config.subset_words) and os.path.exists(of_subset):
-    # What was held out is not in its list.
-    config = dataclasses.replace(config, subset=of_subset, subset_words="", hold_out=0.0)
-  examples = corpus_lib.load_training_examples(config, in_memory_below=0)
-  return set(held_out.split(config, examples)[0].names)
-
-
-def trained_on(config: config_lib.Config, everything: datasets.Examples) -> Bool[np.ndarray, "n"]:
-  """Whether the run was trained on each image of the dataset; logs how many of its images are no
-  longer there."""
-  names = names_trained_on(config)
-  found = np.array([name in names for name in everything.names], bool)
-  if lost := len(names) - int(found.sum()):
-    log.warning(
-      "%d of the %d images that the run was trained on are not in the data any more: nothing is "
-      "compared with them",
-      lost,
-      len(names),
-    )
-  return found
 
 
 def look_up(

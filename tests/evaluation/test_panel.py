@@ -12,7 +12,7 @@ import pytest
 from t2i_jax import config as config_lib
 from t2i_jax import errors, sampling
 from t2i_jax.data import corpus as corpus_lib
-from t2i_jax.evaluation import evaluate, ladder, panel, scores
+from t2i_jax.evaluation import evaluate, ladder, panel, scores, trained_on
 from t2i_jax.judges import classifier, efficientnet, encoder, untrained
 from t2i_jax.metrics import intervals
 from t2i_jax.text import captions, word2vec
@@ -36,12 +36,12 @@ def test_what_a_run_was_trained_on_is_what_it_listed(data_dir, tmp_path, caplog)
   everything = corpus_lib.load_examples(config, "all")
   of_subset = dataclasses.replace(config, subset="removed.txt")
   (tmp_path / "subset.txt").write_text("".join(f"{name}\n" for name in names[:21]))
-  assert panel.names_trained_on(of_subset) == set(names[:21])
+  assert trained_on.names(of_subset) == set(names[:21])
   others = sorted(set(everything.names) - set(names))
   (tmp_path / "trained_on.txt").write_text("".join(f"{n}\n" for n in [*others, "gone.jpg"]))
   for one in (config, of_subset):
-    assert panel.names_trained_on(one) == {*others, "gone.jpg"}
-  found = panel.trained_on(config, everything)
+    assert trained_on.names(one) == {*others, "gone.jpg"}
+  found = trained_on.among(config, everything)
   assert [name for name, is_one in zip(everything.names, found) if is_one] == [
     name for name in everything.names if name in others
   ]
@@ -54,7 +54,7 @@ def test_images_held_out_were_not_trained_on(data_dir):
     mode="train", workdir="w", steps=1, data_dir=str(data_dir), hold_out=0.5, **shape
   )
   every = corpus_lib.load_training_examples(config)
-  found = panel.names_trained_on(config)
+  found = trained_on.names(config)
   assert found < set(every.names)
   assert len(found) == len(every.names) - round(0.5 * len(every.names))
 

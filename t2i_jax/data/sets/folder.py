@@ -94,7 +94,7 @@ def read(raw_dir: pathlib.Path) -> listing.Listing:
   for name in found.photographs:
     captions, reason = captions_of(name)
     captions_seen += 0 if rows.tables else len(captions)
-    split, outside = _split(name, folders, lists, rows.splits)
+    split, outside = splits_lib.of_image(name, folders, lists, rows.splits)
     if reason or outside:
       skipped.append({"file": name, "reason": reason or outside})
       continue
@@ -137,21 +137,6 @@ def _of_text(
 def _of_class(classes: dict[str, str], name: str) -> tuple[list[str], str | None]:
   """An image's class as its caption."""
   return ([classes[name]], None) if name in classes else ([], "in no class's folder")
-
-
-def _split(
-  name: str, folders: splits_lib.Splits, lists: dict[str, dict[str, str]], of_rows: dict[str, str]
-) -> tuple[str, str]:
-  """The split of an image, by its row, or lists, or folders; and why it is in none, if it is."""
-  if name in of_rows:
-    return of_rows[name], ""
-  if lists:
-    given = next((listed[name] for listed in lists.values() if name in listed), "")
-    return given, "" if given else f"in none of {', '.join(lists)}"
-  if of_rows and not folders.named:
-    return "", "no split in its row, though other rows have one"
-  given = folders.of(name) or ""
-  return given, "" if given else f"outside the folders {', '.join(folders.named)}"
 
 
 def _loose(found: scan.Found, used: set[str]) -> list[str]:

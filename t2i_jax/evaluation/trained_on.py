@@ -1,0 +1,47 @@
+"""The images that a run was trained on, by the list in its folder."""
+
+from __future__ import annotations
+
+import dataclasses
+import logging
+import os
+
+import numpy as np
+from jaxtyping import Bool
+
+from t2i_jax import config as config_lib
+from t2i_jax.data import corpus as corpus_lib
+from t2i_jax.data import datasets, subsets
+from t2i_jax.rundir import files
+from t2i_jax.training import held_out
+
+log = logging.getLogger(__name__)
+
+
+def names(config: config_lib.Config) -> set[str]:
+  """Names of the images that the run was trained on, as it has listed them: the dataset's splits,
+  and the file of a subset, may have changed since. Of a run of an older version, which has no list,
+  those of its split that it would not hold out."""
+  if (listed := subsets.read_names(os.path.join(config.workdir, files.TRAINED_ON))) is not None:
+    return set(listed)
+  of_subset = os.path.join(config.workdir, files.SUBSET)
+  if (config.subset or config.subset_words) and os.path.exists(of_subset):
+    # What was held out is not in its list.
+    config = dataclasses.replace(config, subset=of_subset, subset_words="", hold_out=0.0)
+  examples = corpus_lib.load_training_examples(config, in_memory_below=0)
+  return set(held_out.split(config, examples)[0].names)
+
+
+def among(config: config_lib.Config, everything: datasets.Examples) -> Bool[np.ndarray, "n"]:
+  """Whether the run was trained on each image of the dataset; logs how many of its images are no
+  longer there."""
+  listed = names(config)
+  found = np.array([name in listed for name in everything.names], bool)
+  if lost := len(listed) - int(found.sum()):
+    log.warning(
+      "%d of the %d images that the run was trained on are not in the data any more: nothing is "
+      "compared with them",
+      lost,
+      len(listed),
+    )
+  return found
