@@ -6,18 +6,20 @@ A run on the same workdir goes on from its last checkpoint exactly as if it had 
 from __future__ import annotations
 
 import contextlib
+import dataclasses
 import functools
 import logging
 import math
 import os
-from collections.abc import Callable
 from typing import Any
 
 import jax
 import numpy as np
+import optax
+import orbax.checkpoint as ocp
 
 from t2i_jax import config as config_lib
-from t2i_jax import errors, pictures, seeds
+from t2i_jax import errors
 from t2i_jax.data import corpus as corpus_lib
 from t2i_jax.data import subsets
 from t2i_jax.nets import model
@@ -31,10 +33,9 @@ from t2i_jax.training import (
   capacity,
   checkpoints,
   collapse,
-  drawing,
   progress,
-  reading,
   resume,
+  shown,
   statistics,
   steps,
 )
@@ -45,6 +46,21 @@ from t2i_jax.training import state as state_lib
 from t2i_jax.training import window as window_lib
 
 log = logging.getLogger(__name__)
+
+
+@dataclasses.dataclass(frozen=True)
+class _Job:
+  """What a run keeps when it goes back to a checkpoint. total: its last step."""
+
+  config: config_lib.Config
+  corpus: corpus_lib.Corpus
+  held_out: corpus_lib.Corpus | None
+  frozen: batches.Frozen
+  devices: mesh.Devices
+  optimizers: dict[str, optax.GradientTransformation]
+  total: int
+  manager: ocp.CheckpointManager
+  notice: hosts.Notice
 
 
 def train(config: config_lib.Config) -> dict[str, Any]:
@@ -84,24 +100,16 @@ def _train(config: config_lib.Config, notice: hosts.Notice) -> dict[str, Any]:
     if hosts.is_first():
       records.write_flags(config)
       environment.write(config.workdir, first)
-    context = config, corpus, held_out, frozen, devices, optimizers, total, manager, notice
+    job = _Job(config, corpus, held_out, frozen, devices, optimizers, total, manager, notice)
     resume.forget_earlier_try(config.workdir, first)
     returns = resume.returns_so_far(config.workdir, first)
     with hosts.failing_together():
       while True:
         try:
-          state, last, speed = _run(state, returns, *context)
+          state, last, speed = _run(job, state, returns)
           break
         except window_lib.NotFinite as error:
-          manager.wait_until_finished()
-          state = state_lib.make_state(config, optimizers, devices)
-          state = checkpoints.restore(manager, state) or state
-          returns = resume.next_return(returns, int(state.step), error)
-          if hosts.is_first():
-            records.write_returns(config.workdir, returns)
-            bucket.push(config.workdir)
-          hosts.wait_for_all("returned")
-          bucket.pull(config.workdir)  # What the first process has logged is read again.
+          state, returns = _go_back(job, returns, error)
     step = int(state.step)
     checkpoints.save(manager, step, state, config)
   return {
@@ -176,20 +184,38 @@ def _load(
   return corpus, corpus_lib.make_corpus(config, others, vectors) if others else None
 
 
+def _go_back(
+  job: _Job, returns: dict[str, int], why: window_lib.NotFinite
+) -> tuple[state_lib.TrainState, dict[str, int]]:
+  """The state of the last checkpoint, or of the run's beginning, and the record of returns with
+  this one. Raises Failed after several returns that did not bring the run further."""
+  config = job.config
+  job.manager.wait_until_finished()
+  state = state_lib.make_state(config, job.optimizers, job.devices)
+  state = checkpoints.restore(job.manager, state) or state
+  returns = resume.next_return(returns, int(state.step), why)
+  if hosts.is_first():
+    records.write_returns(config.workdir, returns)
+    bucket.push(config.workdir)
+  hosts.wait_for_all("returned")
+  bucket.pull(config.workdir)  # What the first process has logged is read again.
+  return state, returns
+
+
 def _run(
-  state, returns, config, corpus, held_out, frozen, devices, optimizers, total, manager, notice
+  job: _Job, state: state_lib.TrainState, returns: dict[str, int]
 ) -> tuple[state_lib.TrainState, dict[str, float], float | None]:
   """Trains to `total`, or with --stop_at_collapse until the run collapses. returns: as of
   `records.read_returns`. Returns the state, the last metrics, and captions a second of the steps
   alone. Raises Preempted, and NotFinite after several steps in a row that were not applied."""
-  first = int(state.step)
+  config, devices, total, first = job.config, job.devices, job.total, int(state.step)
   networks = model.build(config, devices.axes)
-  train_step = steps.make_train_step(config, networks, optimizers, devices)
+  train_step = steps.make_train_step(config, networks, job.optimizers, devices)
   looks = resume.read_looks(config, first)
-  resume.choose_best(config.workdir, first, manager.all_steps())
+  resume.choose_best(config.workdir, first, job.manager.all_steps())
   ahead = resume.steps_ahead(returns)
-  feed = feed_lib.feed(config, corpus, devices, state.rng, first, total, frozen, ahead)
-  notice.is_working = True
+  feed = feed_lib.feed(config, job.corpus, devices, state.rng, first, total, job.frozen, ahead)
+  job.notice.is_working = True
   make_writer = metrics_lib.MetricWriter if hosts.is_first() else metrics_lib.NoWriter
   with (
     make_writer(config.workdir, first) as writer,
@@ -197,25 +223,25 @@ def _run(
   ):
     window = window_lib.Window(config, writer, first, total, max(0, returns["step"]))
     train_step = told.compiling_apart(train_step)
-    show = _picture_writer(config, corpus, frozen, networks, devices, writer)
+    show = shown.make_show(config, job.corpus, job.frozen, networks, devices, writer)
     show = told.apart("pictures", show)
-    refresh = statistics.make_refresh(config, corpus, frozen, networks, devices)
+    refresh = statistics.make_refresh(config, job.corpus, job.frozen, networks, devices)
     refresh = told.apart("statistics", refresh)
-    look_for_best = held_out_lib.make_look(config, held_out, frozen, networks, devices)
+    look_for_best = held_out_lib.make_look(config, job.held_out, job.frozen, networks, devices)
     look_for_best = told.apart("scoring", look_for_best)
-    save = told.apart("saving", functools.partial(_save, config, manager))
+    save = told.apart("saving", functools.partial(_save, config, job.manager))
 
     def look(step, state, is_shown, is_due):
       """The metrics of images that are drawn. Those of the best checkpoint only where the unbroken
       run looks, too: it must not depend on when a run was told to end."""
-      shown = {"g/diversity": show(step, state)} if is_shown else {}
-      return shown | (look_for_best(step, state) if is_due else {})
+      found = {"g/diversity": show(step, state)} if is_shown else {}
+      return found | (look_for_best(step, state) if is_due else {})
 
     for step, (resident, chosen, bucket_size) in enumerate(feed, first + 1):
       with jax.transfer_guard("disallow"):  # what moves to the device, moves on purpose
         state, values = train_step(state, resident, chosen, bucket_size)
       window.put(step, values)
-      is_told = step < total and notice.has_come(step)
+      is_told = step < total and job.notice.has_come(step)
       is_shown = step % config.sample_every == 0 or step == total
       is_due = step % config.checkpoint_every == 0 or step == total
       is_saved = is_due or is_told
@@ -223,23 +249,28 @@ def _run(
         state = refresh(state)
         window.flush(functools.partial(look, step, state, is_shown, is_due))
       told.step(step, window.shown)
-      if is_shown:
-        ratio = window.shown["g/diversity"]
-        dead = looks.why_dead(window.means)
-        if looks.add(ratio) and hosts.is_first():
-          log.warning("step %d: %s", step, collapse.describe(ratio, window.means))
-        if dead and hosts.is_first():
-          log.warning("step %d: %s", step, dead)
-        if (looks.has_collapsed or dead) and config.stop_at_collapse and step < total:
-          if hosts.is_first():
-            records.write_collapse(config.workdir, step)
-          break
+      if is_shown and _tell(looks, window, step) and config.stop_at_collapse and step < total:
+        if hosts.is_first():
+          records.write_collapse(config.workdir, step)
+        break
       if is_saved:
         save(step, state, window)
       if is_told:
-        raise notice.preempted(f"after step {step}")
+        raise job.notice.preempted(f"after step {step}")
     window.flush()
   return state, window.means, told.captions_per_second
+
+
+def _tell(looks: collapse.Looks, window: window_lib.Window, step: int) -> bool:
+  """Takes the look of this step, and warns; whether the run has collapsed, or a network learns
+  nothing any more."""
+  ratio = window.shown["g/diversity"]
+  dead = looks.why_dead(window.means)
+  if looks.add(ratio) and hosts.is_first():
+    log.warning("step %d: %s", step, collapse.describe(ratio, window.means))
+  if dead and hosts.is_first():
+    log.warning("step %d: %s", step, dead)
+  return looks.has_collapsed or bool(dead)
 
 
 def _save(
@@ -251,42 +282,3 @@ def _save(
       config.workdir, step, window.values, config.keep_checkpoints, window.skipped
     )
     bucket.push(config.workdir)
-
-
-def _picture_writer(
-  config, corpus, frozen, networks, devices, writer
-) -> Callable[[int, state_lib.TrainState], float]:
-  """A function (step, state) that writes samples/step_NNNNNN.png and returns how much last words'
-  images differ (`collapse.diversity_ratio`).
-
-  The captions are always the same, spread over the split, and so is their noise."""
-  count = min(config.sample_captions, len(corpus.ids))
-  shown = np.linspace(0, len(corpus.ids) - 1, count).astype(int)
-  one_each = np.unique(corpus.image, return_index=True)[1]
-  places = np.linspace(0, len(one_each) - 1, min(collapse.CAPTIONS, len(one_each))).astype(int)
-  compared = one_each[places]
-  rows = np.concatenate([shown, compared])
-  used = len(rows)
-  rows = np.resize(rows, used + -used % devices.count)  # Devices share them evenly.
-  real, length = corpus.images_u8[corpus.image[rows]], corpus.length[rows]
-  real = augment.centre(real, config.image_size)
-  draw = drawing.make_draw(config, networks, devices)
-  noise = reading.draw_noise(seeds.key(config.seed), len(rows), config.noise_dim)
-  table, reader = devices.put((corpus.table, frozen.reader))
-  given = devices.put((corpus.ids[rows], length, np.asarray(noise)), mesh.SHARDED)
-  size = reading.bucket(config, reading.by_device(length[None], devices.count))
-  folder = os.path.join(config.workdir, files.SAMPLES)
-
-  def show(step: int, state: state_lib.TrainState) -> float:
-    images = np.asarray(draw({**state.drawing(), "reader": reader}, table, *given, size))
-    if hosts.is_first():
-      sentences = [corpus.sentences[row] for row in shown]
-      sheet = pictures.strips(images[:count], sentences, real[:count])
-      pictures.write_png(os.path.join(folder, f"step_{step:06d}.png"), sheet)
-      writer.write_picture(step, "strips", sheet)
-    last = images[np.arange(len(rows)), length - 1]
-    if collapse.is_flat(last[count:used]) and hosts.is_first():
-      log.warning("step %d: the last words' images are of one colour each", step)
-    return collapse.diversity_ratio(last[count:used], real[count:used])
-
-  return show

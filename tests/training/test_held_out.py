@@ -14,8 +14,8 @@ from t2i_jax import errors
 from t2i_jax.data import datasets, images, stored
 from t2i_jax.nets import model
 from t2i_jax.parallel import hosts, mesh
-from t2i_jax.rundir import records
-from t2i_jax.training import batches, drawing, frozen, held_out, loop
+from t2i_jax.rundir import metrics, records
+from t2i_jax.training import batches, drawing, frozen, held_out, shown
 from t2i_jax.training import state as state_lib
 from tests.fixtures import corpora
 
@@ -164,6 +164,13 @@ class _Pen:
     return np.random.default_rng(0).integers(0, 256, (*ids.shape, 16, 16, 3)).astype(np.uint8)
 
 
+class _Deaf(metrics.NoWriter):
+  """Takes pictures and keeps none."""
+
+  def write_picture(self, *_):
+    pass
+
+
 @pytest.mark.parametrize("looks", ["score", "pictures"])
 def test_what_is_judged_and_shown_is_drawn_with_averages(tmp_path, monkeypatch, looks):
   pen, sentence = _Pen(), ("a", "red", "flower")
@@ -181,8 +188,7 @@ def test_what_is_judged_and_shown_is_drawn_with_averages(tmp_path, monkeypatch, 
   if looks == "score":
     held_out.make_score(*given)(state)
   else:
-    writer = types.SimpleNamespace(write_picture=lambda *_: None)
-    loop._picture_writer(*given, writer)(1, state)
+    shown.make_show(*given, _Deaf("", 0))(1, state)
   found = pen.variables["generator"]
   assert found == {"params": {"w": 2.0}, "batch_stats": {"mean": 5.0}}
 
@@ -307,13 +313,12 @@ def test_diversity_is_of_the_last_images_of_one_caption_for_each_image(tmp_path,
   corpus = _numbered(length=[3, 1, 2, 1, 3, 2], image=[0, 0, 1, 1, 2, 2])
   monkeypatch.setattr(drawing, "make_draw", _painter)
   compared, strips = [], []
-  monkeypatch.setattr(loop.collapse, "diversity_ratio", lambda *x: compared.append(x) or 0.25)
-  monkeypatch.setattr(loop.pictures, "strips", lambda *x: strips.append(x))
-  monkeypatch.setattr(loop.pictures, "write_png", lambda *_: None)
+  monkeypatch.setattr(shown.collapse, "diversity_ratio", lambda *x: compared.append(x) or 0.25)
+  monkeypatch.setattr(shown.pictures, "strips", lambda *x: strips.append(x))
+  monkeypatch.setattr(shown.pictures, "write_png", lambda *_: None)
   # Two captions in strips and three that are compared: four devices draw three more.
-  writer = types.SimpleNamespace(write_picture=lambda *_: None)
   given = CROPPED, corpus, batches.Frozen(), model.build(CROPPED), _Four()
-  assert loop._picture_writer(*given, writer)(1, _state()) == 0.25
+  assert shown.make_show(*given, _Deaf("", 0))(1, _state()) == 0.25
   ((fake, real),) = compared
   assert fake[:, 0, 0, 0].tolist() == [2, 21, 42]  # of captions 0, 2 and 4, of 3, 2 and 3 words
   np.testing.assert_array_equal(real, corpus.images_u8[:, 2:18, 2:18])

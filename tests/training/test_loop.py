@@ -17,7 +17,7 @@ from t2i_jax.data import corpus as corpus_lib
 from t2i_jax.nets import model
 from t2i_jax.parallel import hosts
 from t2i_jax.rundir import files, lock, metrics, records
-from t2i_jax.training import checkpoints, held_out, loop, resume, statistics, steps
+from t2i_jax.training import checkpoints, held_out, loop, resume, shown, statistics, steps
 from t2i_jax.training import window as window_lib
 from tests.fixtures import checkpoints as checkpoint_files
 
@@ -68,7 +68,7 @@ def test_a_checkpoint_has_the_batch_statistics_of_the_averages_and_so_has_what_i
   monkeypatch.setattr(steps, "make_train_step", make_step)
   monkeypatch.setattr(statistics, "make_refresh", lambda *_: refresh)
   monkeypatch.setattr(held_out, "make_look", lambda *_: look)
-  monkeypatch.setattr(loop, "_picture_writer", lambda *_: lambda step, state: 0.5)
+  monkeypatch.setattr(shown, "make_show", lambda *_: lambda step, state: 0.5)
   command("--mode=train", f"--workdir={tmp_path}", "--steps=3", "--checkpoint_every=2",
           "--sample_every=100", "--average_images=100")  # fmt: skip
   assert command.status == 0, command.err
@@ -326,7 +326,7 @@ def test_a_run_that_is_stopped_among_bad_steps_goes_back_where_the_unbroken_one_
     return step
 
   monkeypatch.setattr(steps, "make_train_step", make_step)
-  monkeypatch.setattr(loop, "_picture_writer", lambda *_: lambda step, state: 0.5)
+  monkeypatch.setattr(shown, "make_show", lambda *_: lambda step, state: 0.5)
   monkeypatch.setattr(held_out, "make_look", lambda *_: lambda step, _: judged.append(step) or {})
   stop = lambda self, step: step == 5 and seen.count(5) == 1  # noqa: E731
   for name, has_come in (("unbroken", lambda self, step: False), ("stopped", stop)):
