@@ -102,35 +102,23 @@ def _sums(item: Any) -> dict[str, int]:
   }
 
 
-def _restore(manager: ocp.CheckpointManager, step: int, wanted: dict[str, Any]) -> dict[str, Any]:
-  """These items of a step. Raises ValueError for arrays that are not what was saved; checkpoints of
-  older versions have no checksums."""
+def _restore(
+  manager: ocp.CheckpointManager, step: int, wanted: dict[str, Any]
+) -> tuple[dict[str, Any], dict[str, Any]]:
+  """The Config of a step as JSON, and these items. Raises ValueError for flags or arrays that are
+  not what was saved; checkpoints of older versions have no checksums."""
   args: dict[str, Any] = {n: ocp.args.StandardRestore(item) for n, item in wanted.items()}
   args["config"] = ocp.args.JsonRestore()
   if (manager.directory / str(step) / _SUMS).exists():
     args[_SUMS] = ocp.args.JsonRestore()
   got = dict(manager.restore(step, args=ocp.args.Composite(**args)).items())
-  sums = got.pop(_SUMS, {})
-  _check_flags(got.pop("config"), sums)
+  record, sums = got.pop("config"), got.pop(_SUMS, {})
+  if "config" in sums and sums["config"] != files.crc32_of_json(record):
+    raise ValueError("the flags are not what was saved")
   for name, item in got.items():
     if name in sums and sums[name] != _sums(item):
       raise ValueError(f"arrays of {name} are not what was saved")
-  return got
-
-
-def _check_flags(record: dict[str, Any], sums: dict[str, Any]) -> None:
-  """Raises ValueError for a Config that is not what was saved."""
-  if "config" in sums and sums["config"] != files.crc32_of_json(record):
-    raise ValueError("the flags are not what was saved")
-
-
-def _read_flags(manager: ocp.CheckpointManager, step: int) -> dict[str, Any]:
-  """The Config of a step, as JSON. Raises ValueError if it is not what was saved."""
-  items = [name for name in ("config", _SUMS) if (manager.directory / str(step) / name).exists()]
-  args = ocp.args.Composite(**{name: ocp.args.JsonRestore() for name in items})
-  got = manager.restore(step, args=args)
-  _check_flags(got["config"], got[_SUMS] if _SUMS in items else {})
-  return got["config"]
+  return record, got
 
 
 def _items(state: state_lib.TrainState) -> dict[str, Any]:
@@ -173,7 +161,7 @@ def restore(
     return None
   abstract = jax.tree.map(ocp.utils.to_shape_dtype_struct, _items(like))
   folder = manager.directory
-  _, got, damaged = whole(folder, steps, lambda step: _restore(manager, step, abstract))
+  _, got, damaged = whole(folder, steps, lambda step: _restore(manager, step, abstract)[1])
   if damaged:
     hosts.wait_for_all("damaged")
     if hosts.is_first():
@@ -202,20 +190,17 @@ def _set_aside(folder: Any) -> None:
   log.warning("%s is now %s", folder, aside)
 
 
-def has_any(workdir: str | os.PathLike) -> bool:
-  """Whether the run has a finished checkpoint."""
-  if not bucket.checkpoints(workdir).is_dir():
-    return False
-  with open_manager(workdir, read_only=True) as manager:
-    return manager.latest_step() is not None
-
-
 def steps_in(workdir: str | os.PathLike) -> list[int]:
   """The steps of the run's finished checkpoints, the newest last."""
-  if not has_any(workdir):
+  if not bucket.checkpoints(workdir).is_dir():
     return []
   with open_manager(workdir, read_only=True) as manager:
     return sorted(manager.all_steps())
+
+
+def has_any(workdir: str | os.PathLike) -> bool:
+  """Whether the run has a finished checkpoint."""
+  return bool(steps_in(workdir))
 
 
 def read_config(workdir: str | os.PathLike, step: int = 0) -> tuple[config_lib.Config, int]:
@@ -233,19 +218,18 @@ def read_config(workdir: str | os.PathLike, step: int = 0) -> tuple[config_lib.C
     step = best["step"]
   if os.path.isfile(workdir):
     raise errors.InputError(f"`workdir={workdir}`: is a file; give the folder of a run")
-  if not has_any(workdir):
+  there = steps_in(workdir)
+  if not there:
     raise errors.InputError(
       f"`workdir={workdir}`: there is no checkpoint; train first: "
       f"python -m t2i_jax.main --mode=train --steps=400 --workdir={workdir}"
       f"{bucket.runs_beside(workdir)}"
     )
+  if step and step not in there:
+    raise errors.InputError(f"`checkpoint={step}`: {workdir} has {', '.join(map(str, there))}")
   with open_manager(workdir, read_only=True) as manager:
-    if step and step not in manager.all_steps():
-      raise errors.InputError(
-        f"`checkpoint={step}`: {workdir} has {', '.join(map(str, sorted(manager.all_steps())))}"
-      )
-    steps = [step] if step else sorted(manager.all_steps(), reverse=True)
-    step, record, _ = whole(manager.directory, steps, lambda step: _read_flags(manager, step))
+    read = lambda step: _restore(manager, step, {})[0]  # noqa: E731
+    step, record, _ = whole(manager.directory, [step] if step else there[::-1], read)
   return config_lib.from_record(record), step
 
 
@@ -265,6 +249,6 @@ def restore_drawing(
     lambda x: jax.ShapeDtypeStruct(x.shape, x.dtype, sharding=replicated), wanted
   )
   with open_manager(workdir, read_only=True) as manager:
-    got = _restore(manager, step, wanted)
+    _, got = _restore(manager, step, wanted)
   average = got.pop(_AVERAGE, {})
   return {name: {**v, "params": average.get(name, v["params"])} for name, v in got.items()}
