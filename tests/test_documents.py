@@ -273,10 +273,10 @@ def test_the_recurrence_to_add_reads_left_to_right(example):
 def test_the_discriminator_to_add_reads_words(example):
   network = example("A discriminator that reads").Discriminator(base_channels=2, kernel_size=3)
   images, words = jnp.ones((6, 4, 4, 3)), _words(6)
-  variables = network.init(jax.random.key(0), images, words, None, True)
+  variables = network.init(jax.random.key(0), images, words, None)
 
   def logits(vectors):
-    return network.apply(variables, images, words.replace(vectors=vectors), words.weight, True)
+    return network.apply(variables, images, words.replace(vectors=vectors), words.weight)
 
   assert logits(words.vectors).shape == (6,)
   gradient = jax.grad(lambda vectors: logits(vectors).sum())(words.vectors)

@@ -130,9 +130,7 @@ def init(networks: Networks, key: jax.Array, words: words_lib.Words) -> dict[str
       words = jax.tree.map(lambda x: jnp.resize(x, (count, *x.shape[1:])), words)
     else:
       seen, words = image, words[:1]
-    made["discriminator"] = networks.discriminator.init(
-      keys["discriminator"], seen, words, None, True
-    )
+    made["discriminator"] = networks.discriminator.init(keys["discriminator"], seen, words, None)
   return {
     name: {"params": v.get("params", {}), "batch_stats": v.get("batch_stats", {})}
     for name, v in made.items()
@@ -198,12 +196,12 @@ def discriminate(
   networks: Networks,
   variables: Variables,
   seen: Any,
-  words: words_lib.Words | None,
+  words: words_lib.Words,
   weight: Float[Array, "n"] | None,
 ) -> tuple[Float[Array, "n"] | logits_lib.Logits, Any]:
   """The discriminator's logits in training, high for real, of what `look` gives of images, and its
   new batch_stats."""
   logits, new = networks.discriminator.apply(
-    variables, seen, words, weight, True, mutable=["batch_stats"]
+    variables, seen, words, weight, mutable=["batch_stats"]
   )
   return logits, {**variables["batch_stats"], **new.get("batch_stats", {})}

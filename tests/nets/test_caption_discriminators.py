@@ -30,12 +30,12 @@ def _words():
 def _judged(name):
   """Variables, and the function of images and words."""
   module, given = MADE[name], _words()
-  variables = jax.jit(lambda: module.init(jax.random.key(0), IMAGES, given, None, True))()
+  variables = jax.jit(lambda: module.init(jax.random.key(0), IMAGES, given, None))()
   # Parameters that differ, biases too.
   variables = jax.tree.map(
     lambda x: x + 0.1 * jax.random.normal(jax.random.key(x.size), x.shape), variables
   )
-  return variables, jax.jit(lambda x, w: module.apply(variables, x, w, None, True))
+  return variables, jax.jit(lambda x, w: module.apply(variables, x, w, None))
 
 
 @pytest.mark.slow
@@ -60,7 +60,7 @@ def test_the_caption_stands_beside_the_maps_at_every_place():
   class Maps(nn.Module):
     @nn.compact
     def __call__(self, images):
-      return dcgan.convolve(images, None, True, 4, 4, jnp.float32, ())
+      return dcgan.convolve(images, None, 4, 4, jnp.float32, ())
 
   maps = np.asarray(Maps().apply({"params": p}, IMAGES))
   p = jax.tree.map(np.asarray, p)
@@ -84,10 +84,10 @@ def test_an_image_by_itself_is_judged_by_itself():
 
 def test_the_residual_logits_of_an_image_and_a_caption_by_hand():
   module, images, given = residual.Discriminator(base_channels=1), IMAGES[:, :8, :8], _words()
-  init = lambda: module.init(jax.random.key(0), images, given, None, True)  # noqa: E731
+  init = lambda: module.init(jax.random.key(0), images, given, None)  # noqa: E731
   rng, shapes = np.random.default_rng(0), jax.eval_shape(init)["params"]
   p = jax.tree.map(lambda x: rng.normal(size=x.shape).astype(np.float32), shapes)
-  found = jax.jit(lambda p: module.apply({"params": p}, images, given, None, True))(p)
+  found = jax.jit(lambda p: module.apply({"params": p}, images, given, None))(p)
 
   def dense(number, x):
     return x @ p[f"Dense_{number}"]["kernel"] + p[f"Dense_{number}"]["bias"]
@@ -124,7 +124,7 @@ def test_widths_grow_as_the_maps_shrink(side):
   module = residual.Discriminator(base_channels=16)
   images = jnp.zeros((1, side, side, 3))
   shapes = jax.eval_shape(
-    lambda: module.init(jax.random.key(0), images, _words()[:1], None, True)["params"]
+    lambda: module.init(jax.random.key(0), images, _words()[:1], None)["params"]
   )
   blocks = [shapes[f"Block_{i}"]["Convolution_0"]["kernel"].shape for i in range(side // 16 + 1)]
   expected = [(4, 4, 64, 128), (4, 4, 128, 192)]

@@ -28,10 +28,11 @@ def _normed(maps, params):
 def test_the_discriminator_is_strided_convolutions_and_a_product(side, layers):
   module = discriminator.Discriminator(base_channels=2, kernel_size=4)
   images = jnp.float32(np.random.default_rng(1).uniform(-1, 1, (2, side, side, 3)))
-  params = _filled(module, images, None, None, True)
+  unread = words.Words(*[None] * 5)
+  params = _filled(module, images, unread, None)
   kernels = [params[f"Convolution_{i}"]["kernel"].shape for i in range(layers)]
   assert kernels == [(4, 4, 3, 2), (4, 4, 2, 4)][:layers]
-  found = jax.jit(lambda p, x: module.apply({"params": p}, x, None, None, True))(params, images)
+  found = jax.jit(lambda p, x: module.apply({"params": p}, x, unread, None))(params, images)
   maps = images
   for i in range(layers):
     layer = params[f"Convolution_{i}"]

@@ -55,13 +55,13 @@ KINDS = {
     lambda d: head.WithHead(lstm.PlainRecurrence(d), head.Head(3, d)), (_maps(4 * N, 4), PACKED)
   ),
   "discriminator": (
-    lambda d: dcgan.Discriminator(4, 4, d), (_maps(channels=3), None, None, True)
+    lambda d: dcgan.Discriminator(4, 4, d), (_maps(channels=3), WORDS, None)
   ),
   "discriminator beside captions": (
-    lambda d: concatenated.Discriminator(4, 4, d), (_maps(channels=3), WORDS, None, True)
+    lambda d: concatenated.Discriminator(4, 4, d), (_maps(channels=3), WORDS, None)
   ),
   "residual discriminator": (
-    lambda d: residual.Discriminator(16, d), (_maps(channels=3), WORDS, None, True)
+    lambda d: residual.Discriminator(16, d), (_maps(channels=3), WORDS, None)
   ),
 }  # fmt: skip
 

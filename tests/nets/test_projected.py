@@ -31,14 +31,12 @@ def _words(count=16):
 @functools.cache
 def _variables():
   module = projected.Discriminator()
-  return jax.jit(lambda: module.init(jax.random.key(0), _maps(), _words(), None, True))()
+  return jax.jit(lambda: module.init(jax.random.key(0), _maps(), _words(), None))()
 
 
 @jax.jit
 def _judge(variables, maps, given):
-  return projected.Discriminator().apply(
-    variables, maps, given, None, True, mutable=["batch_stats"]
-  )
+  return projected.Discriminator().apply(variables, maps, given, None, mutable=["batch_stats"])
 
 
 def test_what_it_is_given_are_efficientnet_s_maps():

@@ -13,9 +13,7 @@ def _made(maps, states):
   """Random variables, biases too. Each power iteration starts where it ends, so that a layer is
   divided by the largest singular value of its kernel."""
   rng = np.random.default_rng(0)
-  shapes = jax.eval_shape(
-    lambda: projected.Head().init(jax.random.key(0), maps, states, train=False)
-  )
+  shapes = jax.eval_shape(lambda: projected.Head().init(jax.random.key(0), maps, states))
   found = jax.tree.map(lambda x: rng.normal(size=x.shape).astype(np.float32), shapes)
   for norm, stats in found["batch_stats"].items():
     for name in (x for x in stats if norm != "fixed" and x.endswith("/u")):
@@ -31,8 +29,8 @@ def test_a_head_s_logits_by_hand(side, stride):
   states = jnp.float32(rng.normal(size=(2, 5)))
   variables = _made(maps, states)
   params = variables["params"]
-  judge = jax.jit(lambda v, m, s: projected.Head().apply(v, m, s, train=False))
-  alone, pairs = judge(variables, maps, states)
+  judge = jax.jit(lambda v, m, s: projected.Head().apply(v, m, s, mutable=["batch_stats"]))
+  (alone, pairs), _ = judge(variables, maps, states)
   assert alone.shape == (8,) and pairs.shape == (8, 2)
 
   def kernel_of(layer):

@@ -50,7 +50,7 @@ class Critic(nn.Module):
   in_pairs: bool
 
   @nn.compact
-  def __call__(self, images, words, weight, train):
+  def __call__(self, images, words, weight):
     colour = images.mean((1, 2))
     alone = nn.Dense(1, use_bias=False, name="alone")(colour)[:, 0]
     kernel = self.param("pairs", nn.initializers.normal(1.0), (3, words.vectors.shape[1]))

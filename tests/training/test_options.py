@@ -205,8 +205,9 @@ def test_blurry_fakes_are_their_share_of_d_s_loss_and_none_of_g_s():
     blurred, _, weights = batches.blurry_fakes(batch, 0.4, 1.0)
     shown = jnp.concatenate([images[:m], blurred])
     counted = jnp.concatenate([batch.packed.weight[:m], weights])
-    fake = d.apply(params, shown, None, counted, True)
-    return fake, d.apply(params, batch.reals.images, None, batch.reals.weight, True), counted
+    fake = d.apply(params, shown, batch.asked, counted)
+    real = d.apply(params, batch.reals.images, batch.reals.words, batch.reals.weight)
+    return fake, real, counted
 
   fake, real, counted = discriminate(batch, _images(config, state, batch))
   fake, real = np.asarray(fake, np.float64), np.asarray(real, np.float64)
@@ -233,7 +234,8 @@ def test_minibatches_in_turn_are_g_s_update_and_then_d_s():
     }
     images = model.draw(networks, variables, first.words, first.packed, True)[0]
     shown, weight = images[: first.scored], first.words.weight[: first.scored]
-    logits, _ = model.discriminate(networks, before.discriminator.variables(), shown, None, weight)
+    variables = before.discriminator.variables()
+    logits, _ = model.discriminate(networks, variables, shown, first.asked, weight)
     adversarial = (jax.nn.softplus(-logits) * weight).sum() / weight.sum()
     return adversarial + 2.0 * ((images[-3:] - first.own) ** 2).mean()
 

@@ -13,6 +13,7 @@ import pytest
 
 from t2i_jax import config as config_lib
 from t2i_jax.nets import model, packing
+from t2i_jax.nets import words as words_lib
 from t2i_jax.nets.discriminators import DISCRIMINATORS
 from t2i_jax.training import batches, losses, reading, steps
 from t2i_jax.training import state as state_lib
@@ -94,8 +95,9 @@ def _updated(config, slots=5, bucket=None):
 
 def _score(discriminator, params, images, weights):
   """Logits of images with any leading axes."""
+  unread = words_lib.Words(*[None] * 5)
   flat = images.reshape(-1, *images.shape[-3:])
-  logits = discriminator.apply({"params": params}, flat, None, weights.reshape(-1), True)
+  logits = discriminator.apply({"params": params}, flat, unread, weights.reshape(-1))
   return logits.reshape(weights.shape)
 
 
@@ -307,9 +309,9 @@ class Counting(nn.Module):
   axes: tuple = ()
 
   @nn.compact
-  def __call__(self, images, words, weight, train):
+  def __call__(self, images, words, weight):
     calls = self.variable("batch_stats", "calls", lambda: jnp.zeros(()))
-    if train and not self.is_initializing():
+    if not self.is_initializing():
       calls.value = calls.value + 1
     seen = jnp.concatenate([images.mean((1, 2)), words.vectors], 1)
     return nn.Dense(1, name="logit")(seen)[:, 0]

@@ -18,7 +18,7 @@ _TEXT = 128  # values of the projected caption
 
 
 class Discriminator(nn.Module):
-  """(images, words, weight, train) -> logits of each image with each caption; none of an image by
+  """(images, words, weight) -> logits of each image with each caption; none of an image by
   itself. On several devices (`caption_axes`) each device's images are judged with all captions;
   `axes`: of the mesh over which batch statistics are taken.
 
@@ -39,11 +39,10 @@ class Discriminator(nn.Module):
     images: Float[Array, "n h w 3"],
     words: words_lib.Words,
     weight: Float[Array, "n"] | None,
-    train: bool,
   ) -> logits.Logits:
     """`weight` counts each image in the batch statistics."""
     maps = dcgan.convolve(
-      images, weight, train, self.base_channels, self.kernel_size, self.dtype, self.axes
+      images, weight, self.base_channels, self.kernel_size, self.dtype, self.axes
     )
     dense = lambda width, name: layers.Dense(  # noqa: E731
       width, kernel_init=layers.DCGAN_INIT, dtype=self.dtype, name=name

@@ -31,15 +31,12 @@ class Discriminator(nn.Module):
   def __call__(
     self,
     images: Float[Array, "n h w 3"],
-    words: words_lib.Words | None,
+    words: words_lib.Words,
     weight: Float[Array, "n"] | None,
-    train: bool,
   ) -> Float[Array, "n"]:
     """`words` are ignored. `weight` counts each image in the batch statistics: 0 for a row that
     pads."""
-    maps = convolve(
-      images, weight, train, self.base_channels, self.kernel_size, self.dtype, self.axes
-    )
+    maps = convolve(images, weight, self.base_channels, self.kernel_size, self.dtype, self.axes)
     flat = maps.reshape(len(images), -1)
     logit = layers.Dense(1, kernel_init=layers.DCGAN_INIT, dtype=self.dtype)(flat)
     return logit[..., 0].astype(jnp.float32)
@@ -48,7 +45,6 @@ class Discriminator(nn.Module):
 def convolve(
   images: Float[Array, "n h w 3"],
   weight: Float[Array, "n"] | None,
-  train: bool,
   base_channels: int,
   kernel_size: int,
   dtype: Any,
@@ -63,7 +59,7 @@ def convolve(
       maps
     )
     if not is_first:
-      maps = batch_norm.BatchNorm(momentum=None, axes=axes)(maps, weight, train)
+      maps = batch_norm.BatchNorm(momentum=None, axes=axes)(maps, weight, train=True)
     maps = nn.leaky_relu(maps, 0.2)
     channels *= 2
   return maps

@@ -48,7 +48,7 @@ class Head(nn.Module):
   dtype: Any = jnp.float32
 
   @nn.compact
-  def __call__(self, maps: Float[Array, "n h w c"], states: Float[Array, "m d"], train: bool):
+  def __call__(self, maps: Float[Array, "n h w c"], states: Float[Array, "m d"]):
     channels = min(maps.shape[-1], _LAST)
     fixed = self.variable(
       "batch_stats",
@@ -58,7 +58,7 @@ class Head(nn.Module):
     x = maps.astype(self.dtype) @ fixed.value.astype(self.dtype)
 
     def normed(layer: nn.Module, x: Array) -> Array:
-      return nn.SpectralNorm(layer)(x, update_stats=train)
+      return nn.SpectralNorm(layer)(x, update_stats=True)
 
     widths = iter(_WIDTHS)
     while x.shape[1] > 4:
@@ -74,7 +74,7 @@ class Head(nn.Module):
 
 
 class Discriminator(nn.Module):
-  """(maps of images, words, weight, train) -> logits of four heads. The words' vectors are states
+  """(maps of images, words, weight) -> logits of four heads. The words' vectors are states
   of a reader. On several devices (`caption_axes`) each device's images are judged with all
   captions."""
 
@@ -89,11 +89,10 @@ class Discriminator(nn.Module):
     maps: tuple[Float[Array, "n _ _ _"], ...],
     words: words_lib.Words,
     weight: Float[Array, "n"] | None,
-    train: bool,
   ) -> logits.Logits:
     """`weight` is ignored: every row counts."""
     states = collectives.all_of(words.vectors, self.caption_axes)
-    heads = [Head(self.dtype)(x, states, train) for x in maps]
+    heads = [Head(self.dtype)(x, states) for x in maps]
     return logits.Logits(*(jnp.stack(parts) for parts in zip(*heads)))
 
   @staticmethod

@@ -44,7 +44,7 @@ class Block(nn.Module):
 
 
 class Discriminator(nn.Module):
-  """(images, words, weight, train) -> logits of one head.
+  """(images, words, weight) -> logits of one head.
 
   Channels at 4, 8, ... 128 pixels: 12, 8, 4, 2, 1 and 1 times `base_channels`. On several devices
   (`caption_axes`) each device's images are judged with all captions."""
@@ -59,7 +59,6 @@ class Discriminator(nn.Module):
     images: Float[Array, "n h w 3"],
     words: words_lib.Words,
     weight: Float[Array, "n"] | None,
-    train: bool,
   ) -> logits.Logits:
     """`weight` is ignored: every row counts."""
     count = images.shape[1].bit_length() - 2  # sizes, down to one of 4x4 to 7x7
