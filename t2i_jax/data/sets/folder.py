@@ -17,7 +17,8 @@ import os
 import pathlib
 import re
 import unicodedata
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping, Sequence
+from typing import NamedTuple
 
 from t2i_jax import errors
 from t2i_jax.data import images, listing, raw, scan, tables
@@ -72,43 +73,33 @@ def read(raw_dir: pathlib.Path) -> listing.Listing:
   }
   texts, ambiguous = scan.texts_of(raw_dir, found)
   rows = _read_tables(raw_dir, found, names, _loose(found, set(texts.values()) | set(lists)))
-  _refuse_lists(
-    raw_dir,
-    {f: of for f, of in named.items() if f not in {*lists, *rows.tables, *texts.values()}},
-    has_captions=bool(rows.tables or texts or ambiguous),
-  )
-  classes = {}
+  unused = {f: of for f, of in named.items() if f not in {*lists, *rows.tables, *texts.values()}}
+  _refuse_lists(raw_dir, unused, has_captions=bool(rows.tables or texts or ambiguous))
   if rows.captions or (rows.tables and not texts):
     _refuse_both(raw_dir, rows.table_of, texts)
-    captions_of = rows.captions_of
+    given = _from_tables(found, rows)
   elif texts or ambiguous:
-    rows = _Rows()
-    captions_of = functools.partial(_of_text, raw_dir, texts, ambiguous)
+    given = _from_texts(raw_dir, found, texts, ambiguous)
   else:
     classes = folders.classes(raw_dir)
     _refuse(raw_dir, found, rows.not_understood, set(classes.values()))
-    captions_of = functools.partial(_of_class, classes)
-  labels = {name: i for i, name in enumerate(sorted(set(classes.values())))}
-  splits = {split: [] for split in folders.present() or ["train"]}
-  skipped, captions_seen = list(found.unusable), rows.seen
-  for name in found.photographs:
-    captions, reason = captions_of(name)
-    captions_seen += 0 if rows.tables else len(captions)
-    split, outside = splits_lib.of_image(name, folders, lists, rows.splits)
+    given = _from_classes(found, classes)
+  splits, skipped = {split: [] for split in folders.present() or ["train"]}, list(found.unusable)
+  for name, (captions, reason) in given.captions.items():
+    split, outside = splits_lib.of_image(name, folders, lists, given.splits)
     if reason or outside:
       skipped.append({"file": name, "reason": reason or outside})
       continue
-    label = labels[classes[name]] if classes else -1
-    image = functools.partial(images.fit, raw_dir / name)
+    image, label = functools.partial(images.fit, raw_dir / name), given.labels.get(name, -1)
     source = listing.Source(name=name, image=image, captions=captions, label=label)
     splits.setdefault(split, []).append(source)
   return listing.Listing(
     str(raw_dir),
     {split: splits[split] for split in splits_lib.NAMES if split in splits},
     len(found.photographs) + len(found.unusable),
-    captions_seen,
+    given.seen,
     skipped,
-    rows.skipped,
+    given.skipped,
     skipped_lines=splits_lib.skipped_lines({file: named[file] for file in lists}),
   )
 
@@ -123,20 +114,6 @@ def _refuse_lists(
       splits_lib.refuse(raw_dir, file, of)
   if unused:
     log.info("passed over, since no line names an image: %s", ", ".join(unused))
-
-
-def _of_text(
-  raw_dir: pathlib.Path, texts: dict[str, str], ambiguous: dict[str, str], name: str
-) -> tuple[list[str], str | None]:
-  """An image's captions in a file of its own, or why there are none."""
-  if name in ambiguous:
-    return [], ambiguous[name]
-  return raw.read_captions(raw_dir / (texts.get(name) or os.path.splitext(name)[0] + ".txt"))
-
-
-def _of_class(classes: dict[str, str], name: str) -> tuple[list[str], str | None]:
-  """An image's class as its caption."""
-  return ([classes[name]], None) if name in classes else ([], "in no class's folder")
 
 
 def _loose(found: scan.Found, used: set[str]) -> list[str]:
@@ -163,12 +140,6 @@ class _Rows:
   def __init__(self):
     self.captions, self.splits, self.skipped, self.seen = {}, {}, [], 0
     self.tables, self.table_of, self.not_understood, self.unclear = [], {}, {}, {}
-
-  def captions_of(self, name: str) -> tuple[list[str], str | None]:
-    """An image's captions, or why there are none."""
-    if captions := self.captions.get(name):
-      return captions, None
-    return [], self.unclear.get(name) or f"no caption in {' or '.join(self.tables)}"
 
   def add(self, table: str, rows: Iterable[tables.Row], names: names_lib.Names) -> set[str]:
     """The images that a table has captions of; its rows are added."""
@@ -201,6 +172,48 @@ class _Rows:
         else:
           self.skipped.append({**where, "reason": "empty caption"})
     return found
+
+
+class _Given(NamedTuple):
+  """Of each image its captions, or why there are none; the number of captions; and of some images
+  the split and the label. skipped: captions, as in `listing.Listing`."""
+
+  captions: dict[str, tuple[list[str], str | None]]
+  seen: int
+  skipped: Sequence[dict[str, str]] = ()
+  splits: Mapping[str, str] = {}
+  labels: Mapping[str, int] = {}
+
+
+def _from_tables(found: scan.Found, rows: _Rows) -> _Given:
+  none = f"no caption in {' or '.join(rows.tables)}"
+  captions = {
+    name: (own, None) if (own := rows.captions.get(name)) else ([], rows.unclear.get(name) or none)
+    for name in found.photographs
+  }
+  return _Given(captions, rows.seen, rows.skipped, rows.splits)
+
+
+def _from_texts(
+  raw_dir: pathlib.Path, found: scan.Found, texts: dict[str, str], ambiguous: dict[str, str]
+) -> _Given:
+  """Captions in a file of each image's own."""
+  captions = {}
+  for name in found.photographs:
+    file = raw_dir / (texts.get(name) or os.path.splitext(name)[0] + ".txt")
+    captions[name] = ([], ambiguous[name]) if name in ambiguous else raw.read_captions(file)
+  return _Given(captions, sum(len(own) for own, _ in captions.values()))
+
+
+def _from_classes(found: scan.Found, classes: dict[str, str]) -> _Given:
+  """An image's class is its caption."""
+  number = {name: i for i, name in enumerate(sorted(set(classes.values())))}
+  captions = {
+    name: ([classes[name]], None) if name in classes else ([], "in no class's folder")
+    for name in found.photographs
+  }
+  labels = {image: number[name] for image, name in classes.items()}
+  return _Given(captions, len(classes), labels=labels)
 
 
 def _read_tables(
