@@ -7,7 +7,7 @@ import collections
 import dataclasses
 import os
 import pathlib
-from collections.abc import Collection, Iterator
+from collections.abc import Collection, Iterator, Mapping
 
 from t2i_jax import errors
 from t2i_jax.data import images, tables
@@ -125,6 +125,17 @@ def _shown(name: str) -> str:
   return os.fsencode(name).decode("utf8", "backslashreplace")
 
 
+def _in_caption_folder(stem: str, inner: Mapping[tuple[str, str], list[str]]) -> list[str]:
+  """The text files of an image's stem, the deepest, out of `inner`: by the folder that the folder
+  of captions is in, and the path within that."""
+  parts = stem.split("/")
+  for depth in reversed(range(len(parts))):
+    for at in range(depth, len(parts)):
+      if own := inner.get(("/".join(parts[:depth]), "/".join(parts[at:]))):
+        return own
+  return []
+
+
 def texts_of(raw_dir: pathlib.Path, found: Found) -> tuple[dict[str, str], dict[str, str]]:
   """The text file of each image that has one; and why it cannot be told, where it cannot. The text
   p/captions/a.txt is of the image a.* below p, at any depth; where p holds no image, below the
@@ -153,17 +164,8 @@ def texts_of(raw_dir: pathlib.Path, found: Found) -> tuple[dict[str, str], dict[
       )
     if whole in beside:  # a.jpg.txt
       texts[name] = own[0]
-    elif own:
+    elif own := own or _in_caption_folder(stem, inner):
       wanted[tuple(own)].append(name)
-    else:
-      parts = stem.split("/")
-      keys = (
-        ("/".join(parts[:depth]), "/".join(parts[at:]))
-        for depth in reversed(range(len(parts)))
-        for at in range(depth, len(parts))
-      )
-      if key := next((key for key in keys if key in inner), None):
-        wanted[tuple(inner[key])].append(name)
   ambiguous = {}
   for files_of, names in wanted.items():
     if len(names) == len(files_of) == 1:
