@@ -110,10 +110,6 @@ def encode(
   Raises:
     InputError: over 5 % of the captions have no known word.
   """
-  if oov not in typing.get_args(OutOfVocabulary):
-    raise ValueError(f"oov={oov!r}: use one of {typing.get_args(OutOfVocabulary)}")
-  if long_captions not in typing.get_args(LongCaptions):
-    raise ValueError(f"long_captions={long_captions!r}: use {typing.get_args(LongCaptions)}")
   rows, unknown_words = _look_up(captions, vocabulary, keep_unknown=oov != "drop")
   wordless = [i for i, row in enumerate(rows) if not _has_known_word(row)]
   if len(wordless) > MAX_WORDLESS_SHARE * len(rows):
@@ -127,30 +123,26 @@ def encode(
   for i, owner in enumerate(image.tolist()):
     siblings[owner].append(i)
 
-  dropped, kept, sources = set(wordless), [], []
-  dropped_long = replaced = truncated = 0
-  for i, row in enumerate(rows):
-    if i in dropped:
-      continue
-    source = i
-    if not fits[i]:
-      if long_captions == "drop":
-        dropped_long += 1
-        continue
-      if long_captions == "sibling":
-        source = _next_that_fits(i, siblings[int(image[i])], fits)
-      if source != i:
-        replaced += 1
-      elif _has_known_word(row[:max_words]):
-        truncated += 1
-      else:  # Only unknown words would be left.
-        dropped.add(i)
-        continue
-    kept.append(i)
-    sources.append(source)
+  def fate_of(i: int) -> tuple[str, int]:
+    """What becomes of caption i, and the caption whose words it gets."""
+    if fits[i]:
+      return "unchanged", i
+    if not _has_known_word(rows[i]):
+      return "wordless", i
+    if long_captions == "drop":
+      return "long", i
+    source = _next_that_fits(i, siblings[int(image[i])], fits) if long_captions == "sibling" else i
+    if source != i:
+      return "replaced", source
+    return "truncated" if _has_known_word(rows[i][:max_words]) else "wordless", i
+
+  fates = [fate_of(i) for i in range(len(rows))]
+  count = collections.Counter(fate for fate, _ in fates)
+  kept = [i for i, (fate, _) in enumerate(fates) if fate not in ("wordless", "long")]
 
   ids = np.full((len(kept), max_words), PADDING_ID, np.int32)
   length = np.zeros(len(kept), np.int32)
+  sources = [fates[i][1] for i in kept]
   for k, source in enumerate(sources):
     row = rows[source][:max_words]
     ids[k, : len(row)] = row
@@ -160,10 +152,10 @@ def encode(
     length=length,
     image=image[np.asarray(kept, np.int64)].astype(np.int32),
     source=np.asarray(sources, np.int32),
-    dropped_no_known_word=sorted(dropped),
-    dropped_long=dropped_long,
-    replaced_by_sibling=replaced,
-    truncated=truncated,
+    dropped_no_known_word=[i for i, (fate, _) in enumerate(fates) if fate == "wordless"],
+    dropped_long=count["long"],
+    replaced_by_sibling=count["replaced"],
+    truncated=count["truncated"],
     unknown_words=unknown_words,
   )
 
