@@ -10,8 +10,8 @@ import functools
 import logging
 import os
 import pathlib
-from collections.abc import Callable
-from typing import Any
+from collections.abc import Callable, Mapping
+from typing import Any, NamedTuple
 
 from t2i_jax import errors, near
 from t2i_jax.data import builder as builder_lib
@@ -97,44 +97,56 @@ def _open(
   refuse a copy if some of its raw files have other content than when it was made."""
   dataset = _checked(name, settings)
   data_dir = pathlib.Path(settings.data_dir).expanduser()
-  options = {option: getattr(settings, option) for option in dataset.options}
-  form = f"{settings.image_size}px_{dataset.variant(**options)}"
-  read: Callable[..., listing.Listing] | None = functools.partial(dataset.read, **options)
-  raw_dir, seen = "", {}
-  if dataset.files is None:
-    config_name = form
-  elif settings.raw_dir or (dataset.is_published_whole and not _configs(data_dir, dataset, form)):
-    raw_dir, elsewhere = _raw_folders(dataset, settings, data_dir / "downloads")
-    raw_files = dataset.files(raw_dir, **elsewhere)
-    config_name, seen = (
-      form + raw.fingerprint(raw_dir, raw_files, dataset.rules),
-      origin.sample(raw_dir, raw_files),
-    )
-    read = functools.partial(read, raw_dir, **elsewhere)
-  else:
-    config_name, read = _only_config(data_dir, dataset, form), None
+  source = _find(dataset, settings, data_dir)
   make = functools.partial(
     builder_lib.Builder,
     dataset,
     data_dir=os.fspath(data_dir),
-    config_name=config_name,
+    config_name=source.config_name,
     image_size=settings.image_size,
   )
-  info = _info_file(data_dir, dataset, config_name)
+  info = _info_file(data_dir, dataset, source.config_name)
   if not info.exists():
-    found = read()
+    found = source.read()
     _check_missing(dataset, found.origin, found, settings)
     with builder_lib.quiet():
       builder = make(content=found, progress=settings.progress)
     builder.write()
-    origin.record(info.parent, seen)
-  origin.check(info.parent, raw_dir, seen if looks_at_raw else {})
+    origin.record(info.parent, source.seen)
+  origin.check(info.parent, source.raw_dir, source.seen if looks_at_raw else {})
   with builder_lib.quiet(), builder_lib.reading(info.parent):
     builder = make()
     described = _describe(builder)
   _check_missing(dataset, os.fspath(builder.data_path), described, settings)
   _tell_skipped(builder)
-  return builder, read
+  return builder, source.read
+
+
+class _Source(NamedTuple):
+  """The name of a configuration, and where it is from: read gives its listing, None if its raw
+  files are not known; raw_dir is their folder, empty if there is none; seen: `origin.sample`."""
+
+  config_name: str
+  read: Callable[[], listing.Listing] | None
+  raw_dir: str | pathlib.Path = ""
+  seen: Mapping[str, Any] = {}
+
+
+def _find(dataset: listing.Dataset, settings: Settings, data_dir: pathlib.Path) -> _Source:
+  """The configuration that the settings ask for, which may not be prepared yet. Raises
+  InputError as `_raw_folders` and `_only_config` do."""
+  options = {option: getattr(settings, option) for option in dataset.options}
+  form = f"{settings.image_size}px_{dataset.variant(**options)}"
+  read = functools.partial(dataset.read, **options)
+  if dataset.files is None:
+    return _Source(form, read)
+  if settings.raw_dir or (dataset.is_published_whole and not _configs(data_dir, dataset, form)):
+    raw_dir, elsewhere = _raw_folders(dataset, settings, data_dir / "downloads")
+    raw_files = dataset.files(raw_dir, **elsewhere)
+    config_name = form + raw.fingerprint(raw_dir, raw_files, dataset.rules)
+    seen = origin.sample(raw_dir, raw_files)
+    return _Source(config_name, functools.partial(read, raw_dir, **elsewhere), raw_dir, seen)
+  return _Source(_only_config(data_dir, dataset, form), None)
 
 
 @functools.cache
