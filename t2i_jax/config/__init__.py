@@ -29,8 +29,7 @@ from t2i_jax.config.uses import (
   Word2vec,
 )
 
-# Names that flags had before. A removed one is listed with the value with which it did nothing.
-RENAMED: dict[str, str] = {}
+# Flags that older versions had, each with the value with which it did nothing.
 REMOVED = {"sweep": "", "reference": "", "parameter_shards": "1"}
 
 # Files and folders that a run reads, in training and later.
@@ -256,16 +255,15 @@ def from_record(record: dict[str, Any]) -> Config:
   known = {field.name for field, _ in fields()}
   values, unknown = {}, []
   for role, part in roles.items():
-    for old, value in part.items():
-      name = RENAMED.get(old, old)
+    for name, value in part.items():
       if name in known:
         values[name] = tuple(value) if isinstance(value, list) else value
       elif name in REMOVED:
         continue
       elif role in ("use", "machine"):
-        _log.warning("the record's --%s is left out: this version has no such flag", old)
+        _log.warning("the record's --%s is left out: this version has no such flag", name)
       else:
-        unknown.append(old)
+        unknown.append(name)
   if unknown:
     raise errors.InputError(
       f"the record holds options this version does not have: {', '.join(sorted(unknown))}"

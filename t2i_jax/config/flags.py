@@ -70,8 +70,6 @@ def _define() -> absl_flags.FlagValues:
       absl_flags.DEFINE_string(*arguments, flag_values=values)
     else:
       absl_flags.DEFINE_multi_string(*arguments, flag_values=values)
-  for old, new in config_lib.RENAMED.items():
-    values[old] = values[new]
   for old, idle in config_lib.REMOVED.items():
     absl_flags.DEFINE_string(old, idle, "", flag_values=values)
   for name, short in zip(_HELP, ("h", None)):

@@ -185,5 +185,5 @@ def _read_flags(path: str) -> dict[str, list[str]]:
     for line in file.read().split("\n"):
       if line.startswith("--"):
         name, _, value = line[2:].partition("=")
-        flags.setdefault(config_lib.RENAMED.get(name, name), []).append(value)
+        flags.setdefault(name, []).append(value)
   return flags

@@ -114,10 +114,9 @@ def test_where_a_run_was_computed_is_not_repeated():
   assert again == config_lib.Config(workdir="w", steps=1)
 
 
-def test_run_flags_of_an_older_version_are_read(monkeypatch):
-  monkeypatch.setitem(config_lib.RENAMED, "width", "base_channels")
+def test_run_flags_of_an_older_version_are_read():
   idle = ["--sweep=", "--reference=", "--parameter_shards=1"]
-  config, given = flags.parse(["t2i_jax", "--mode=params", *idle, "--width=8"])
+  config, given = flags.parse(["t2i_jax", "--mode=params", *idle, "--base_channels=8"])
   assert config.base_channels == 8 and given == {"mode", "base_channels"}
   with pytest.raises(errors.InputError, match=r"--parameter_shards=2: .* leave it out"):
     flags.parse(["t2i_jax", "--mode=params", "--parameter_shards=2"])

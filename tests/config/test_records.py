@@ -80,10 +80,8 @@ def test_an_unknown_use_is_a_warning_and_an_unknown_shape_an_error(warnings):
     config_lib.from_record({**OLD, "warp_factor": 9})
 
 
-def test_renamed_and_removed_flags_and_those_that_are_newer_than_the_record(monkeypatch, warnings):
-  monkeypatch.setitem(config_lib.RENAMED, "width", "base_channels")
+def test_removed_flags_and_those_that_are_newer_than_the_record(warnings):
   record = config_lib.to_record(QUICKSTART)
-  record["shape"]["width"] = record["shape"].pop("base_channels")
   record["shape"]["parameter_shards"] = 4
   del record["shape"]["generator"]
   assert config_lib.from_record(record) == QUICKSTART
