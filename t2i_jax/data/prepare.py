@@ -29,7 +29,7 @@ class Settings:
   raw_dir: the publisher's files or the user's own. May be empty if exactly one configuration of
     this dataset, image size and options is prepared, and for a dataset that is published whole.
   image_size: height and width in pixels.
-  synthetic_images, seed: number of synthetic images, and what they are drawn from.
+  synthetic_images: number of synthetic images.
   crop: birds are cropped to their bounding boxes.
   allow_missing: images that the lists of birds and flickr30k name may be missing.
   in_memory_below: images stay on disk if they are more bytes in all; None: they never do.
@@ -40,7 +40,6 @@ class Settings:
   raw_dir: str | os.PathLike | None = None
   image_size: int
   synthetic_images: int = 4000
-  seed: int = 0
   crop: bool = False
   allow_missing: bool = False
   in_memory_below: int | None = None

@@ -65,8 +65,6 @@ def test_wrong_settings_are_input_errors(tmp_path):
     (dict(dataset="cifar10", raw_dir=None), r"toronto\.edu/.*tar\.gz: no .*cifar-10-batches-bin/"),
     (dict(dataset="flowers", raw_dir=None, crop=True), "`crop`: for `dataset=birds`, not flowers"),
     (dict(dataset="folder", raw_dir=None, allow_missing=True), "birds and flickr30k`, not folder"),
-    (dict(dataset="synthetic", raw_dir=None, synthetic_images=0), "`synthetic_images=0`"),
-    (dict(dataset="synthetic", raw_dir=None, seed=-1), "`seed=-1`"),
   ):
     with pytest.raises(errors.InputError, match=match) as raised:
       folders.prepare(tmp_path, **settings)

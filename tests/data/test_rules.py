@@ -19,7 +19,7 @@ READERS = {
 
 @functools.cache
 def flowers(image_size, count=200):
-  splits = synthetic.read(count, seed=5).splits
+  splits = synthetic.read(count).splits
   sources = [source for split in draw.SPLITS for source in splits[split]]
   true = {a: np.array([s.attributes[a] for s in sources]) for a in draw.ATTRIBUTES}
   return np.stack([source.image(image_size) for source in sources]), true
