@@ -24,7 +24,7 @@ from t2i_jax.training import batches, reading
 from t2i_jax.training import state as state_lib
 
 _CAPTIONS = 512
-_FAR = 2.0**100  # a running statistic beside which a minibatch's is nothing
+_HUGE = 2.0**100  # a running statistic beside which a minibatch's is nothing
 
 
 def make_refresh(
@@ -58,18 +58,8 @@ def make_refresh(
 
   def compute(variables, reader, table, *minibatches):
     kept = {n: variables[n]["batch_stats"] for n in model.DRAWING}
-    zeros = jax.tree.map(jnp.zeros_like, kept)
-    far = jax.tree.map(lambda x: jnp.full_like(x, _FAR), kept)
     update = lambda stats, xs: of_batch(variables, reader, table, stats, *xs)  # noqa: E731
-    # An update is m * old + (1 - m) * new: from old = 0 it gives new, but for a factor; from one
-    # beside which new is nothing, m.
-    each = jax.lax.map(lambda xs: update(zeros, xs), minibatches)
-    from_far = update(far, jax.tree.map(lambda x: x[0], minibatches))
-    share = jax.tree.map(lambda far: 1 - far / _FAR, from_far)  # 0: no image counts, nothing moves.
-    mean = jax.tree.map(
-      lambda x, share, old: jnp.where(share > 0, x.mean(0) / jnp.maximum(share, 1e-3), old),
-      each, share, kept,
-    )  # fmt: skip
+    mean = own_statistics(update, kept, minibatches)
     return collectives.mean(mean, axes) if config.bn_devices == "each" else mean
 
   rows_of = (mesh.ROWS, mesh.ROWS, mesh.ROWS, mesh.REPLICATED)
@@ -87,3 +77,20 @@ def make_refresh(
     return state.replace(**found)
 
   return refresh
+
+
+def own_statistics(update: Callable[[Any, Any], Any], kept: Any, minibatches: Any) -> Any:
+  """The mean of the minibatches' own statistics; `kept` where no image counts. update: (running
+  statistics, minibatch) -> running statistics after it.
+
+  An update is m * old + (1 - m) * new: from old = 0 it gives (1 - m) * new, and from a huge old,
+  m."""
+  zeros = jax.tree.map(jnp.zeros_like, kept)
+  huge = jax.tree.map(lambda x: jnp.full_like(x, _HUGE), kept)
+  each = jax.lax.map(lambda xs: update(zeros, xs), minibatches)
+  from_huge = update(huge, jax.tree.map(lambda x: x[0], minibatches))
+  weight_of_new = jax.tree.map(lambda x: 1 - x / _HUGE, from_huge)  # 0: nothing moves.
+  return jax.tree.map(
+    lambda x, weight, old: jnp.where(weight > 0, x.mean(0) / jnp.maximum(weight, 1e-3), old),
+    each, weight_of_new, kept,
+  )  # fmt: skip
