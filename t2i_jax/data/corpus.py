@@ -226,19 +226,19 @@ def _rank_within_image(image: Int32[np.ndarray, "m"]) -> Int32[np.ndarray, "m"]:
 
 
 def example_order(
-  count: int, batch_size: int, updates: int, seed: int
+  count: int, batch_size: int, minibatches: int, seed: int
 ) -> Callable[[int], Int32[np.ndarray, "k b"]]:
-  """A function: step -> captions of its k = `updates` batches. Every epoch has a new order. The
-  result depends only on seed and step, so that a run can be resumed."""
+  """A function: step -> captions of its k = `minibatches` batches. Every epoch has a new order.
+  The result depends only on seed and step, so that a run can be resumed."""
   rows = (
     grain.MapDataset.range(count)
     .seed(seeds.narrow(seed))
     .shuffle()
     .repeat()
-    .batch(batch_size * updates)
+    .batch(batch_size * minibatches)
   )
 
   def captions_of(step: int) -> Int32[np.ndarray, "k b"]:
-    return np.asarray(rows[step], np.int32).reshape(updates, batch_size)
+    return np.asarray(rows[step], np.int32).reshape(minibatches, batch_size)
 
   return captions_of

@@ -42,7 +42,7 @@ class Networks:
 
 
 def build(config: Any, axes: collectives.Axes = ()) -> Networks:
-  """The networks that a config.Networks asks for.
+  """The networks of this Config.
 
   Each module's attributes are the settings of the same names, and those computed here. `axes`: of
   the mesh over which a batch is sharded, inside shard_map. A module's own `axes` are those over

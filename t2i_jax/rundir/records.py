@@ -1,4 +1,5 @@
-"""What a run keeps in its folder about itself: flags, data, unlogged metrics, its collapse."""
+"""What a run keeps in its folder about itself: flags, data, unlogged metrics, its best checkpoint,
+its returns to checkpoints, its collapse."""
 
 from __future__ import annotations
 

@@ -27,7 +27,7 @@ log = logging.getLogger(__name__)
 
 
 class Progress:
-  """A context manager around the steps from `first` to before `total`, of `captions` captions each.
+  """A context manager around the steps `first` + 1 to `total`, of `captions` captions each.
 
   When it ends, the seconds are logged. `captions_per_second` is then that of the steps alone, as
   a rate of all devices; None if every step was the first of its packed size."""
