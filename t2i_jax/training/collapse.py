@@ -45,8 +45,7 @@ def is_flat(images_u8: UInt8[np.ndarray, "n h w 3"]) -> bool:
 
 
 def why_dead(metrics: Mapping[str, int | float | None]) -> str:
-  """Which network had no gradients at a look, by the means of metrics over the steps before it, and
-  what follows where it was so at the look before, too; empty: none."""
+  """A sentence if a network's gradient norm is 0, else empty."""
   for network, name in (("g", "generator"), ("d", "discriminator")):
     if metrics.get(f"{network}/gradient_norm", 1.0) == 0:
       return f"the {name}'s gradients are 0: it learns nothing any more"
@@ -66,13 +65,12 @@ class Looks:
     is_hinge: bool = False,
   ):
     self._low, self._is_hinge, self._dead = 0, is_hinge, ""
-    self.why_dead(last)
+    self.dead_twice(last)
     for ratio in ratios:
       self.add(math.nan if ratio is None else ratio)
 
-  def why_dead(self, metrics: Mapping[str, int | float | None]) -> str:
-    """Takes the metrics of the next look; which network learns nothing any more, by this look and
-    the one before, and why; empty: none."""
+  def dead_twice(self, metrics: Mapping[str, int | float | None]) -> str:
+    """Takes the metrics of the next look; `why_dead` if it was the same at the look before."""
     if self._is_hinge:
       metrics = {name: value for name, value in metrics.items() if name != "d/gradient_norm"}
     before, self._dead = self._dead, why_dead(metrics)

@@ -265,7 +265,7 @@ def _tell(looks: collapse.Looks, window: window_lib.Window, step: int) -> bool:
   """Takes the look of this step, and warns; whether the run has collapsed, or a network learns
   nothing any more."""
   ratio = window.shown["g/diversity"]
-  dead = looks.why_dead(window.means)
+  dead = looks.dead_twice(window.means)
   if looks.add(ratio) and hosts.is_first():
     log.warning("step %d: %s", step, collapse.describe(ratio, window.means))
   if dead and hosts.is_first():

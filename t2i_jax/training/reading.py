@@ -46,8 +46,7 @@ def draws_words_alone(config: config_lib.Config) -> bool:
 
 
 def training_bucket(config: config_lib.Config, length: Any) -> int | None:
-  """As `bucket`; 0 where nothing is read of a caption but one vector, in the place of its last
-  word's."""
+  """As `bucket`; 0 where a caption is packed as one row."""
   is_one = config.is_one_vector or (config.prefixes == "one" and config.text == "reader")
   return 0 if is_one else bucket(config, length)
 

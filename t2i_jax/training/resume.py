@@ -98,9 +98,8 @@ def _origin(config: config_lib.Config, texts: Sequence[str]) -> dict[str, Any]:
 
 
 def returns_so_far(workdir: str | os.PathLike, step: int) -> dict[str, int]:
-  """The record of `records.read_returns` for the run at its checkpoint of this step; 0: there is
-  none, and an earlier try's record, perhaps of other flags, is made void. A run that begins anew
-  meets again what it went back for."""
+  """The returns on record (`records.read_returns`); none for a run at step 0, whose earlier record
+  is reset: it may be of other flags, and the run meets again what it went back for."""
   if step:
     return records.read_returns(workdir)
   if hosts.is_first() and records.read_returns(workdir) != records.NO_RETURNS:

@@ -20,7 +20,7 @@ log = logging.getLogger(__name__)
 
 
 class NotFinite(errors.Failed):
-  """Steps in a row were not applied; `applied`: but some before them, since the last return."""
+  """Steps in a row were not applied. applied: whether a step was applied since the last return."""
 
   def __init__(self, message: str, applied: bool):
     super().__init__(message)

@@ -54,7 +54,7 @@ ALIVE = {"g/gradient_norm": 0.3, "d/gradient_norm": 0.3}
 ])  # fmt: skip
 def test_a_network_is_dead_by_two_looks_in_a_row(is_hinge, seen, dead, tmp_path):
   looks = collapse.Looks(is_hinge=is_hinge)
-  said = [looks.why_dead(metrics) for metrics in seen]
+  said = [looks.dead_twice(metrics) for metrics in seen]
   assert [i for i, why in enumerate(said) if why] == dead
   names = {"discriminator" if seen[i] is DEAD_D else "generator" for i in dead}
   assert all(any(name in said[i] for name in names) for i in dead)
@@ -68,7 +68,7 @@ def test_a_network_is_dead_by_two_looks_in_a_row(is_hinge, seen, dead, tmp_path)
     files.append_json_line(tmp_path / "metrics.jsonl", {"step": 10 * step + 1, **ALIVE})
   for step in range(len(seen)):
     again = resume.read_looks(config, 10 * step + 5)
-    assert [again.why_dead(metrics) for metrics in seen[step:]] == said[step:]
+    assert [again.dead_twice(metrics) for metrics in seen[step:]] == said[step:]
 
 
 def test_the_warning_says_what_d_and_the_gradients_do():
