@@ -64,19 +64,16 @@ def train(
   *,
   dimension: int = 400,
   architecture: Literal["cbow", "skip_gram"] = "cbow",
-  window: int = 5,
-  min_count: int = 1,
   epochs: int | None = None,
   seed: int = 0,
 ) -> WordVectors:
-  """Vectors of every word that occurs at least `min_count` times. Uses one thread, so that the same
-  seed gives the same bits.
+  """Vectors of every word. Uses one thread, so that the same seed gives the same bits.
 
   epochs: by default as many as read about six million words, at least 5 and at most 50. The vectors
   are scaled by one number to a root mean square of 1 over all values: those of a small corpus are
   tiny, and the network expects values around 1.
 
-  Raises InputError if no word occurs so often.
+  Raises InputError if there is no word.
   """
   count = sum(map(len, sentences))
   if not count:
@@ -86,15 +83,13 @@ def train(
   model = gensim.models.Word2Vec(
     vector_size=dimension,
     sg={"cbow": 0, "skip_gram": 1}[architecture],
-    window=window,
-    min_count=min_count,
+    window=5,
+    min_count=1,
     workers=1,
     seed=seeds.narrow(seed) + 1,  # seed 0 is gensim's own default, 1
     epochs=epochs or min(_MOST_EPOCHS, max(_FEWEST_EPOCHS, _WORDS_READ // count)),
   )
   model.build_vocab(sentences)
-  if not len(model.wv):
-    raise errors.InputError(f"word2vec: no word of the captions occurs {min_count} times")
   model.train(sentences, total_examples=model.corpus_count, epochs=model.epochs)
   vectors = model.wv.vectors / np.sqrt(np.mean(model.wv.vectors**2))
   return WordVectors(tuple(model.wv.index_to_key), vectors.astype(np.float32))
