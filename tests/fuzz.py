@@ -248,7 +248,9 @@ KINDS = {
   "weights": Kind(_weights, lambda folder, file: weight_files.read(
     file, "`weights`", (*weight_files.KINDS, weight_files.HDF5)
   )),
-  "corpus": Kind(_corpus, lambda folder, file: list(corpus.Corpus(path=str(file), progress=False))),
+  "corpus": Kind(_corpus, lambda folder, file: list(
+    corpus.Corpus(path=str(file), progress=False).sentences()
+  )),
   "labels": Kind(_labels, _read_labels),
   "captions": Kind(_captions, _read_captions),
   "run": Kind(_run, lambda folder, file: report.write([str(folder)], str(folder / "r.html"))),

@@ -42,10 +42,9 @@ _AHEAD = 2  # pieces of a dump per worker that are being read or waiting
 _BAR_EVERY = 1000  # sentences between two updates of the progress bar
 
 
-@dataclasses.dataclass(kw_only=True)
+@dataclasses.dataclass(frozen=True, kw_only=True)
 class Corpus:
-  """The sentences of the file `path`, or of the files below that folder; every iteration gives the
-  same.
+  """The text of the file `path`, or of the files below that folder.
 
   Text: a sentence is a line. `captions.clean` makes its words, so that a caption's words find their
   vectors. Lines that begin or end a `<doc>` are marks of an extraction tool and are skipped.
@@ -58,14 +57,12 @@ class Corpus:
 
   Sentences of more than `LONGEST` words are split.
 
-  Raises InputError if there is no such file; when iterated, also for files that are cut off,
-  damaged or not in UTF-8.
+  Raises InputError if there is no such file.
   """
 
   path: str
   workers: int = 1
   progress: bool = True
-  label: str = "corpus"  # of the progress bar
 
   def __post_init__(self):
     if not self.files:
@@ -84,9 +81,11 @@ class Corpus:
     found = (path.joinpath(*parts) for parts in shown)
     return tuple((file, file.stat().st_size) for file in found if file.is_file())
 
-  def __iter__(self) -> Iterator[list[str]]:
+  def sentences(self, label: str = "corpus") -> Iterator[list[str]]:
+    """The sentences, the same each time; label: of the progress bar. Raises InputError for files
+    that are cut off, damaged or not in UTF-8."""
     total, before = sum(size for _, size in self.files), 0
-    with progress_lib.bar(self.label, total, "B", is_shown=self.progress, unit_scale=True) as bar:
+    with progress_lib.bar(label, total, "B", is_shown=self.progress, unit_scale=True) as bar:
       for path, size in self.files:
         try:
           with open(path, "rb") as packed:

@@ -43,14 +43,14 @@ _log = logging.getLogger(__name__)
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class Settings:
-  """How vectors are trained: as gensim's Word2Vec, in `workers` threads (0: one a core)."""
+  """How vectors are trained: as gensim's Word2Vec, in `workers` threads."""
 
   architecture: Literal["cbow", "skip_gram"] = "cbow"
   dimension: int = 400
   window: int = 5
   min_count: int = 5
   epochs: int = 5
-  workers: int = 0
+  workers: int
   seed: int = 0
 
 
@@ -97,13 +97,11 @@ def train(
     progress = restore(kept, settings, made_with)
     _log.info("%s: going on after %d passes", kept, progress.passes)
   else:
-    text.label = "words"
     progress = begin(text, settings)
     save(kept, progress, made_with)
   if a_is_one and "one" not in progress.model.wv:
     raise errors.InputError("`a_is_one`: the corpus has no vector of 'one'; leave it out")
   while progress.passes < settings.epochs:
-    text.label = f"pass {progress.passes + 1} of {settings.epochs}"
     train_once(progress, text, settings.epochs)
     if progress.passes < settings.epochs:
       save(kept, progress, made_with)
@@ -138,7 +136,7 @@ def _model(counts: dict[str, int], settings: Settings) -> gensim.models.Word2Vec
     sg={"cbow": 0, "skip_gram": 1}[settings.architecture],
     window=settings.window,
     min_count=settings.min_count,
-    workers=settings.workers or os.cpu_count() or 1,
+    workers=settings.workers,
     seed=seeds.narrow(settings.seed) + 1,  # seed 0 is gensim's own default, 1
     sorted_vocab=0,  # gensim's sort puts words of equal count into another order every time
   )
@@ -149,7 +147,7 @@ def _model(counts: dict[str, int], settings: Settings) -> gensim.models.Word2Vec
 def begin(text: corpus.Corpus, settings: Settings) -> Progress:
   """Counts the corpus's words and makes the model of those that occur `min_count` times."""
   counts, tokens, sentences, rarest = collections.Counter(), 0, 0, 1
-  for words in text:
+  for words in text.sentences("words"):
     counts.update(words)
     tokens += len(words)
     sentences += 1
@@ -169,19 +167,20 @@ class _Guarded:
   """The corpus, which ends early at an error and keeps it. gensim reads in a thread, and would wait
   for ever if that thread died."""
 
-  def __init__(self, text: corpus.Corpus):
-    self.text, self.error = text, None
+  def __init__(self, text: corpus.Corpus, label: str):
+    self.text, self.label, self.error = text, label, None
 
   def __iter__(self) -> Iterator[list[str]]:
     try:
-      yield from self.text
+      yield from self.text.sentences(self.label)
     except Exception as error:
       self.error = error
 
 
 def train_once(progress: Progress, text: corpus.Corpus, epochs: int) -> None:
   """One of `epochs` passes. The learning rate falls linearly over all of them, as gensim's does."""
-  model, guarded, start = progress.model, _Guarded(text), time.monotonic()
+  model, start = progress.model, time.monotonic()
+  guarded = _Guarded(text, f"pass {progress.passes + 1} of {epochs}")
   first, last = _LEARNING_RATES
   rates = [first - (first - last) * (progress.passes + k) / epochs for k in (0, 1)]
   model.train(

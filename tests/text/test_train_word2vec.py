@@ -121,16 +121,16 @@ def test_interrupted_training_does_not_go_on_with_other_settings(
 
 
 def test_a_corpus_that_breaks_in_a_later_pass_ends_the_training(train, monkeypatch):
-  begun, read = [], corpus.Corpus.__iter__
+  begun, read = [], corpus.Corpus.sentences
 
-  def breaks(self):
-    begun.append(self.label)
-    for i, words in enumerate(read(self)):
+  def breaks(self, label):
+    begun.append(label)
+    for i, words in enumerate(read(self, label)):
       if len(begun) == 3 and i == 50:
         raise errors.InputError("the disk was taken away")
       yield words
 
-  monkeypatch.setattr(corpus.Corpus, "__iter__", breaks)
+  monkeypatch.setattr(corpus.Corpus, "sentences", breaks)
   with pytest.raises(errors.InputError, match="the disk was taken away"):
     train()
   assert begun == ["words", "pass 1 of 3", "pass 2 of 3"]
@@ -165,7 +165,8 @@ def test_frequent_words_keep_their_counts_when_rare_ones_are_forgotten(tmp_path,
   lines = [f"red red petals twice{i}x twice{i}x" for i in range(100)]
   (tmp_path / "t").write_text("\n".join(lines))
   read = corpus.Corpus(path=str(tmp_path / "t"), progress=False)
-  progress = train_word2vec.begin(read, train_word2vec.Settings(dimension=4, min_count=1))
+  settings = train_word2vec.Settings(dimension=4, min_count=1, workers=1)
+  progress = train_word2vec.begin(read, settings)
   keyed = progress.model.wv
   assert keyed.index_to_key[:2] == ["red", "petals"] and len(keyed) <= 20
   assert [keyed.get_vecattr(word, "count") for word in ("red", "petals")] == [200, 100]
