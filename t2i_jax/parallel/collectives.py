@@ -1,8 +1,8 @@
 """Sums, means and gathers over the devices that hold the shards of one batch.
 
-`axes` are the names of a mesh's axes inside `jax.shard_map`; () means one device, and each function
-then returns its argument. A loss is kept as one part per device, whose sum is the loss: the
-gradient of a psum is the psum of gradients, as JAX has it.
+`axes` are the names of a mesh's axes inside `jax.shard_map`; () means one device, where a sum, mean
+or gather over devices returns its argument. A loss is kept as one part per device, whose sum is the
+loss: the gradient of a psum is the psum of gradients, as JAX has it.
 """
 
 from __future__ import annotations
@@ -10,7 +10,9 @@ from __future__ import annotations
 from typing import Any
 
 import jax
+import jax.numpy as jnp
 from jax import lax
+from jaxtyping import Array, Float
 
 Axes = tuple[str, ...]
 
@@ -23,6 +25,15 @@ def total(x: Any, axes: Axes) -> Any:
 def mean(x: Any, axes: Axes) -> Any:
   """Mean over devices of each array in the tree x."""
   return lax.pmean(x, axes) if axes else x
+
+
+def weighted_mean(
+  values: Float[Array, "*n"], weights: Float[Array, "*n"], axes: Axes = ()
+) -> Float[Array, ""]:
+  """Sum of values times weights over the sum of weights; 0 when all weights are 0.
+
+  With `axes`, this device's part: the sum over devices is the mean over all devices' values."""
+  return (values * weights).sum() / jnp.maximum(total(weights.sum(), axes), 1e-9)
 
 
 def count(axes: Axes) -> int:

@@ -124,7 +124,7 @@ class Updates:
       loss += matching.of_fakes(pair, fake, weight, config.mismatched, axes)
       terms, metrics = self._terms("discriminator", batch, drawn, self._score(variables))
       loss += terms
-      mean = losses.weighted_mean
+      mean = collectives.weighted_mean
       of_reals, of_fakes = (jax.nn.sigmoid(matching.of_image(x, axes)) for x in (real, fake))
       metrics |= {
         "d/loss": loss,

@@ -9,6 +9,7 @@ import pytest
 
 from t2i_jax import config as config_lib
 from t2i_jax.nets import words
+from t2i_jax.parallel import collectives
 from t2i_jax.training import batches, losses
 from t2i_jax.training.losses import adversarial, euclid
 
@@ -31,9 +32,9 @@ def test_each_pair_by_hand(name, generator):
 
 def test_weights_count_and_nothing_counted_is_zero():
   np.testing.assert_allclose(
-    losses.weighted_mean(jnp.array([1.0, 4.0]), jnp.array([3.0, 1.0])), 7 / 4, rtol=1e-6
+    collectives.weighted_mean(jnp.array([1.0, 4.0]), jnp.array([3.0, 1.0])), 7 / 4, rtol=1e-6
   )
-  assert losses.weighted_mean(jnp.ones(3), jnp.zeros(3)) == 0.0
+  assert collectives.weighted_mean(jnp.ones(3), jnp.zeros(3)) == 0.0
 
 
 def test_a_discriminator_is_asked_of_mixed_captions_what_it_is_asked_of_others(monkeypatch):

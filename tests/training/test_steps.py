@@ -15,6 +15,7 @@ from t2i_jax import config as config_lib
 from t2i_jax.nets import model, packing
 from t2i_jax.nets import words as words_lib
 from t2i_jax.nets.discriminators import DISCRIMINATORS
+from t2i_jax.parallel import collectives
 from t2i_jax.training import batches, losses, reading, steps
 from t2i_jax.training import state as state_lib
 
@@ -148,7 +149,7 @@ def test_one_forward_pass_equals_two():
   """The two updates written out, each with a forward pass of its own."""
   networks, optimizers, state = _parts(CONFIG)
   batch = _batch(CONFIG)
-  d, softplus, mean = networks.discriminator, jax.nn.softplus, losses.weighted_mean
+  d, softplus, mean = networks.discriminator, jax.nn.softplus, collectives.weighted_mean
   counted = jnp.asarray((np.arange(5)[:, None] < LENGTH - 1).astype(np.float32))
 
   def draw(params):

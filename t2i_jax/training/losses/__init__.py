@@ -14,9 +14,6 @@ from t2i_jax.nets import reader as reader_lib
 from t2i_jax.parallel import collectives
 from t2i_jax.training import augment, batches, reading
 from t2i_jax.training.losses import adversarial, contrast, euclid, matching, penalty
-from t2i_jax.training.losses.means import weighted_mean
-
-__all__ = ["TERMS", "Term", "weighted_mean"]
 
 
 @dataclasses.dataclass(frozen=True)

@@ -17,7 +17,6 @@ from jaxtyping import Array, Float, Int
 from t2i_jax.nets.discriminators.logits import Logits
 from t2i_jax.parallel import collectives
 from t2i_jax.training.losses.adversarial import Adversarial
-from t2i_jax.training.losses.means import weighted_mean
 
 Found = Float[Array, "n"] | Logits
 
@@ -40,13 +39,13 @@ def of_reals(
 ) -> Float[Array, ""]:
   """The discriminator's loss on real images. With `axes`, this device's part."""
   if not isinstance(found, Logits):
-    return weighted_mean(pair.real(found), weight, axes)
+    return collectives.weighted_mean(pair.real(found), weight, axes)
   loss = _mean(pair.real(found.alone), weight, axes) + _mean(
     pair.real(own(found, axes)), weight, axes
   )
   if pairing.mismatched != "none":
     values, wrong = pair.fake(found.pairs), wrong_pairs(pairing, axes)
-    loss += 0.5 * weighted_mean(values, jnp.broadcast_to(wrong, values.shape), axes)
+    loss += 0.5 * collectives.weighted_mean(values, jnp.broadcast_to(wrong, values.shape), axes)
   return loss
 
 
@@ -60,7 +59,7 @@ def of_fakes(
   """The discriminator's loss on generated images; with their captions they have half the weight
   beside wrong pairs, else 1."""
   if not isinstance(found, Logits):
-    return weighted_mean(pair.fake(found), weight, axes)
+    return collectives.weighted_mean(pair.fake(found), weight, axes)
   alone, with_own = (_mean(pair.fake(x), weight, axes) for x in (found.alone, own(found, axes)))
   return alone + (1.0 if mismatched == "none" else 0.5) * with_own
 
@@ -70,7 +69,7 @@ def of_generator(
 ) -> Float[Array, ""]:
   """The generator's loss on its images."""
   if not isinstance(found, Logits):
-    return weighted_mean(pair.generator(found), weight, axes)
+    return collectives.weighted_mean(pair.generator(found), weight, axes)
   alone, with_own = (
     _mean(pair.generator(x), weight, axes) for x in (found.alone, own(found, axes))
   )
@@ -105,4 +104,4 @@ def wrong_pairs(pairing: Pairing, axes: collectives.Axes = ()) -> Float[Array, "
 
 
 def _mean(values: Float[Array, "k n"], weight: Float[Array, "n"], axes: collectives.Axes):
-  return weighted_mean(values, jnp.broadcast_to(weight, values.shape), axes)
+  return collectives.weighted_mean(values, jnp.broadcast_to(weight, values.shape), axes)

@@ -16,7 +16,6 @@ from jaxtyping import Array, Float
 from t2i_jax.nets import words as words_lib
 from t2i_jax.parallel import collectives
 from t2i_jax.training.losses import matching
-from t2i_jax.training.losses.means import weighted_mean
 
 _EVERY = 8  # images of which one is looked at
 
@@ -46,4 +45,4 @@ def r1(
     return (found * (counted > 0)).sum()  # Of its gradient's square the weight is taken below.
 
   squares = (jax.grad(total)(images[::every]) ** 2).sum((1, 2, 3)) / 2
-  return weighted_mean(squares, counted, axes)
+  return collectives.weighted_mean(squares, counted, axes)
