@@ -151,19 +151,14 @@ class TrainedRun:
     key = jax.random.fold_in(seeds.key(self.config.seed), first)
     return jax.random.fold_in(key, number) if number else key
 
-  def variations(
-    self, ids: np.ndarray, length: np.ndarray, table: np.ndarray, count: int
-  ) -> UInt8[np.ndarray, "n v h w 3"]:
-    """The last word's image of captions ids i32[n t] under each of their `count` noises, the first
-    of which is that of `draw`; length i32[n] and `table` as there.
-
-    Raises InputError for several noises of a run that has none."""
-    return np.concatenate([p for _, p in self.variation_batches(ids, length, table, count)])
-
   def variation_batches(
     self, ids: np.ndarray, length: np.ndarray, table: np.ndarray, count: int
   ) -> Iterator[tuple[np.ndarray, np.ndarray]]:
-    """As `variations`, a batch of captions at a time: (rows of the captions, their images)."""
+    """u8[n v h w 3], a batch of captions at a time, as (rows of the captions, their images): the
+    last word's image of captions ids i32[n t] under each of their `count` noises, the first of
+    which is that of `draw`; length i32[n] and `table` as there.
+
+    Raises InputError for several noises of a run that has none."""
 
     def last_words(part):
       rows, images = part

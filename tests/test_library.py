@@ -51,7 +51,7 @@ def test_the_bytes_are_those_of_mode_sample(command, flowers, tmp_path):
 
 def test_a_noise_has_the_number_that_it_has_everywhere(flowers):
   ids, length, table, _ = texts.read(flowers.trained, TEXTS[1:])
-  varied = flowers.trained.variations(ids, length, table, 3)[0]
+  ((_, (varied,)),) = flowers.trained.variation_batches(ids, length, table, 3)
   for noise in range(3):
     np.testing.assert_array_equal(flowers.draw(TEXTS[1], noise)[0][-1], varied[noise])
 

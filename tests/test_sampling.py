@@ -178,7 +178,9 @@ def test_a_variation_does_not_depend_on_how_many_are_drawn(trained):
   table = word2vec.table(run.vectors, "drop")
   ids = np.random.default_rng(0).integers(2, len(table), (3, 20)).astype(np.int32)
   length = np.array([3, 9, 20], np.int32)
-  two, four = (run.variations(ids, length, table, count) for count in (2, 4))
+  (_, two), (_, four) = (
+    batch for count in (2, 4) for batch in run.variation_batches(ids, length, table, count)
+  )
   assert four.shape == (3, 4, 16, 16, 3)
   np.testing.assert_array_equal(two, four[:, :2])
   own = run.draw(ids, length, table)[np.arange(3), length - 1]
@@ -200,7 +202,8 @@ def test_all_words_images_are_held_of_one_noise_at_a_time(trained, monkeypatch):
   monkeypatch.setattr(sampling, "_make_draw", lambda *_: (mesh.ALONE, draw))
   table = word2vec.table(run.vectors, "drop")
   ids, length = np.full((70, 20), 2, np.int32), np.full(70, 5, np.int32)  # two batches
-  assert run.variations(ids, length, table, 6).shape == (70, 6, 16, 16, 3)
+  shapes = [images.shape for _, images in run.variation_batches(ids, length, table, 6)]
+  assert shapes == [(64, 6, 16, 16, 3), (6, 6, 16, 16, 3)]
   assert len(held) == 12
 
 

@@ -27,7 +27,8 @@ def _sampled(drawing, text):
   captions = found.ids, found.length, table
   noises = run.noises(1, 4)[0]
   first = run.draw(*captions)
-  assert np.array_equal(run.variations(*captions, 4)[0, 0], first[0, found.length[0] - 1])
+  ((_, ((varied, *_),)),) = run.variation_batches(*captions, 4)
+  assert np.array_equal(varied, first[0, found.length[0] - 1])
   return [first[0, : found.length[0]]] + [
     run.draw(*captions, noise=noise[None])[0, : found.length[0]] for noise in noises[1:]
   ]
