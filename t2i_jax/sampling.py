@@ -207,7 +207,7 @@ def open_run(config: config_lib.Config, given: frozenset[str], step: int = 0) ->
   trained, step = checkpoints.read_config(config.workdir, asked)
   config = flags.merge(trained, config, given, also_free=("seed",))
   steps_there = [s for s in checkpoints.steps_in(config.workdir)[::-1] if s <= step]
-  step, variables, _ = checkpoints.whole(
+  step, variables, _ = checkpoints.first_readable(
     bucket.checkpoints(config.workdir),
     [step] if asked else steps_there,
     lambda step: checkpoints.restore_drawing(config.workdir, step, config),

@@ -32,7 +32,7 @@ def read(run: sampling.TrainedRun, texts: Sequence[str]) -> Captions:
   Raises InputError for a caption without a known word."""
   sentences = [captions_lib.clean(text) for text in texts]
   vectors = with_words(run, {word for words in sentences for word in words})
-  found = look_up(sentences, texts, run, vectors)
+  found = encode_captions(sentences, texts, run, vectors)
   own = word2vec.table(run.vectors, run.config.oov)  # its mean does not depend on further words
   table = np.concatenate([own, vectors.vectors[len(run.vectors.words) :]])
   name = ("", "?", *vectors.words)  # as in word2vec.table
@@ -70,7 +70,7 @@ def with_words(run: sampling.TrainedRun, words: set[str]) -> word2vec.WordVector
   return word2vec.WordVectors(own.words + more_words, np.concatenate([own.vectors, vectors[added]]))
 
 
-def look_up(
+def encode_captions(
   sentences: Sequence[Sequence[str]], texts: Sequence[str], run: sampling.TrainedRun, vectors
 ) -> captions_lib.CaptionTable:
   """The captions' ids, cut off after `max_words` words; logs unknown words.

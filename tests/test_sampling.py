@@ -400,7 +400,7 @@ def test_a_caption_whose_first_words_are_all_unknown_is_named(trained):
   config = dataclasses.replace(run.config, oov="zero", max_words=2)
   run = dataclasses.replace(run, config=config)
   with pytest.raises(errors.InputError, match=r"zebra quagga red.*of its first 2 words none"):
-    texts_lib.look_up([["zebra", "quagga", "red"]], ["zebra quagga red"], run, run.vectors)
+    texts_lib.encode_captions([["zebra", "quagga", "red"]], ["zebra quagga red"], run, run.vectors)
 
 
 def test_drawing_loads_none_of_what_only_training_and_scoring_need():

@@ -41,7 +41,7 @@ def scale(y: Float[Array, "..."], factor: Float[Array, "..."]) -> Float[Array, "
   return (y.astype(jnp.float32) * factor.astype(jnp.float32)).astype(y.dtype)
 
 
-def are_products(dtype: Any) -> bool:
+def uses_matrix_products(dtype: Any) -> bool:
   """Whether convolutions of this dtype are matrix products on this machine's CPU."""
   return dtype == jnp.bfloat16 and processor.is_fast_in_bfloat16()
 
@@ -89,7 +89,7 @@ class Convolution(nn.Module):
     if self.form == "doubled":
       y = upsampling.double_and_convolve(flat, kernel)
     else:
-      y = _FORMS[self.form](flat, kernel, bfloat16_products=are_products(self.dtype))
+      y = _FORMS[self.form](flat, kernel, bfloat16_products=uses_matrix_products(self.dtype))
     if self.use_bias:
       y = add(y, self.param("bias", nn.initializers.zeros, (self.features,)))
     return y.reshape(*lead, *y.shape[1:])

@@ -108,6 +108,6 @@ def _choose(
 def _draw(run: sampling.TrainedRun, texts: Sequence[str]) -> np.ndarray:
   """u8[n h w 3]: the last word's image of each caption."""
   sentences = [captions.clean(text) for text in texts]
-  found = texts_lib.look_up(sentences, texts, run, run.vectors)
+  found = texts_lib.encode_captions(sentences, texts, run, run.vectors)
   images = run.draw(found.ids, found.length, word2vec.table(run.vectors, run.config.oov))
   return sampling.last(images, found.length)

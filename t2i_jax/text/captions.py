@@ -110,7 +110,7 @@ def encode(
   Raises:
     InputError: over 5 % of the captions have no known word.
   """
-  rows, unknown_words = _look_up(captions, vocabulary, keep_unknown=oov != "drop")
+  rows, unknown_words = _word_ids(captions, vocabulary, keep_unknown=oov != "drop")
   wordless = [i for i, row in enumerate(rows) if not _has_known_word(row)]
   if len(wordless) > MAX_WORDLESS_SHARE * len(rows):
     some = ", ".join(repr(" ".join(captions[i])) for i in wordless[:3])
@@ -160,7 +160,7 @@ def encode(
   )
 
 
-def _look_up(captions, vocabulary, keep_unknown):
+def _word_ids(captions, vocabulary, keep_unknown):
   """The captions' ids, and how often each word outside the vocabulary occurs."""
   rows, unknown_words = [], collections.Counter()
   for words in captions:

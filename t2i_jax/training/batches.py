@@ -219,7 +219,7 @@ def gather(
     ends = jnp.arange(b), length - 1
     asked = asked.replace(vectors=_read_examples(config, resident, ids, image, *ends))
     judged_share = jnp.ones_like(share)
-  own = augment.crop_and_mirror(config, key, _look_up(resident, image, axes), axes)
+  own = augment.crop_and_mirror(config, key, _gather_images(resident, image, axes), axes)
   scored = scored_rows(config, packed)
   if chosen.real_image is None:  # each caption's own, weighted by its generated images
     weight = jax.ops.segment_sum(packed.weight[scored], packed.caption[scored], b)
@@ -248,7 +248,7 @@ def _random_reals(
   index = jnp.arange(len(row))
   vectors = _read_examples(config, resident, ids, chosen.real_image, index, position)
   words = words_lib.Words(vectors, jnp.zeros_like(beside.noise), index, position, beside.weight)
-  return Examples(_look_up(resident, chosen.real_image, axes), words, beside.weight)
+  return Examples(_gather_images(resident, chosen.real_image, axes), words, beside.weight)
 
 
 def _read_examples(config, resident, ids, image, caption, position) -> Float[Array, "n _"]:
@@ -260,7 +260,7 @@ def _read_examples(config, resident, ids, image, caption, position) -> Float[Arr
   return words_lib.normalize(vectors) if config.normalize_text else vectors
 
 
-def _look_up(
+def _gather_images(
   resident: Resident, image: Int[Array, "n"], axes: collectives.Axes
 ) -> Float[Array, "n h w 3"]:
   """These images, wherever they are held."""

@@ -68,7 +68,7 @@ def open_manager(
   )
 
 
-def whole(
+def first_readable(
   folder: Any, steps: Iterable[int], read: Callable[[int], T]
 ) -> tuple[int, T, dict[int, str]]:
   """The first of these steps that `read` can read, what it gives, and the steps before it with what
@@ -161,7 +161,7 @@ def restore(
     return None
   abstract = jax.tree.map(ocp.utils.to_shape_dtype_struct, _items(like))
   folder = manager.directory
-  _, got, damaged = whole(folder, steps, lambda step: _restore(manager, step, abstract)[1])
+  _, got, damaged = first_readable(folder, steps, lambda step: _restore(manager, step, abstract)[1])
   if damaged:
     hosts.wait_for_all("damaged")
     if hosts.is_first():
@@ -229,7 +229,7 @@ def read_config(workdir: str | os.PathLike, step: int = 0) -> tuple[config_lib.C
     raise errors.InputError(f"`checkpoint={step}`: {workdir} has {', '.join(map(str, there))}")
   with open_manager(workdir, read_only=True) as manager:
     read = lambda step: _restore(manager, step, {})[0]  # noqa: E731
-    step, record, _ = whole(manager.directory, [step] if step else there[::-1], read)
+    step, record, _ = first_readable(manager.directory, [step] if step else there[::-1], read)
   return config_lib.from_record(record), step
 
 
@@ -239,7 +239,7 @@ def restore_drawing(
   """Generator, GNN and recurrence of a checkpoint, without discriminator and optimizers; averaged
   parameters where there are any.
 
-  Raises whatever Orbax does for a damaged one: see `whole`."""
+  Raises whatever Orbax does for a damaged one: see `first_readable`."""
   shapes = state_lib.abstract_state(config, state_lib.make_optimizers(config))
   replicated = mesh.find(config.devices).sharding()
   wanted = {name: getattr(shapes, name).variables() for name in model.DRAWING}

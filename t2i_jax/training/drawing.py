@@ -38,7 +38,7 @@ def images_u8(
   packed = packing.pack(length, ids.shape[1], config.mask_padding, bucket, config.bn_layout)
   places = packed.caption, packed.position
   if is_read:
-    vectors = reading.look_up(table[ids.T], *places)
+    vectors = reading.gather_rows(table[ids.T], *places)
   else:
     vectors = reading.read(config, table, ids, *places, variables.get("reader"))
   words = reading.words_of(packed, vectors, noise)

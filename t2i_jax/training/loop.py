@@ -33,7 +33,6 @@ from t2i_jax.training import (
   capacity,
   checkpoints,
   collapse,
-  progress,
   resume,
   shown,
   statistics,
@@ -42,6 +41,7 @@ from t2i_jax.training import (
 from t2i_jax.training import feed as feed_lib
 from t2i_jax.training import frozen as frozen_lib
 from t2i_jax.training import held_out as held_out_lib
+from t2i_jax.training import progress as progress_lib
 from t2i_jax.training import state as state_lib
 from t2i_jax.training import window as window_lib
 
@@ -219,17 +219,17 @@ def _run(
   make_writer = metrics_lib.MetricWriter if hosts.is_first() else metrics_lib.NoWriter
   with (
     make_writer(config.workdir, first) as writer,
-    progress.Progress(first, total, _captions_a_step(config), hosts.is_first()) as told,
+    progress_lib.Progress(first, total, _captions_a_step(config), hosts.is_first()) as progress,
   ):
     window = window_lib.Window(config, writer, first, total, max(0, returns["step"]))
-    train_step = told.compiling_apart(train_step)
+    train_step = progress.compiling_apart(train_step)
     show = shown.make_show(config, job.corpus, job.frozen, networks, devices, writer)
-    show = told.apart("pictures", show)
+    show = progress.apart("pictures", show)
     refresh = statistics.make_refresh(config, job.corpus, job.frozen, networks, devices)
-    refresh = told.apart("statistics", refresh)
+    refresh = progress.apart("statistics", refresh)
     look_for_best = held_out_lib.make_look(config, job.held_out, job.frozen, networks, devices)
-    look_for_best = told.apart("scoring", look_for_best)
-    save = told.apart("saving", functools.partial(_save, config, job.manager))
+    look_for_best = progress.apart("scoring", look_for_best)
+    save = progress.apart("saving", functools.partial(_save, config, job.manager))
 
     def look(step, state, is_shown, is_due):
       """The metrics of images that are drawn. Those of the best checkpoint only where the unbroken
@@ -248,7 +248,7 @@ def _run(
       if is_shown or is_saved:
         state = refresh(state)
         window.flush(functools.partial(look, step, state, is_shown, is_due))
-      told.step(step, window.shown)
+      progress.step(step, window.shown)
       if is_shown and _tell(looks, window, step) and config.stop_at_collapse and step < total:
         if hosts.is_first():
           records.write_collapse(config.workdir, step)
@@ -258,7 +258,7 @@ def _run(
       if is_told:
         raise job.notice.preempted(f"after step {step}")
     window.flush()
-  return state, window.means, told.captions_per_second
+  return state, window.means, progress.captions_per_second
 
 
 def _tell(looks: collapse.Looks, window: window_lib.Window, step: int) -> bool:

@@ -127,7 +127,7 @@ def read(
   by_slot = words_lib.READINGS[config.text](table[ids.T])
   if config.text == "reader":
     by_slot = make_reader(config).apply(reader, by_slot)
-  vectors = look_up(by_slot, caption, position)
+  vectors = gather_rows(by_slot, caption, position)
   return words_lib.normalize(vectors) if config.normalize_text else vectors
 
 
@@ -152,7 +152,7 @@ def make_read(config: config_lib.Config) -> Callable:
   return jax.jit(functools.partial(read, config))
 
 
-def look_up(
+def gather_rows(
   by_slot: Float[Array, "t b d"], caption: Int[Array, "n"], position: Int[Array, "n"]
 ) -> Float[Array, "n d"]:
   """What stands in these places; zeros where a position is out of range."""

@@ -22,7 +22,7 @@ GIVEN = frozenset({"mode", "workdir"})
 def _sampled(drawing, text):
   """What mode=sample draws of the text, under four noises: [v t h w 3]."""
   run = sampling.open_run(drawing._config, GIVEN)
-  found = texts_lib.look_up([text.split()], [text], run, run.vectors)
+  found = texts_lib.encode_captions([text.split()], [text], run, run.vectors)
   table = sampling.word2vec.table(run.vectors, run.config.oov)
   captions = found.ids, found.length, table
   noises = run.noises(1, 4)[0]

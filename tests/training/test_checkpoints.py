@@ -129,17 +129,17 @@ def test_the_first_step_that_can_be_read_is_taken():
     return step * 10
 
   folder = pathlib.Path("runs")
-  assert checkpoints.whole(folder, [4, 3, 2, 1], read) == (
+  assert checkpoints.first_readable(folder, [4, 3, 2, 1], read) == (
     2, 20, {4: "ValueError: no 4", 3: "ValueError: no 3"}
   )  # fmt: skip
   with pytest.raises(errors.Failed, match=r"runs: no checkpoint .*4: ValueError: no 4; 3: "):
-    checkpoints.whole(folder, [4, 3], read)
+    checkpoints.first_readable(folder, [4, 3], read)
 
   def refuse(step):
     raise errors.InputError("flags")
 
   with pytest.raises(errors.InputError, match="flags"):
-    checkpoints.whole(folder, [4], refuse)
+    checkpoints.first_readable(folder, [4], refuse)
 
 
 @pytest.mark.parametrize("error", [
@@ -156,7 +156,7 @@ def test_a_checkpoint_that_this_process_cannot_open_is_not_taken_for_damaged(err
       raise error
 
   with pytest.raises(type(error)):
-    checkpoints.whole(pathlib.Path("runs"), [4, 2], read)
+    checkpoints.first_readable(pathlib.Path("runs"), [4, 2], read)
 
 
 @pytest.mark.parametrize("average_images", [0, 100])

@@ -45,7 +45,7 @@ class Cell(nn.Module):
     k, channels = self.kernel_size, self.channels
     kernel = self.param("kernel", layers.KEEPING_INIT, (k, k, channels, 4 * channels))
     own = passes.same_without_kernel_gradient(
-      h.astype(self.dtype), kernel.astype(self.dtype), layers.are_products(self.dtype)
+      h.astype(self.dtype), kernel.astype(self.dtype), layers.uses_matrix_products(self.dtype)
     )
     gates = ad_checkpoint.checkpoint_name(x_gates + own.astype(jnp.float32), "gates")
     i, f, g, o = jnp.split(gates, 4, axis=-1)
@@ -78,7 +78,7 @@ def _run_backward(saved, dy):
   before = jnp.concatenate([jnp.zeros_like(hidden[:1]), hidden[:-1]])
   kernel = gradients["params"]["kernel"]
   flat = [a.reshape(-1, *a.shape[2:]) for a in (before, d_gates.astype(hidden.dtype))]
-  products = layers.are_products(hidden.dtype)
+  products = layers.uses_matrix_products(hidden.dtype)
   new = passes.kernel_gradient(*flat, k=kernel.shape[0], bfloat16_products=products)
   new = new.astype(kernel.dtype)
   return {"params": {**gradients["params"], "kernel": new}}, d_gates
