@@ -127,7 +127,7 @@ def _as_one_of_many(config: config_lib.Config, given: frozenset[str]) -> int:
   return status
 
 
-def _of_the_system(error: BaseException, mode: str = "") -> tuple[str, int] | None:
+def _of_the_system(error: BaseException, mode: str) -> tuple[str, int] | None:
   """A line and exit status for what the system refused: a path that cannot be used, no room, or no
   memory; None for any other error."""
   safe = "the run is safe up to its last checkpoint" if mode == "train" else "no run was changed"

@@ -38,16 +38,14 @@ def strips(
   images: UInt8[np.ndarray, "b t h w 3"],
   words: Sequence[Sequence[str]],
   real: UInt8[np.ndarray, "b h w 3"] | None,
-  *,
-  scale: int | None = None,
 ) -> Image.Image:
   """One row per caption, one column per word: each word above its image, the last image framed.
 
   The captions' real images, if given, form a last column after a gap. Slots after a caption's last
-  word stay empty. Images are enlarged `scale` times; by default the smallest integer that makes
-  them at least 64 pixels wide.
+  word stay empty. Images are enlarged by the smallest integer that makes them at least 64 pixels
+  wide.
   """
-  height, width, scale = _size(images, scale)
+  height, width, scale = _size(images)
   columns = max(map(len, words), default=0)
   own = 3 * _GAP + columns * (width + _GAP)  # left edge of the real images
   row_height = _LINE + height + 2 * _GAP
@@ -72,7 +70,7 @@ def arrivals(
 
   A caption that has ended keeps its last image, framed. Every caption needs at least one word.
   """
-  height, width, scale = _size(images, None, _LARGE_CELL)
+  height, width, scale = _size(images, _LARGE_CELL)
   columns = -(-len(words) // -(-len(words) // _MOST_COLUMNS))  # No row is much emptier than others.
   placed = [_wrap(caption, width) for caption in words]
   corners, top = [], 2 * _GAP
@@ -99,7 +97,7 @@ def passages(
 ) -> Image.Image:
   """One row per pair of texts: p pairs, k images from the first text's (left) to the second one's
   (right). These two are framed and have their texts above them."""
-  height, width, scale = _size(images, None, _LARGE_CELL)
+  height, width, scale = _size(images, _LARGE_CELL)
   pitch, count = width + _GAP, images.shape[1]
   half = count * pitch // 2 - 3 * _GAP
   placed = [[_wrap(text.split(), half) for text in pair] for pair in ends]
@@ -128,7 +126,7 @@ def side_by_side(
 ) -> Image.Image:
   """One row per caption, with its text on the left, and one column per title: the images of n
   networks or noises. The caption's real image, if given, is last, after a gap."""
-  height, width, scale = _size(images, None, _LARGE_CELL)
+  height, width, scale = _size(images, _LARGE_CELL)
   lefts = [_TEXT + 4 * _GAP + n * (width + _GAP) for n in range(len(titles))]
   if real is not None:
     images, titles = np.concatenate([images, real[:, None]], 1), (*titles, "real")
@@ -150,7 +148,7 @@ def side_by_side(
 
 def grid(images: UInt8[np.ndarray, "r n h w 3"]) -> Image.Image:
   """The images in r rows and n columns."""
-  height, width, scale = _size(images, None)
+  height, width, scale = _size(images)
   rows, columns = images.shape[:2]
   size = (columns * (width + _GAP) + _GAP, rows * (height + _GAP) + _GAP)
   sheet = Image.new("RGB", size, _PAPER)
@@ -159,16 +157,16 @@ def grid(images: UInt8[np.ndarray, "r n h w 3"]) -> Image.Image:
   return sheet
 
 
-def _size(images_u8, scale: int | None, cell: int = _CELL) -> tuple[int, int, int]:
+def _size(images_u8, cell: int = _CELL) -> tuple[int, int, int]:
   """Height and width of an enlarged image, and the factor."""
   height, width = images_u8.shape[-3:-1]
-  scale = scale or max(1, -(-cell // width))
+  scale = max(1, -(-cell // width))
   return height * scale, width * scale, scale
 
 
 def _put(sheet, image_u8, title: str | None, left: int, top: int, scale: int) -> None:
   """Pastes the image, enlarged pixel by pixel, below its centred title if it has one."""
-  height, width, _ = _size(image_u8, scale)
+  height, width = (side * scale for side in image_u8.shape[:2])
   if title is not None:
     text, font = _fit(title, width)
     pen = ImageDraw.Draw(sheet)

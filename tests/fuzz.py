@@ -287,7 +287,7 @@ def trial(kind: Kind, valid: pathlib.Path, rng: np.random.Generator) -> tuple[st
     except BaseException as error:
       if isinstance(error, KeyboardInterrupt):
         raise
-      if told := program._of_the_system(error):  # as the program does
+      if told := program._of_the_system(error, "prepare"):  # as the program does
         return "refused", told[0]
       return "failed", f"{file.name}: {''.join(traceback.format_exception(error)[-6:])}"
     finally:

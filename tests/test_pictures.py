@@ -42,8 +42,6 @@ def test_small_images_are_enlarged_pixel_by_pixel_to_64_at_least(side, scale):
   images = _noise(1, 2, side, side, 3)
   sheet = pictures.strips(images, [["a", "b"]], None)
   assert len(_places(sheet, images[0, 1].repeat(scale, 0).repeat(scale, 1))) == 1
-  thrice = pictures.strips(images, [["a", "b"]], None, scale=3)
-  assert len(_places(thrice, images[0, 1].repeat(3, 0).repeat(3, 1))) == 1
 
 
 def test_slots_after_the_last_word_are_paper():

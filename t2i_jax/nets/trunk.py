@@ -9,6 +9,7 @@ from jaxtyping import Array, Float
 from t2i_jax.nets import batch_norm, layers
 
 _SIDE = 32  # pixels
+_WIDTH = 32  # channels of the first maps
 CHANNELS = 128  # of the last maps: the length of a feature vector
 HE = nn.initializers.he_normal()  # He et al. 2015, https://arxiv.org/abs/1502.01852
 
@@ -17,12 +18,10 @@ class Trunk(nn.Module):
   """Strided 3x3 convolutions down to maps of about 4x4, one more of stride 1, then the mean over
   the map. Batch norm and ReLU follow each convolution. Images are in [-1, 1]."""
 
-  width: int = 32
-
   @nn.compact
   def __call__(self, images: Float[Array, "n h w 3"], train: bool) -> Float[Array, "n f"]:
     maps = images
-    for form, channels in stages(images.shape[1], self.width):
+    for form, channels in stages(images.shape[1], _WIDTH):
       maps = layers.Convolution(form, channels, 3, use_bias=False, kernel_init=HE)(maps)
       maps = nn.relu(batch_norm.BatchNorm(momentum=0.95)(maps, None, train))
     return maps.mean((1, 2))
