@@ -133,8 +133,7 @@ def _read_folder(folder, file):
 
 def _published(name, make):
   def read(folder, file):
-    settings = dict(data_dir=folder.parent / "prepared", image_size=8, progress=False)
-    datasets.load(name, "all", raw_dir=folder, **settings)
+    datasets.load(name, "all", folders.settings(folder.parent, folder))
 
   return Kind(lambda folder: make(folder) and None, read)
 

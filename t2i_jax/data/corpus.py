@@ -6,7 +6,6 @@ import dataclasses
 import logging
 import zlib
 from collections.abc import Callable
-from typing import Any
 
 import grain
 import numpy as np
@@ -15,7 +14,7 @@ from jaxtyping import Float, Int32
 
 from t2i_jax import config as config_lib
 from t2i_jax import errors, seeds
-from t2i_jax.data import datasets, stored, subsets
+from t2i_jax.data import datasets, prepare, stored, subsets
 from t2i_jax.text import captions, whitening, word2vec
 
 _FINGERPRINTED = 4000  # images; those of a large dataset stay on disk
@@ -68,22 +67,22 @@ def load_examples(
 ) -> datasets.Examples:
   """A split of the run's dataset. image_size: of the images, if not the run's own. in_memory_below:
   images stay on disk if they are more bytes in all; None: they never do."""
-  settings = {**dataset_settings(config), "in_memory_below": in_memory_below}
+  settings = dataset_settings(config)
   if image_size:
-    settings["image_size"] = image_size
-  return datasets.load(config.dataset, split, **settings)
+    settings = dataclasses.replace(settings, image_size=image_size)
+  return datasets.load(config.dataset, split, settings, in_memory_below)
 
 
-def dataset_settings(config: config_lib.Config) -> dict[str, Any]:
-  """The run's `prepare.Settings`, by name."""
-  return {
-    "data_dir": config.data_dir,
-    "raw_dir": config.raw_dir or None,
-    "image_size": config.image_size,
-    "synthetic_images": config.synthetic_images,
-    "crop": config.crop,
-    "allow_missing": config.allow_missing,
-  }
+def dataset_settings(config: config_lib.Config) -> prepare.Settings:
+  """Those of the run's dataset."""
+  return prepare.Settings(
+    data_dir=config.data_dir,
+    raw_dir=config.raw_dir or None,
+    image_size=config.image_size,
+    synthetic_images=config.synthetic_images,
+    crop=config.crop,
+    allow_missing=config.allow_missing,
+  )
 
 
 def load_training_examples(

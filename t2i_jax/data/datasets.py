@@ -44,8 +44,11 @@ class Examples:
   named: dict[str, Int32[np.ndarray, "m"]]
 
 
-def load(name: str, split: str, **settings: Any) -> Examples:
+def load(
+  name: str, split: str, settings: prepare.Settings, in_memory_below: int | None = None
+) -> Examples:
   """The split's images and captions; prepares the dataset first where that is not done.
+  in_memory_below: images stay on disk if they are more bytes in all; None: they never do.
 
   Besides the stored splits there are `all` and, where `Dataset.splits` names them, `class_train`
   and `class_test`, which have no class in common (`raw.held_out_classes`).
@@ -53,7 +56,6 @@ def load(name: str, split: str, **settings: Any) -> Examples:
   Raises:
     InputError: as `prepare.prepare`; or there is no such split.
   """
-  settings = prepare.Settings(**settings)
   builder = prepare.open_builder(name, settings)
   dataset = sets.DATASETS[name]
   parts = builder.info.metadata["parts"]
@@ -77,8 +79,7 @@ def load(name: str, split: str, **settings: Any) -> Examples:
     part, row = part[keep], row[keep]
   folder = os.fspath(builder.data_path)
   images_u8 = stored.StoredImages(sources, part, row, settings.image_size, folder)
-  limit = settings.in_memory_below
-  if limit is None or math.prod(images_u8.shape) <= limit:
+  if in_memory_below is None or math.prod(images_u8.shape) <= in_memory_below:
     with builder_lib.reading(folder):
       images_u8 = _decoded(images_u8)
   return _examples(records, images_u8, dataset.attributes)

@@ -32,7 +32,6 @@ class Settings:
   synthetic_images: number of synthetic images.
   crop: birds are cropped to their bounding boxes.
   allow_missing: images that the lists of birds and flickr30k name may be missing.
-  in_memory_below: images stay on disk if they are more bytes in all; None: they never do.
   progress: show a progress bar on standard error.
   """
 
@@ -42,7 +41,6 @@ class Settings:
   synthetic_images: int = 4000
   crop: bool = False
   allow_missing: bool = False
-  in_memory_below: int | None = None
   progress: bool = True
 
 
@@ -60,27 +58,26 @@ class Prepared:
   missing_captions: int
 
 
-def prepare(name: str, **settings: Any) -> Prepared:
-  """Prepares the dataset with these `Settings`, unless that is done already.
+def prepare(name: str, settings: Settings) -> Prepared:
+  """Prepares the dataset, unless that is done already.
 
   Raises:
     InputError: a setting is wrong, or the raw files are; over 5 % of them are unusable; some are
       missing; or a file cannot be fetched.
   """
-  return _describe(open_builder(name, Settings(**settings)))
+  return _describe(open_builder(name, settings))
 
 
-def verify(name: str, **settings: Any) -> int:
+def verify(name: str, settings: Settings) -> int:
   """Prepares the dataset, and compares the copy with its raw files: the number of its images.
 
   Raises InputError as `prepare` does, and where they differ."""
-  asked = Settings(**settings)
-  builder, read = _open(name, asked, looks_at_raw=False)
+  builder, read = _open(name, settings, looks_at_raw=False)
   if read is None:
     raise errors.InputError(
       "`verify`: compares the prepared copy with its raw files; give their `raw_dir`"
     )
-  return verify_lib.check(builder, read(), asked.image_size, asked.progress)
+  return verify_lib.check(builder, read(), settings.image_size, settings.progress)
 
 
 def open_builder(name: str, settings: Settings) -> builder_lib.Builder:

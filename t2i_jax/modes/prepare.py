@@ -14,8 +14,8 @@ def run(config: config_lib.Config, given: frozenset[str]) -> dict[str, Any]:
 
   settings = corpus.dataset_settings(config)
   # First, since it names all images that differ.
-  verified = {"verified": prepare.verify(config.dataset, **settings)} if config.verify else {}
-  prepared = prepare.prepare(config.dataset, **settings)
+  verified = {"verified": prepare.verify(config.dataset, settings)} if config.verify else {}
+  prepared = prepare.prepare(config.dataset, settings)
   return {
     "dataset": prepared.dataset,
     "images": prepared.images,

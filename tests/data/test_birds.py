@@ -10,6 +10,7 @@ import pytest
 from t2i_jax import errors
 from t2i_jax.data import datasets, images, prepare
 from t2i_jax.data.sets import birds
+from tests.fixtures import folders
 
 REAL = pathlib.Path(__file__).parents[2] / "../shared/data/CUB_200_2011"
 
@@ -52,12 +53,8 @@ def make(folder):
   return root
 
 
-def settings(tmp_path, raw_dir, **more):
-  return dict(data_dir=tmp_path / "prepared", raw_dir=raw_dir, image_size=8, progress=False, **more)
-
-
 def load(tmp_path, raw_dir, split, **more):
-  return datasets.load("birds", split, **settings(tmp_path, raw_dir, **more))
+  return datasets.load("birds", split, folders.settings(tmp_path, raw_dir, **more))
 
 
 @pytest.mark.parametrize("layout", ["parent", "folder", "captions beside"])
@@ -175,9 +172,9 @@ def test_missing_images_need_the_flag_and_are_counted(tmp_path):
     (root / f"images/{path_of(number)}.jpg").unlink()
   (root / f"text_c10/{path_of(3)}.txt").unlink()
   with pytest.raises(errors.InputError, match=r"2 images .* 10 captions .*`allow_missing`"):
-    prepare.prepare("birds", **settings(tmp_path, root))
+    prepare.prepare("birds", folders.settings(tmp_path, root))
   assert not (tmp_path / "prepared").exists()
-  prepared = prepare.prepare("birds", **settings(tmp_path, root, allow_missing=True))
+  prepared = prepare.prepare("birds", folders.settings(tmp_path, root, allow_missing=True))
   assert (prepared.images, prepared.captions, prepared.skipped) == (3, 30, [])
   assert (prepared.missing_images, prepared.missing_captions) == (2, 10)
   # What is on disk by now is no more whole than the files are.
@@ -235,4 +232,4 @@ def test_lists_without_an_image_are_refused(tmp_path):
   for name in ("images.txt", "image_class_labels.txt", "train_test_split.txt"):
     (root / name).write_text("")
   with pytest.raises(errors.InputError, match="no image can be used"):
-    prepare.prepare("birds", **settings(tmp_path, root))
+    prepare.prepare("birds", folders.settings(tmp_path, root))

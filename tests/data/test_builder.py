@@ -75,7 +75,8 @@ def dies(image):
     os._exit(9)
   return encode_png(image)
 images.encode_png = dies
-prepare.prepare("synthetic", data_dir=sys.argv[1], image_size=16, synthetic_images=40)
+settings = prepare.Settings(data_dir=sys.argv[1], image_size=16, synthetic_images=40)
+prepare.prepare("synthetic", settings)
 """
 
 

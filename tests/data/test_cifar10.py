@@ -8,8 +8,9 @@ import pytest
 import tensorflow_datasets as tfds
 
 from t2i_jax import errors
-from t2i_jax.data import datasets, images
+from t2i_jax.data import images
 from t2i_jax.data.sets import cifar10
+from tests.fixtures import folders
 
 CLASSES = ["airplane", "automobile", "bird"]
 TRAIN, TEST = 15, 4  # Three images in each training batch.
@@ -71,10 +72,7 @@ def tfds_dir(tmp_path_factory):
 
 
 def load(tmp_path, raw_dir, split, image_size=32):
-  return datasets.load(
-    "cifar10", split, data_dir=tmp_path / "prepared", raw_dir=raw_dir, image_size=image_size,
-    progress=False,
-  )  # fmt: skip
+  return folders.load(tmp_path, raw_dir, split, "cifar10", image_size)
 
 
 @pytest.mark.parametrize("layout", ["binary", "binary's folder", "tfds"])

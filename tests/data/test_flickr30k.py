@@ -9,6 +9,7 @@ import pytest
 from t2i_jax import errors
 from t2i_jax.data import datasets, images, prepare
 from t2i_jax.data.sets import flickr30k
+from tests.fixtures import folders
 
 REAL = pathlib.Path(__file__).parents[2] / "../shared/data/flickr30k"
 
@@ -26,13 +27,9 @@ def make(raw_dir, count=5, missing=()):
   return raw_dir
 
 
-def settings(tmp_path, raw_dir, **more):
-  return dict(data_dir=tmp_path / "prepared", raw_dir=raw_dir, image_size=8, progress=False, **more)
-
-
 def test_captions_go_with_their_images(tmp_path):
   raw = make(tmp_path / "raw")
-  examples = datasets.load("flickr30k", "all", **settings(tmp_path, raw))
+  examples = datasets.load("flickr30k", "all", folders.settings(tmp_path, raw))
   assert sorted(examples.names) == [f"flickr30k-images/{k}.jpg" for k in range(100, 105)]
   np.testing.assert_array_equal(examples.labels, -1)
   for row, name in enumerate(examples.names):
@@ -58,13 +55,13 @@ def test_splits_are_disjoint_complete_and_of_karpathys_sizes():
 def test_missing_images_need_the_flag_and_are_counted(tmp_path):
   raw = make(tmp_path / "raw", count=20, missing=range(103, 120))
   with pytest.raises(errors.InputError, match=r"17 images .* 34 captions .*`allow_missing`"):
-    prepare.prepare("flickr30k", **settings(tmp_path, raw))
-  prepared = prepare.prepare("flickr30k", **settings(tmp_path, raw, allow_missing=True))
+    prepare.prepare("flickr30k", folders.settings(tmp_path, raw))
+  prepared = prepare.prepare("flickr30k", folders.settings(tmp_path, raw, allow_missing=True))
   assert (prepared.images, prepared.captions, prepared.skipped) == (3, 6, [])
   assert (prepared.missing_images, prepared.missing_captions) == (17, 34)
   assert prepared.splits == {"train": 1, "validation": 1, "test": 1}
   with pytest.raises(errors.InputError, match="`allow_missing`"):
-    datasets.load("flickr30k", "train", **settings(tmp_path, raw))
+    datasets.load("flickr30k", "train", folders.settings(tmp_path, raw))
 
 
 def test_unusable_lines_are_skipped_alone(tmp_path):
@@ -90,10 +87,10 @@ def test_a_broken_layout_is_an_input_error(tmp_path):
   raw = make(tmp_path / "raw")
   (raw / "results_20130124.token").unlink()
   with pytest.raises(errors.InputError, match=r"no results_20130124\.token; expected .*illinois"):
-    prepare.prepare("flickr30k", **settings(tmp_path, raw))
+    prepare.prepare("flickr30k", folders.settings(tmp_path, raw))
   raw = make(tmp_path / "none", missing=range(100, 105))
   with pytest.raises(errors.InputError, match="flickr30k-images holds no"):
-    prepare.prepare("flickr30k", **settings(tmp_path, raw, allow_missing=True))
+    prepare.prepare("flickr30k", folders.settings(tmp_path, raw, allow_missing=True))
 
 
 @pytest.mark.skipif(not REAL.exists(), reason="the real dataset is not at hand")

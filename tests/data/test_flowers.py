@@ -10,8 +10,9 @@ import pytest
 import scipy.io
 
 from t2i_jax import errors
-from t2i_jax.data import datasets, images, prepare
+from t2i_jax.data import images
 from t2i_jax.data.sets import flowers
+from tests.fixtures import folders
 
 REAL = pathlib.Path(__file__).parents[2] / "../shared/data/flowers102"
 
@@ -36,10 +37,7 @@ def make(raw_dir, copies=1):
 
 
 def load(raw_dir, split, tmp_path):
-  return datasets.load(
-    "flowers", split, data_dir=tmp_path / "prepared", raw_dir=raw_dir, image_size=8,
-    progress=False,
-  )  # fmt: skip
+  return folders.load(tmp_path, raw_dir, split, "flowers")
 
 
 def test_official_splits_labels_and_captions(tmp_path):
@@ -98,9 +96,7 @@ def test_a_missing_photograph_or_text_is_skipped(tmp_path):
   raw = make(tmp_path / "raw", copies=6)
   (raw / "jpg/image_00011.jpg").unlink()
   (raw / "text_c10/class_00001/image_00022.txt").unlink()
-  prepared = prepare.prepare(
-    "flowers", data_dir=tmp_path / "prepared", raw_dir=raw, image_size=8, progress=False
-  )
+  prepared = folders.prepare(tmp_path, raw, "flowers")
   assert sorted((s["file"], s["reason"]) for s in prepared.skipped) == [
     ("jpg/image_00011.jpg", "missing file"),
     ("jpg/image_00022.jpg", "missing caption file image_00022.txt"),

@@ -94,8 +94,7 @@ def test_a_copy_of_an_older_version_has_no_checksums(tmp_path):
   _change(raw / "7.txt")
   assert len(folders.load(tmp_path, raw).captions) == 20
   with pytest.raises(errors.InputError, match=r"7\.png: has other captions"):
-    settings = dict(data_dir=tmp_path / "prepared", raw_dir=raw, image_size=8, progress=False)
-    prepare.verify("folder", **settings)
+    prepare.verify("folder", folders.settings(tmp_path, raw))
 
 
 def test_a_raw_file_that_the_system_refuses_to_read_has_no_checksum(tmp_path, monkeypatch):

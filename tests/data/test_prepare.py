@@ -100,8 +100,8 @@ def test_skipped_files_are_stored_beside_the_data(tmp_path):
 def test_a_copy_is_compared_with_files_that_changed_and_kept_their_times(tmp_path):
   raw = folders.make_folder(tmp_path / "raw", 40)
   (raw / "7.png").write_bytes(b"")  # left out of the copy
-  settings = dict(data_dir=tmp_path / "prepared", raw_dir=raw, image_size=8, progress=False)
-  assert prepare.verify("folder", **settings) == 39
+  settings = folders.settings(tmp_path, raw)
+  assert prepare.verify("folder", settings) == 39
   folder = folders.prepare(tmp_path, raw).folder
   for name, content, what in (
     ("3.txt", b"flower 9\nbloom 3\n", "3.png: has other captions"),
@@ -118,18 +118,18 @@ def test_a_copy_is_compared_with_files_that_changed_and_kept_their_times(tmp_pat
     assert len(content) == len(kept)
     os.utime(raw / name, ns=(before.st_atime_ns, before.st_mtime_ns))
     with pytest.raises(errors.InputError, match=rf"1 images differ .*\({what}\)") as raised:
-      prepare.verify("folder", **settings)
+      prepare.verify("folder", settings)
     assert folder in str(raised.value)
     (raw / name).write_bytes(kept)
     os.utime(raw / name, ns=(before.st_atime_ns, before.st_mtime_ns))
   with pytest.raises(errors.InputError, match="give their `raw_dir`"):
-    prepare.verify("folder", **{**settings, "raw_dir": None})
+    prepare.verify("folder", dataclasses.replace(settings, raw_dir=None))
 
 
 def test_images_that_came_went_or_are_of_another_class_are_told(tmp_path, monkeypatch):
   raw, folder = folders.make_folder(tmp_path / "raw"), sets.DATASETS["folder"]
-  settings = dict(data_dir=tmp_path / "prepared", raw_dir=raw, image_size=8, progress=False)
-  assert prepare.verify("folder", **settings) == 3
+  settings = folders.settings(tmp_path, raw)
+  assert prepare.verify("folder", settings) == 3
   found = folder.read(raw)
   ((split, sources),) = found.splits.items()
   assert [source.name for source in sources] == ["0.png", "1.png", "2.png"]
@@ -150,7 +150,7 @@ def test_images_that_came_went_or_are_of_another_class_are_told(tmp_path, monkey
     read = dataclasses.replace(folder, read=lambda *_, changed=changed, **__: changed)
     monkeypatch.setitem(sets.DATASETS, "folder", read)
     with pytest.raises(errors.InputError) as raised:
-      prepare.verify("folder", **settings)
+      prepare.verify("folder", settings)
     assert f"{count} images differ from {raw} ({what});" in str(raised.value)
 
 

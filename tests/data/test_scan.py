@@ -17,8 +17,8 @@ from tests.fixtures import folders
 
 def test_what_the_program_writes_into_the_folder_is_none_of_its_data(tmp_path):
   raw = folders.make_folder(tmp_path / "raw")
-  settings = dict(data_dir=raw / "data", image_size=8, progress=False)
-  first = prepare.prepare("folder", raw_dir=raw, **settings)
+  settings = prepare.Settings(data_dir=raw / "data", raw_dir=raw, image_size=8, progress=False)
+  first = prepare.prepare("folder", settings)
   for step in (500, 1000):
     folders.draw(raw, f"runs/a/samples/step_{step}.png")
   (raw / "runs/a" / files.FLAGS).write_text("--mode=train\n")
@@ -26,7 +26,7 @@ def test_what_the_program_writes_into_the_folder_is_none_of_its_data(tmp_path):
   folders.draw(raw, "data/clusters/class0.png")
   (raw / "data/clusters/labels.csv").write_text("filename,text\n0.png,1\n")
   (raw / "data/clusters/clusters.json").write_text("{}")
-  assert prepare.prepare("folder", raw_dir=raw, **settings) == first
+  assert prepare.prepare("folder", settings) == first
   names = {path.relative_to(raw).as_posix() for path in test_folder.folder.files(raw)}
   assert names == {f"{k}.{suffix}" for k in range(3) for suffix in ("png", "txt")}
 
@@ -60,10 +60,8 @@ def test_a_prepared_copy_of_class_folders_may_lie_among_them(tmp_path):
   for k, name in enumerate(("rose/a.png", "tulip/b.png")):
     folders.draw(tmp_path, name, k)
   for _ in range(2):
-    prepared = prepare.prepare(
-      "folder", raw_dir=tmp_path, data_dir=tmp_path, image_size=8, progress=False
-    )
-    assert prepared.images == 2
+    settings = prepare.Settings(raw_dir=tmp_path, data_dir=tmp_path, image_size=8, progress=False)
+    assert prepare.prepare("folder", settings).images == 2
 
 
 def test_a_runs_folder_is_refused_as_the_users_folder(tmp_path):

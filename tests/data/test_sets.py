@@ -1,7 +1,6 @@
 """A dataset is one record: the table of all, and a dataset that is added here."""
 
 import dataclasses
-import functools
 
 import numpy as np
 import pytest
@@ -62,7 +61,7 @@ def fruit(monkeypatch, tmp_path):
   (tmp_path / "raw").mkdir()
   (tmp_path / "raw" / "words.txt").write_text("pear apple cherry")
   settings = {"data_dir": tmp_path, "raw_dir": tmp_path / "raw", "image_size": 8, "progress": False}
-  return functools.partial(datasets.load, "fruit", **settings)
+  return lambda split, **more: datasets.load("fruit", split, prepare.Settings(**settings | more))
 
 
 def test_a_record_is_all_that_a_dataset_needs(fruit, tmp_path):

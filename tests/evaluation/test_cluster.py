@@ -11,7 +11,7 @@ from PIL import Image
 
 from t2i_jax import config as config_lib
 from t2i_jax import errors
-from t2i_jax.data import datasets
+from t2i_jax.data import datasets, prepare
 from t2i_jax.evaluation import cluster
 from t2i_jax.judges import classifier, efficientnet, untrained, vgg16, vgg16_network
 from t2i_jax.modes import cluster as mode
@@ -39,9 +39,8 @@ def test_the_files_agree_with_the_line(command, data_dir, tmp_path, looks):
   assert command.status == 0
   line, err = command.json, command.err
   assert line == json.loads((folder / "clusters.json").read_text())
-  examples = datasets.load(
-    "synthetic", "train", data_dir=data_dir, image_size=16, synthetic_images=30
-  )
+  settings = prepare.Settings(data_dir=data_dir, image_size=16, synthetic_images=30)
+  examples = datasets.load("synthetic", "train", settings)
   with open(line["labels_file"], newline="") as file:
     header, *rows = csv.reader(file)
   assert header == ["image", "class"] and [name for name, _ in rows] == examples.names
