@@ -19,6 +19,7 @@ from typing import Any
 import numpy as np
 from jaxtyping import Int, UInt8
 
+from t2i_jax import config as config_lib
 from t2i_jax import errors, pictures, progress, sampling
 from t2i_jax.data import corpus as corpus_lib
 from t2i_jax.data import datasets, sets
@@ -36,38 +37,25 @@ log = logging.getLogger(__name__)
 _SHOWN = 8  # captions in a picture
 _AT_ONCE = 512  # final images
 _PAUSE_S, _ALONE_S = 10, 300
+_TOLD = ("split", "metrics", "captions_scored", "seed", "sampling_statistics")  # of the Config
 
 
 @dataclasses.dataclass(frozen=True)
 class Task:
-  """What a run's checkpoints are scored on: a split, its captions as the run reads them, the number
-  of its images that the run was trained on, and the panel; without one only attributes are
-  scored. captions_scored: of each image, 0: all. seed, sampling_statistics: with which images
-  are drawn."""
+  """What a run's checkpoints are scored on: its Config as used now, the split that this names, its
+  captions as the run reads them, the number of its images that the run was trained on, and the
+  panel; None where only attributes are scored."""
 
-  split_name: str
+  config: config_lib.Config
   images_trained_on: int
-  captions_scored: int
-  seed: int
-  sampling_statistics: str
   split: datasets.Examples
   corpus: corpus_lib.Corpus
   panel: panel_lib.Panel | None
 
   @property
-  def metrics(self) -> kept.Choice:
-    return "attributes" if self.panel is None else "all"
-
-  @property
   def settings(self) -> dict[str, Any]:
     """What a line says of how it was scored, by key."""
-    return {
-      "split": self.split_name,
-      "metrics": self.metrics,
-      "captions_scored": self.captions_scored,
-      "seed": self.seed,
-      "sampling_statistics": self.sampling_statistics,
-    }
+    return {name: getattr(self.config, name) for name in _TOLD}
 
   @property
   def wanted(self) -> kept.Wanted:
@@ -84,41 +72,33 @@ class Task:
     return attributes.read(self.split.images_u8)
 
 
-def make_task(
-  run: sampling.TrainedRun,
-  split_name: str,
-  metrics: kept.Choice = "all",
-  inception_weights: str = "",
-  feature_weights: str = "",
-) -> Task:
-  """A split of the run's dataset, with a panel if `metrics` is "all", made with these files of
-  weights (`panel.make_panel`).
+def make_task(run: sampling.TrainedRun) -> Task:
+  """What `run.config` asks to be scored.
 
-  Raises InputError for an unknown split, or attributes of a dataset without known ones."""
-  if metrics == "attributes" and not sets.DATASETS[run.config.dataset].attributes:
+  Raises InputError for an unknown split, or attributes of a dataset without known ones; and as
+  `panel.make_panel`."""
+  config, panel = run.config, None
+  if config.metrics == "attributes" and not sets.DATASETS[config.dataset].attributes:
     raise errors.InputError(
       f"`metrics=attributes`: only synthetic flowers have known attributes, and the run in "
-      f"{run.config.workdir} is on {run.config.dataset}; leave it out"
+      f"{config.workdir} is on {config.dataset}; leave it out"
     )
-  panel = None
-  if metrics == "all":
-    panel = panel_lib.make_panel(run, split_name, inception_weights, feature_weights)
+  if config.metrics == "all":
+    panel = panel_lib.make_panel(run)
     split, corpus = panel.split, panel.corpus
   else:
-    split = corpus_lib.load_examples(run.config, split_name)
-    corpus = corpus_lib.make_corpus(run.config, split, run.vectors)
-  seen = len(set(split.names) & trained_on.names(run.config))
+    split = corpus_lib.load_examples(config, config.split)
+    corpus = corpus_lib.make_corpus(config, split, run.vectors)
+  seen = len(set(split.names) & trained_on.names(config))
   if seen:
     log.warning(
       "%d of the %d images of the split %s were trained on: their scores say how well the run "
       "repeats what it has seen",
       seen,
       len(split.names),
-      split_name,
+      config.split,
     )
-  config = run.config
-  drawn_with = config.seed, config.sampling_statistics
-  return Task(split_name, seen, config.captions_scored, *drawn_with, split, corpus, panel)
+  return Task(config, seen, split, corpus, panel)
 
 
 def await_first(workdir: str | os.PathLike) -> None:
@@ -186,7 +166,7 @@ def evaluate(run: sampling.TrainedRun, task: Task) -> dict[str, Any]:
   """Scores one checkpoint; returns its line, and adds line and pictures to the run's folder."""
   corpus, split, panel = task.corpus, task.split, task.panel
   one_each = scores.one_caption_each(corpus.image)
-  others = scores.others(corpus.image, one_each, task.captions_scored)
+  others = scores.others(corpus.image, one_each, task.config.captions_scored)
   shown = np.linspace(0, len(one_each) - 1, min(_SHOWN, len(one_each))).astype(int)
   by_word = word_by_word.WordByWord(corpus, split, panel and panel.see_word)
   final, strips = [], []
@@ -247,7 +227,7 @@ def evaluate(run: sampling.TrainedRun, task: Task) -> dict[str, Any]:
     pairs = np.stack([images_u8[generated], panel.training_u8[training]])
     sheets["neighbours"] = pictures.grid(pairs)
   line["pictures"] = {
-    name: os.path.join(files.SAMPLES, f"{name}_{task.split_name}_{run.step:06d}.png")
+    name: os.path.join(files.SAMPLES, f"{name}_{task.config.split}_{run.step:06d}.png")
     for name in sheets
   }
   if hosts.is_first():

@@ -7,7 +7,7 @@ import json
 import logging
 import os
 from collections.abc import Mapping
-from typing import Any, Literal, NamedTuple
+from typing import Any, NamedTuple
 
 from PIL import Image
 
@@ -16,8 +16,6 @@ from t2i_jax.rundir import files
 from t2i_jax.rundir import scores as scores_file
 
 log = logging.getLogger(__name__)
-
-Choice = Literal["all", "attributes"]
 
 
 class Wanted(NamedTuple):

@@ -10,12 +10,13 @@ from __future__ import annotations
 
 import dataclasses
 import functools
-from collections.abc import Callable, Sequence
-from typing import Any
+from collections.abc import Callable
+from typing import Any, NamedTuple
 
 import numpy as np
 from jaxtyping import Bool, Float, Int, UInt8
 
+from t2i_jax import config as config_lib
 from t2i_jax import errors, sampling
 from t2i_jax.data import corpus as corpus_lib
 from t2i_jax.data import datasets, subsets
@@ -111,126 +112,43 @@ class Panel:
   @functools.cached_property
   def caption_embeddings(self) -> dict[str, np.ndarray]:
     """Encoder -> f32[m e], of the corpus' captions."""
-    ids, length = look_up(self.corpus.sentences, self.words)
+    ids, length = encoder_lib.look_up(self.corpus.sentences, self.words)
     return {name: net.embed_captions(ids, length) for name, net in self.encoders.items()}
 
 
-def make_panel(
-  run: sampling.TrainedRun,
-  split_name: str,
-  inception_weights: str = "",
-  feature_weights: str = "",
-) -> Panel:
-  """The panel for a split of the run's dataset; judges that are not kept yet are fitted.
+def make_panel(run: sampling.TrainedRun) -> Panel:
+  """The panel for the run's `split`; judges that are not kept yet are fitted.
 
-  inception_weights: a file for the view "inception"; empty: no such view. feature_weights: as
-  `efficientnet.load`.
   Raises InputError where the split has too few images with captions that the run can read, where
   the dataset has too few images outside the split to fit judges on, and for weights that cannot be
   loaded."""
   config = run.config
-  split = corpus_lib.load_examples(config, split_name)
-  corpus = corpus_lib.make_corpus(config, split, run.vectors)
-  readable = len(np.unique(corpus.image))
-  least = max(_LEAST_IMAGES, _LEAST_OF_LADDER if config.ladder else 0)
-  if readable < least:
-    raise errors.InputError(
-      f"`split={split_name}`: {readable} images with captions that the run can read (of "
-      f"{len(split.names)}) are too few for {'a ladder' if config.ladder else 'scores of sets'}; "
-      f"give one with at least {least}"
-    )
+  split, corpus = _readable(run)
   everything = corpus_lib.load_examples(config, "all")
-  scored = set(split.names)
-  unscored = np.array([name not in scored for name in everything.names])
-  trained = trained_on.among(config, everything)
-  # Preferably the classifier is fitted on images that the run has seen, the encoder on others.
-  classified = _first_with_images([unscored & trained, unscored], split_name, config.dataset)
-  paired = _first_with_images([unscored & ~trained, unscored], split_name, config.dataset)
+  chosen = _choose(config, everything, split)
   targets, mirror = targets_lib.targets_of(everything), targets_lib.may_mirror(everything)
-  pools = {
-    "classifier": subsets.restrict(everything, classified),
-    "encoder": subsets.restrict(everything, paired),
-  }
-  sentences = [captions_lib.clean(text) for text in pools["encoder"].captions]
-  words = word2vec.train(sentences, dimension=_WORD_DIMENSION, architecture="cbow", seed=_SEED)
-
-  learnt = {name: values[classified] for name, values in targets.items()}
-
-  def fit_classifier() -> classifier_lib.Classifier:
-    return classifier_lib.fit_classifier(
-      pools["classifier"].images_u8, learnt, seed=_SEED, flips=mirror
-    )
-
-  eyes = efficientnet_lib.load(feature_weights)
-
-  def fit_encoder(eyes: efficientnet_lib.EfficientNet | None = None) -> encoder_lib.Encoder:
-    pool, table = pools["encoder"], word2vec.table(words, "zero")
-    ids, length = look_up(sentences, words)
-    seen = pool.images_u8
-    if eyes is not None:
-      versions = [seen, seen[:, :, ::-1]] if mirror else [seen]
-      seen = np.stack([eyes.features(images) for images in versions])
-    return encoder_lib.fit_encoder(
-      seen, table, ids, length, pool.caption_image, seed=_SEED, flips=mirror
-    )
-
-  def kept(
-    name: str,
-    pool: str,
-    kind: Callable,
-    fit: Callable,
-    settings: dict[str, Any] | None = None,
-    **fitted_on: str,
-  ) -> Any:
-    path = fitting.kept_at(config.data_dir, config.dataset, name, pools[pool].images_u8)
-    fitted_on |= {"dataset": config.dataset, **fitting.data_record(name, pools[pool], _SEED)}
-    if not mirror:  # Files of networks that saw mirrored images do not say so.
-      fitted_on["mirrored"] = "no"
-    return fitting.load_or_fit(path, kind, fitted_on, fit, is_needed_later=False, settings=settings)
-
-  # Which words are its targets depends on all captions, not on those of its own images alone.
-  heads = {"heads": classifier_lib.heads_of(learnt)}
-  classifier = kept("classifier", "classifier", classifier_lib.Classifier, fit_classifier, heads)
-  encoders = {
-    "encoder": kept("encoder", "encoder", encoder_lib.Encoder, fit_encoder),
-    "encoder_efficientnet": kept(
-      "encoder_efficientnet",
-      "encoder",
-      encoder_lib.Encoder,
-      functools.partial(fit_encoder, eyes),
-      eyes=eyes.fingerprint(),
-    ),
-  }
+  learnt = {name: values[chosen.classified] for name, values in targets.items()}
+  row = {name: i for i, name in enumerate(everything.names)}
+  rows = [row[name] for name in split.names]
+  own = {name: values[rows] for name, values in targets.items()}
+  eyes = efficientnet_lib.load(config.feature_weights)
+  classifier = _classifier(config, subsets.restrict(everything, chosen.classified), learnt, mirror)
+  encoders, words = _encoders(config, subsets.restrict(everything, chosen.paired), eyes, mirror)
   views = {
     "classifier": [classifier],
     "random": untrained.untrained_networks(config.image_size, seed=_SEED),
     "efficientnet": [eyes],
   }
-  if inception_weights:
-    views["inception"] = [inception_lib.load(inception_weights)]
-  record: dict[str, Any] = {}
-  for name, judge in {"classifier": classifier, **encoders}.items():
-    chosen = classified if name == "classifier" else paired
-    record[name] = {
-      "fingerprint": judge.fingerprint(),
-      "fitted_on_images": int(chosen.sum()),
-      "of_which_the_run_was_trained_on": int((chosen & trained).sum()),
-    }
-  record |= {
-    name: {"fingerprint": "-".join(net.fingerprint() for net in views[name])}
-    for name in views
-    if name not in record
-  }
-  if "inception" in views:
-    record["inception"]["network"] = views["inception"][0].name
+  if config.inception_weights:
+    views["inception"] = [inception_lib.load(config.inception_weights)]
+  record = _record(views, encoders, chosen)
   hosts.agree({name: judge["fingerprint"] for name, judge in record.items()}, "networks that score")
-  own = {name: _of_names(everything, values, split) for name, values in targets.items()}
   return Panel(
     split=split,
     corpus=corpus,
     targets=own,
     knows_targets=share_values(own, learnt),
-    training_u8=everything.images_u8[trained],
+    training_u8=everything.images_u8[chosen.trained],
     classifier=classifier,
     encoders=encoders,
     words=words,
@@ -239,9 +157,41 @@ def make_panel(
   )
 
 
-def share_values(a: dict[str, np.ndarray], b: dict[str, np.ndarray]) -> bool:
-  """Whether, for each target, a and b have a known value (not -1) in common."""
-  return all(np.isin(a[name][a[name] >= 0], b[name]).any() for name in a)
+def _readable(run: sampling.TrainedRun) -> tuple[datasets.Examples, corpus_lib.Corpus]:
+  """The split that is scored, and its captions as the run reads them."""
+  config = run.config
+  split = corpus_lib.load_examples(config, config.split)
+  corpus = corpus_lib.make_corpus(config, split, run.vectors)
+  readable = len(np.unique(corpus.image))
+  least = max(_LEAST_IMAGES, _LEAST_OF_LADDER if config.ladder else 0)
+  if readable < least:
+    raise errors.InputError(
+      f"`split={config.split}`: {readable} images with captions that the run can read (of "
+      f"{len(split.names)}) are too few for {'a ladder' if config.ladder else 'scores of sets'}; "
+      f"give one with at least {least}"
+    )
+  return split, corpus
+
+
+class _Chosen(NamedTuple):
+  """Whether each image of the dataset is one that the classifier is fitted on, that the encoders
+  are fitted on, and that the run was trained on."""
+
+  classified: Bool[np.ndarray, "n"]
+  paired: Bool[np.ndarray, "n"]
+  trained: Bool[np.ndarray, "n"]
+
+
+def _choose(
+  config: config_lib.Config, everything: datasets.Examples, split: datasets.Examples
+) -> _Chosen:
+  scored = set(split.names)
+  unscored = np.array([name not in scored for name in everything.names])
+  trained = trained_on.among(config, everything)
+  # Preferably the classifier is fitted on images that the run has seen, the encoder on others.
+  classified = _first_with_images([unscored & trained, unscored], config.split, config.dataset)
+  paired = _first_with_images([unscored & ~trained, unscored], config.split, config.dataset)
+  return _Chosen(classified, paired, trained)
 
 
 def _first_with_images(
@@ -259,22 +209,86 @@ def _first_with_images(
   )
 
 
-def _of_names(examples: datasets.Examples, values: np.ndarray, wanted: datasets.Examples):
-  """The values, given for `examples`, of the images in `wanted`, in its order."""
-  row = {name: i for i, name in enumerate(examples.names)}
-  return values[[row[name] for name in wanted.names]]
+def _classifier(
+  config: config_lib.Config, pool: datasets.Examples, targets: dict[str, np.ndarray], mirror: bool
+) -> classifier_lib.Classifier:
+  def fit() -> classifier_lib.Classifier:
+    return classifier_lib.fit_classifier(pool.images_u8, targets, seed=_SEED, flips=mirror)
+
+  # Which words are its targets depends on all captions, not on those of its own images alone.
+  heads = {"heads": classifier_lib.heads_of(targets)}
+  return _kept(config, "classifier", pool, mirror, classifier_lib.Classifier, fit, heads)
 
 
-def look_up(
-  sentences: Sequence[Sequence[str]], words: word2vec.WordVectors
-) -> tuple[Int[np.ndarray, "m t"], Int[np.ndarray, "m"]]:
-  """(ids, length) of captions for the encoder: of its own maximum number of words, whatever a run
-  reads, so that one encoder serves all runs. A word without a vector is the zero vector."""
-  vocabulary = words.vocabulary()
-  ids = np.zeros((len(sentences), encoder_lib.MAX_WORDS), np.int32)
-  length = np.ones(len(sentences), np.int32)
-  for row, sentence in enumerate(sentences):
-    read = sentence[: encoder_lib.MAX_WORDS]
-    found = [vocabulary.get(word, captions_lib.UNKNOWN_ID) for word in read]
-    ids[row, : len(found)], length[row] = found, max(1, len(found))
-  return ids, length
+def _encoders(
+  config: config_lib.Config,
+  pool: datasets.Examples,
+  eyes: efficientnet_lib.EfficientNet,
+  mirror: bool,
+) -> tuple[dict[str, encoder_lib.Encoder], word2vec.WordVectors]:
+  """An encoder of images and one of the features of `eyes`; the words that both read."""
+  sentences = [captions_lib.clean(text) for text in pool.captions]
+  words = word2vec.train(sentences, dimension=_WORD_DIMENSION, architecture="cbow", seed=_SEED)
+
+  def fit(eyes: efficientnet_lib.EfficientNet | None = None) -> encoder_lib.Encoder:
+    seen, table = pool.images_u8, word2vec.table(words, "zero")
+    if eyes is not None:
+      versions = [seen, seen[:, :, ::-1]] if mirror else [seen]
+      seen = np.stack([eyes.features(images) for images in versions])
+    ids, length = encoder_lib.look_up(sentences, words)
+    return encoder_lib.fit_encoder(
+      seen, table, ids, length, pool.caption_image, seed=_SEED, flips=mirror
+    )
+
+  def kept(name: str, fit: Callable, **fitted_on: str) -> encoder_lib.Encoder:
+    return _kept(config, name, pool, mirror, encoder_lib.Encoder, fit, **fitted_on)
+
+  encoders = {
+    "encoder": kept("encoder", fit),
+    "encoder_efficientnet": kept(
+      "encoder_efficientnet", functools.partial(fit, eyes), eyes=eyes.fingerprint()
+    ),
+  }
+  return encoders, words
+
+
+def _kept(
+  config: config_lib.Config,
+  name: str,
+  pool: datasets.Examples,
+  mirror: bool,
+  kind: Callable,
+  fit: Callable,
+  settings: dict[str, Any] | None = None,
+  **fitted_on: str,
+) -> Any:
+  """The judge that was fitted on these examples, if it is kept; else it is fitted."""
+  path = fitting.kept_at(config.data_dir, config.dataset, name, pool.images_u8)
+  fitted_on |= {"dataset": config.dataset, **fitting.data_record(name, pool, _SEED)}
+  if not mirror:  # Files of networks that saw mirrored images do not say so.
+    fitted_on["mirrored"] = "no"
+  return fitting.load_or_fit(path, kind, fitted_on, fit, is_needed_later=False, settings=settings)
+
+
+def _record(
+  views: dict[str, list[Any]], encoders: dict[str, encoder_lib.Encoder], chosen: _Chosen
+) -> dict[str, Any]:
+  """Which networks the judges are, and what those of this dataset were fitted on, by name."""
+  record: dict[str, Any] = {}
+  for name, judge in {"classifier": views["classifier"][0], **encoders}.items():
+    fitted_on = chosen.classified if name == "classifier" else chosen.paired
+    record[name] = {
+      "fingerprint": judge.fingerprint(),
+      "fitted_on_images": int(fitted_on.sum()),
+      "of_which_the_run_was_trained_on": int((fitted_on & chosen.trained).sum()),
+    }
+  for name, networks in views.items():
+    record.setdefault(name, {"fingerprint": "-".join(net.fingerprint() for net in networks)})
+  if "inception" in views:
+    record["inception"]["network"] = views["inception"][0].name
+  return record
+
+
+def share_values(a: dict[str, np.ndarray], b: dict[str, np.ndarray]) -> bool:
+  """Whether, for each target, a and b have a known value (not -1) in common."""
+  return all(np.isin(a[name][a[name] >= 0], b[name]).any() for name in a)

@@ -16,7 +16,7 @@ from __future__ import annotations
 import dataclasses
 import functools
 import math
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from typing import Any
 
 import flax.linen as nn
@@ -30,6 +30,7 @@ from t2i_jax import seeds
 from t2i_jax.judges import fitting
 from t2i_jax.nets import pixels
 from t2i_jax.nets import trunk as trunk_lib
+from t2i_jax.text import captions, word2vec
 
 DIMENSION = 128
 MAX_WORDS = 25  # that are read of a caption, whatever a run reads of it
@@ -223,6 +224,21 @@ def fit_encoder(
     name="encoder of features" if of_features else "encoder",
   )
   return Encoder({**fitted, "table": np.asarray(table, np.float32)})
+
+
+def look_up(
+  sentences: Sequence[Sequence[str]], words: word2vec.WordVectors
+) -> tuple[Int[np.ndarray, "m t"], Int[np.ndarray, "m"]]:
+  """(ids, length) of captions for an encoder: of its own maximum number of words, whatever a run
+  reads, so that one encoder serves all runs. A word without a vector is the zero vector."""
+  vocabulary = words.vocabulary()
+  ids = np.zeros((len(sentences), MAX_WORDS), np.int32)
+  length = np.ones(len(sentences), np.int32)
+  for row, sentence in enumerate(sentences):
+    read = sentence[:MAX_WORDS]
+    found = [vocabulary.get(word, captions.UNKNOWN_ID) for word in read]
+    ids[row, : len(found)], length[row] = found, max(1, len(found))
+  return ids, length
 
 
 def contrastive_loss(

@@ -23,10 +23,7 @@ def run(config: config_lib.Config, given: frozenset[str]) -> dict[str, Any]:
   if config.follow:
     evaluate.await_first(config.workdir)
   trained = open_step(0)
-  used = trained.config
-  task = evaluate.make_task(
-    trained, used.split, used.metrics, used.inception_weights, used.feature_weights
-  )
+  task = evaluate.make_task(trained)
   if config.ladder:
     found = ladder.climb(task.panel)
     print(ladder.table(found["ladder"]), file=sys.stderr)

@@ -169,7 +169,7 @@ def test_every_caption_is_scored_by_its_own_final_image(
 ):
   config = config_lib.Config(
     mode="evaluate", dataset="synthetic", synthetic_images=30, image_size=16, start_size=4,
-    max_words=24, data_dir=str(data_dir), workdir=str(tmp_path), captions_scored=3,
+    max_words=24, data_dir=str(data_dir), workdir=str(tmp_path), split="train", captions_scored=3,
   )  # fmt: skip
   split = corpus_lib.load_examples(config, "train")
   # The captions in an order of their own, each with a last word that no other one has.
@@ -201,8 +201,7 @@ def test_every_caption_is_scored_by_its_own_final_image(
   judges = panel.Panel(
     split, corpus, targets, split.images_u8[::-1], eyes, True, encoders, vectors, views, {}
   )
-  how = config.captions_scored, 0, "running"
-  task = evaluate.Task("train", 0, *how, split, corpus, judges)
+  task = evaluate.Task(config, 0, split, corpus, judges)
   knows = {"knows": {"images_u8": split.images_u8, "image_of": image_of}}
   line = evaluate.evaluate(Knowing(config, 1, knows, vectors, ""), task)
   assert line["captions"] == 3 * line["real_images"] == 3 * count
@@ -254,8 +253,7 @@ def test_lines_scored_by_judges_that_were_fitted_anew_are_not_done(tmp_path):
     judges = object.__new__(panel.Panel)  # only what `wanted` reads
     vars(judges)["record"] = made | {name: {"fingerprint": as_of} for name, as_of in others.items()}
     task = object.__new__(evaluate.Task)
-    how = {"split_name": "test", "captions_scored": 0, "seed": 0, "sampling_statistics": "running"}
-    vars(task).update(how, panel=judges)
+    vars(task).update(config=config_lib.Config(mode="evaluate", workdir="w"), panel=judges)
     return task.wanted
 
   line = {**_line(3), "features": made}

@@ -77,7 +77,7 @@ def test_judges_are_fitted_on_other_images_than_they_score(monkeypatch):
 
 def test_the_encoder_reads_captions_of_its_own_length():
   words = word2vec.WordVectors(("red", "blue"), np.eye(2, dtype=np.float32))
-  ids, length = panel.look_up([["red", "green", "blue"], ["blue"] * 40, []], words)
+  ids, length = encoder.look_up([["red", "green", "blue"], ["blue"] * 40, []], words)
   assert ids.shape == (3, encoder.MAX_WORDS) and length.tolist() == [3, encoder.MAX_WORDS, 1]
   red, blue = (words.vocabulary()[word] for word in ("red", "blue"))
   assert ids[0, :4].tolist() == [red, captions.UNKNOWN_ID, blue, 0]
@@ -110,7 +110,7 @@ def make_task(data_dir, tmp_path, monkeypatch):
     config = config_lib.Config(
       mode="evaluate", dataset="synthetic", synthetic_images=30, image_size=16, start_size=4,
       max_words=max_words, data_dir=str(data_dir), workdir=str(tmp_path), train_split="test",
-      **flags,
+      split="train", **flags,
     )  # fmt: skip
     split = corpus_lib.load_examples(config, "train")
     known = sorted({word for text in split.captions for word in captions.clean(text)})
@@ -119,7 +119,7 @@ def make_task(data_dir, tmp_path, monkeypatch):
     def run(step):
       return Drawing(config, step, {}, vectors, "")
 
-    return evaluate.make_task(run(0), "train"), run
+    return evaluate.make_task(run(0)), run
 
   return make
 
