@@ -17,6 +17,7 @@ from typing import Any
 import numpy as np
 from jaxtyping import Float, Int, UInt8
 
+from t2i_jax import config as config_lib
 from t2i_jax import errors, pictures, progress
 from t2i_jax.data import datasets, images, subsets
 from t2i_jax.judges import classifier, efficientnet, fitting, targets, untrained, vgg16
@@ -31,29 +32,6 @@ _SHEET_ROWS = 6  # and columns
 _SHEET_CELL = 96  # pixels: larger images are reduced to this on a sheet
 
 
-@dataclasses.dataclass(frozen=True, kw_only=True)
-class Settings:
-  """kind: of the features: "efficientnet", "vgg16", "classifier" or "random". feature_weights,
-  vgg16_weights: the first two's files; feature_weights may be empty. vgg16_layer: fc6, fc7 or fc8.
-  components, covariance, pca, restarts: as `mixture.fit`. seed: of everything random. dataset,
-  split: what the images are, for the records. data_dir: where fitted networks and features are
-  kept. output: the folder of the results."""
-
-  kind: str
-  feature_weights: str
-  vgg16_weights: str
-  vgg16_layer: str
-  components: int
-  covariance: mixture.Covariance
-  pca: int
-  restarts: int
-  seed: int
-  dataset: str
-  split: str
-  data_dir: str
-  output: str
-
-
 @dataclasses.dataclass(frozen=True)
 class Table:
   """Features of images, as `fitting.load_or_fit` keeps them."""
@@ -65,24 +43,26 @@ class Table:
     return {}
 
 
-def cluster(examples: datasets.Examples, settings: Settings) -> dict[str, Any]:
+def cluster(config: config_lib.Config, examples: datasets.Examples, kind: str) -> dict[str, Any]:
   """Clusters the images, writes the results and returns their record, which is also clusters.json.
 
+  kind: of the features: "efficientnet", "vgg16", "classifier" or "random".
   Raises InputError: see `mixture.fit`, `efficientnet.load`, `vgg16.load`, `targets.targets_of`."""
-  networks = _networks(examples, settings)
-  table = _table(examples, networks, settings)
-  components = settings.components
+  networks = _networks(config, examples, kind)
+  table = _table(config, examples, networks, kind)
+  components = config.components
   log.info("a mixture of %d components on %d features", components, table.shape[1])
   found = mixture.fit(
     table,
     components=components,
-    covariance=settings.covariance,
-    pca=settings.pca,
-    restarts=settings.restarts,
-    seed=settings.seed,
+    covariance=config.covariance,
+    pca=config.pca,
+    restarts=config.restarts,
+    seed=config.seed,
   )
-  os.makedirs(settings.output, exist_ok=True)
-  labels_file = os.path.join(settings.output, "labels.csv")
+  output = config.output or os.path.join(config.data_dir, "clusters")
+  os.makedirs(output, exist_ok=True)
+  labels_file = os.path.join(output, "labels.csv")
   subsets.write_labels(labels_file, examples.names, found.classes)
   counts = np.bincount(found.classes, minlength=components)
   captions = np.bincount(found.classes[examples.caption_image], minlength=components)
@@ -94,37 +74,37 @@ def cluster(examples: datasets.Examples, settings: Settings) -> dict[str, Any]:
     "images": len(examples.names),
     "captions": len(examples.captions),
     "labels_file": labels_file,
-    "sheets": _write_sheets(examples.images_u8, found.classes, settings),
-    "dataset": settings.dataset,
-    "split": settings.split,
+    "sheets": _write_sheets(output, examples.images_u8, found.classes, config),
+    "dataset": config.dataset,
+    "split": config.train_split,
     "features": {
-      "kind": settings.kind,
+      "kind": kind,
       "fingerprint": _fingerprint(networks),
       "dimension": table.shape[1],
       "image_size": examples.images_u8.shape[1],
-      **({"layer": settings.vgg16_layer} if settings.kind == "vgg16" else {}),
+      **({"layer": config.vgg16_layer} if kind == "vgg16" else {}),
     },
-    "covariance": settings.covariance,
+    "covariance": config.covariance,
     "pca": found.dimensions,
     "explained_variance": found.explained,
-    "restarts": settings.restarts,
-    "seed": settings.seed,
+    "restarts": config.restarts,
+    "seed": config.seed,
     "log_likelihood": found.log_likelihood,
     "converged": found.converged,
-    "agreement": _agreement(examples, found.classes, settings.kind, settings.seed),
+    "agreement": _agreement(examples, found.classes, kind, config.seed),
   }
-  files.write_json(os.path.join(settings.output, "clusters.json"), line, indent=1)
+  files.write_json(os.path.join(output, "clusters.json"), line, indent=1)
   return line
 
 
-def _networks(examples: datasets.Examples, settings: Settings) -> list[Any]:
+def _networks(config: config_lib.Config, examples: datasets.Examples, kind: str) -> list[Any]:
   """The networks whose features stand side by side."""
-  name, images_u8, seed = "cluster_classifier", examples.images_u8, settings.seed
-  if settings.kind == "efficientnet":
-    return [efficientnet.load(settings.feature_weights)]
-  if settings.kind == "vgg16":
-    return [vgg16.load(settings.vgg16_weights, settings.vgg16_layer)]
-  if settings.kind == "random":
+  name, images_u8, seed = "cluster_classifier", examples.images_u8, config.seed
+  if kind == "efficientnet":
+    return [efficientnet.load(config.feature_weights)]
+  if kind == "vgg16":
+    return [vgg16.load(config.vgg16_weights, config.vgg16_layer)]
+  if kind == "random":
     return untrained.untrained_networks(images_u8.shape[1], seed=seed)
   wanted = targets.targets_of(examples)
   log.info(
@@ -134,7 +114,7 @@ def _networks(examples: datasets.Examples, settings: Settings) -> list[Any]:
   )
   return [
     fitting.load_or_fit(
-      fitting.kept_at(settings.data_dir, settings.dataset, name, images_u8),
+      fitting.kept_at(config.data_dir, config.dataset, name, images_u8),
       classifier.Classifier,
       fitting.data_record(name, examples, seed),
       lambda: classifier.fit_classifier(
@@ -145,7 +125,7 @@ def _networks(examples: datasets.Examples, settings: Settings) -> list[Any]:
 
 
 def _table(
-  examples: datasets.Examples, networks: list[Any], settings: Settings
+  config: config_lib.Config, examples: datasets.Examples, networks: list[Any], kind: str
 ) -> Float[np.ndarray, "n d"]:
   """Each image's features, which are kept in a file."""
 
@@ -158,10 +138,10 @@ def _table(
         bar.update(len(block))
     return Table({"features": np.concatenate(blocks)})
 
-  layer = f"-{settings.vgg16_layer}" if settings.kind == "vgg16" else ""
+  layer = f"-{config.vgg16_layer}" if kind == "vgg16" else ""
   own = _fingerprint(networks) + layer
   origin = {"features": own, "images": fitting.crc32(examples.images_u8)}
-  path = fitting.kept_at(settings.data_dir, settings.dataset, f"features_{own}", examples.images_u8)
+  path = fitting.kept_at(config.data_dir, config.dataset, f"features_{own}", examples.images_u8)
   return fitting.load_or_fit(path, Table, origin, look).variables["features"]
 
 
@@ -203,18 +183,21 @@ def _agreement(
 
 
 def _write_sheets(
-  images_u8: UInt8[np.ndarray, "n h w 3"], classes: Int[np.ndarray, "n"], settings: Settings
+  folder: str,
+  images_u8: UInt8[np.ndarray, "n h w 3"],
+  classes: Int[np.ndarray, "n"],
+  config: config_lib.Config,
 ) -> list[str]:
   """Writes class<k>.png, up to 36 random images of each class; returns the paths."""
-  rng = np.random.default_rng(settings.seed)
+  rng = np.random.default_rng(config.seed)
   cell = min(images_u8.shape[1], _SHEET_CELL)
   paths = []
-  for k in range(settings.components):
+  for k in range(config.components):
     own = rng.permutation(np.flatnonzero(classes == k))[: _SHEET_ROWS**2]
     rows = max(1, -(-len(own) // _SHEET_ROWS))
     shown = np.full((rows * _SHEET_ROWS, cell, cell, 3), 255, np.uint8)
     for place, i in enumerate(own.tolist()):
       shown[place] = images.fit_pixels(images_u8[i], cell)
-    paths.append(os.path.join(settings.output, f"class{k}.png"))
+    paths.append(os.path.join(folder, f"class{k}.png"))
     pictures.write_png(paths[-1], pictures.grid(shown.reshape(rows, _SHEET_ROWS, cell, cell, 3)))
   return paths
