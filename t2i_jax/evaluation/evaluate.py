@@ -13,11 +13,12 @@ import itertools
 import logging
 import os
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from typing import Any
 
 import numpy as np
 from jaxtyping import Int, UInt8
+from PIL import Image
 
 from t2i_jax import config as config_lib
 from t2i_jax import errors, pictures, progress, sampling
@@ -167,23 +168,17 @@ def evaluate(run: sampling.TrainedRun, task: Task) -> dict[str, Any]:
   corpus, split, panel = task.corpus, task.split, task.panel
   one_each = scores.one_caption_each(corpus.image)
   others = scores.others(corpus.image, one_each, task.config.captions_scored)
-  shown = np.linspace(0, len(one_each) - 1, min(_SHOWN, len(one_each))).astype(int)
-  by_word = word_by_word.WordByWord(corpus, split, panel and panel.see_word)
-  final, strips = [], []
-  for part, images in _draw(run, corpus, one_each):
-    by_word.add(one_each[part], images)
-    final.append(sampling.last(images, corpus.length[one_each[part]]))
-    strips += [images[i - part[0]] for i in shown if part[0] <= i <= part[-1]]
-  images_u8 = np.concatenate(final)
   rows = np.concatenate([one_each, others])
-  blocks = itertools.chain([images_u8], _draw_final(run, corpus, others))
+  by_word = word_by_word.WordByWord(corpus, split, panel and panel.see_word)
+  images_u8, strips = _draw_words(run, corpus, one_each, by_word)
+  blocks: Iterable[np.ndarray] = itertools.chain([images_u8], _draw_final(run, corpus, others))
   given: dict[str, Any] = {"image": corpus.image[rows], "arrivals": by_word.arrivals()}
   if split.attributes:
     every_u8 = np.concatenate(list(blocks))
+    blocks = [every_u8]
     given["attributes"] = attributes.of_captions(
       split, corpus, rows, every_u8, task.attributes_of_real
     )
-    blocks = iter([every_u8])
   if panel is not None:
     looked = [panel.see(x) for x in blocks]
     given |= {"words": by_word.words(rows), "colour_words": by_word.colour_words()}
@@ -194,35 +189,9 @@ def evaluate(run: sampling.TrainedRun, task: Task) -> dict[str, Any]:
       images_u8=images_u8,
       reference=corpus.image[one_each],
     )
-  inputs = Inputs(**given)
-  line: dict[str, Any] = {
-    "checkpoint": run.checkpoint,
-    "step": run.step,
-    **task.settings,
-    "images": len(rows),
-    "captions": len(rows),
-    "real_images": len(split.images_u8),
-    "images_trained_on": task.images_trained_on,
-    "resizing": f"none: drawn, and the dataset prepared, at {run.config.image_size} pixels",
-    **scores.score(inputs),
-  }
-  sheets = {
-    "positions": pictures.strips(
-      np.stack(strips),
-      [corpus.sentences[i] for i in one_each[shown]],
-      corpus.images_u8[corpus.image[one_each[shown]]],
-    )
-  }
+  inputs, sheets = Inputs(**given), {"positions": strips}
+  line = _line(run, task, inputs, by_word)
   if panel is not None:
-    frechet, count = by_word.frechet(panel.real["classifier"])
-    curves = {"frechet_classifier": frechet, "frechet_images": count, **scores.by_word(inputs)}
-    eyes = model.eyes(run.config)
-    line |= {
-      "features": panel.record,
-      "by_word": curves,
-      "trained_through": eyes,
-      "partial": [m.name for m in registry.IN_LINE_ORDER if m.eyes in eyes and m.name in line],
-    }
     generated, training = inputs.once(neighbours.memorised)[1].T
     pairs = np.stack([images_u8[generated], panel.training_u8[training]])
     sheets["neighbours"] = pictures.grid(pairs)
@@ -233,6 +202,53 @@ def evaluate(run: sampling.TrainedRun, task: Task) -> dict[str, Any]:
   if hosts.is_first():
     kept.keep(run.config.workdir, line, sheets)
   return line
+
+
+def _line(
+  run: sampling.TrainedRun, task: Task, inputs: Inputs, by_word: word_by_word.WordByWord
+) -> dict[str, Any]:
+  """How the checkpoint was scored, and its scores."""
+  line: dict[str, Any] = {
+    "checkpoint": run.checkpoint,
+    "step": run.step,
+    **task.settings,
+    "images": len(inputs.image),
+    "captions": len(inputs.image),
+    "real_images": len(task.split.images_u8),
+    "images_trained_on": task.images_trained_on,
+    "resizing": f"none: drawn, and the dataset prepared, at {run.config.image_size} pixels",
+    **scores.score(inputs),
+  }
+  if task.panel is not None:
+    frechet, count = by_word.frechet(task.panel.real["classifier"])
+    curves = {"frechet_classifier": frechet, "frechet_images": count, **scores.by_word(inputs)}
+    eyes = model.eyes(run.config)
+    line |= {
+      "features": task.panel.record,
+      "by_word": curves,
+      "trained_through": eyes,
+      "partial": [m.name for m in registry.IN_LINE_ORDER if m.eyes in eyes and m.name in line],
+    }
+  return line
+
+
+def _draw_words(
+  run: sampling.TrainedRun,
+  corpus: corpus_lib.Corpus,
+  rows: Int[np.ndarray, "n"],
+  by_word: word_by_word.WordByWord,
+) -> tuple[UInt8[np.ndarray, "n h w 3"], Image.Image]:
+  """The final images of these captions, whose words' images `by_word` gets, and a picture of some
+  captions word by word."""
+  shown = np.linspace(0, len(rows) - 1, min(_SHOWN, len(rows))).astype(int)
+  final, strips = [], []
+  for part, images in _draw(run, corpus, rows):
+    by_word.add(rows[part], images)
+    final.append(sampling.last(images, corpus.length[rows[part]]))
+    strips += [images[i - part[0]] for i in shown if part[0] <= i <= part[-1]]
+  sentences = [corpus.sentences[i] for i in rows[shown]]
+  real_u8 = corpus.images_u8[corpus.image[rows[shown]]]
+  return np.concatenate(final), pictures.strips(np.stack(strips), sentences, real_u8)
 
 
 def _draw(
