@@ -108,28 +108,41 @@ def table(
   of values that were not made alike not whether it is `beyond_noise`. `unlike` says which."""
   found = []
   for split in splits:
-    rows, reasons = [], {}
+    rows, unlike = [], {}
     for row in split["rows"]:
-      of_run = {i: score for i, score in row["entries"] if _is_known(score["value"])}
-      columns = [{s: of_run[i] for s, i in group.runs.items() if i in of_run} for group in groups]
-      made = [
-        [(g.name, alike.scored_with(split["newest"][i])) for i in g.runs.values() if i in of_run]
-        for g in groups
-      ]
-      cells = [_summary(column) for column in columns]
-      for cell, column, own in list(zip(cells, columns, made))[1:]:
-        cell |= difference(list(columns[0].values()), list(column.values()))
-        if alike.differing([*made[0], *own], row["name"]):
-          cell |= {"beyond_noise": None, "rule": None}
-      if differ := alike.in_words(alike.differing(itertools.chain(*made), row["name"])):
-        reasons.setdefault(differ, []).append(row["name"])
+      cells, differ = _cells(row, groups, split)
+      if differ:
+        unlike.setdefault(differ, []).append(row["name"])
       rows.append({**{key: row[key] for key in ("name", "title", "better")}, "cells": cells})
     steps = [sorted({line["step"] for line in _lines(group, split)}) for group in groups]
     shared = {key: split[key] for key in ("name", "warning", "partial")}
-    told = "; ".join(f"{', '.join(names)} ({differ})" for differ, names in reasons.items())
-    shared["unlike"] = f"{_UNLIKE}{told}." if told else ""
+    shared["unlike"] = _not_alike(unlike)
     found.append({**shared, "steps": steps, "rows": rows})
   return found
+
+
+def _cells(
+  row: Mapping[str, Any], groups: Sequence[Experiment], split: Mapping[str, Any]
+) -> tuple[list[dict[str, Any]], str]:
+  """The score's cells, and in words how its values were not made alike: empty if they were."""
+  of_run = {i: score for i, score in row["entries"] if _is_known(score["value"])}
+  columns = [{s: of_run[i] for s, i in group.runs.items() if i in of_run} for group in groups]
+  made = [
+    [(g.name, alike.scored_with(split["newest"][i])) for i in g.runs.values() if i in of_run]
+    for g in groups
+  ]
+  cells = [_summary(column) for column in columns]
+  for cell, column, own in list(zip(cells, columns, made))[1:]:
+    cell |= difference(list(columns[0].values()), list(column.values()))
+    if alike.differing([*made[0], *own], row["name"]):
+      cell |= {"beyond_noise": None, "rule": None}
+  return cells, alike.in_words(alike.differing(itertools.chain(*made), row["name"]))
+
+
+def _not_alike(unlike: Mapping[str, Sequence[str]]) -> str:
+  """The sentence about scores that were not made alike, from reason -> their names."""
+  told = "; ".join(f"{', '.join(names)} ({differ})" for differ, names in unlike.items())
+  return f"{_UNLIKE}{told}." if told else ""
 
 
 def _lines(group: Experiment, split: Mapping[str, Any]) -> list[dict[str, Any]]:

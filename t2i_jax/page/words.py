@@ -8,7 +8,7 @@ report.html.jinja.
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from typing import Any
 
 import numpy as np
@@ -32,24 +32,32 @@ def _of_split(runs: Sequence[runs_lib.Run], split: str, id: str) -> dict[str, An
   newest = [run.newest_scores().get(split) or {} for run in runs]
   found = [line.get("by_word", {}) for line in newest]
   shown = []
-  for name in dict.fromkeys(
-    name for by_word in found for name in by_word if name not in _NO_CURVES
-  ):
-    parts = [by_word.get(name, {}) for by_word in found]
-    # Single numbers are for each number of words; curves have points with intervals.
-    parts = [{"positions": part} if isinstance(part, list) else part for part in parts]
+  for name in dict.fromkeys(name for by_word in found for name in by_word):
+    if name in _NO_CURVES:
+      continue
+    parts = [_as_curve(by_word.get(name, {})) for by_word in found]
     title, _ = contents.titles(name)
-    by_place = [_over_places(i, part.get("positions", [])) for i, part in enumerate(parts)]
-    by_share = [_over_shares(i, part.get("shares", [])) for i, part in enumerate(parts)]
+    note = _images(found) if name == _FRECHET else _chance(parts)
     levels = {contents.number(part["real"]): part["real"] for part in parts if "real" in part}
-    for lines, x_label in ((by_share, "% of the words read"), (by_place, "words read")):
-      lines = [line for line in lines if np.isfinite(line.y).any()]
-      if lines:
-        label = f"{title} by {x_label}: {_told(runs, lines)}"
-        svg = plots.score_curves(lines, f"{id}-{len(shown)}", label, x_label, [*levels.values()])
-        note = _images(found) if name == _FRECHET else _chance(parts)
-        shown.append({"title": title, "note": note, "svg": svg, "levels": [*levels.values()]})
+    for lines, x_label in _plots_of(parts):
+      label = f"{title} by {x_label}: {_told(runs, lines)}"
+      svg = plots.score_curves(lines, f"{id}-{len(shown)}", label, x_label, [*levels.values()])
+      shown.append({"title": title, "note": note, "svg": svg, "levels": [*levels.values()]})
   return {"plots": shown, "colours": _colours(found)}
+
+
+def _as_curve(part: Sequence[Any] | dict[str, Any]) -> dict[str, Any]:
+  """Curves have points with intervals; single numbers are for each number of words."""
+  return part if isinstance(part, dict) else {"positions": part}
+
+
+def _plots_of(parts: Sequence[dict[str, Any]]) -> Iterator[tuple[list[plots.Line], str]]:
+  """(the runs' lines, label of the x axis) of each plot that has a point to show."""
+  by_share = [_over_shares(i, part.get("shares", [])) for i, part in enumerate(parts)]
+  by_place = [_over_places(i, part.get("positions", [])) for i, part in enumerate(parts)]
+  for lines, x_label in ((by_share, "% of the words read"), (by_place, "words read")):
+    if known := [line for line in lines if np.isfinite(line.y).any()]:
+      yield known, x_label
 
 
 def _over_places(run: int, points: Sequence[Any]) -> plots.Line:
