@@ -9,7 +9,6 @@ caption: the same mixture where all images have equally many.
 
 from __future__ import annotations
 
-import dataclasses
 import logging
 import os
 from typing import Any
@@ -30,17 +29,6 @@ _AT_ONCE = 256  # images between two updates of the progress bar
 _TOLD = 8  # truths that classes agree with most, in the log
 _SHEET_ROWS = 6  # and columns
 _SHEET_CELL = 96  # pixels: larger images are reduced to this on a sheet
-
-
-@dataclasses.dataclass(frozen=True)
-class Table:
-  """Features of images, as `fitting.load_or_fit` keeps them."""
-
-  variables: dict[str, Any]
-
-  def settings(self) -> dict[str, Any]:
-    """No fields besides `variables`."""
-    return {}
 
 
 def cluster(config: config_lib.Config, examples: datasets.Examples, kind: str) -> dict[str, Any]:
@@ -129,20 +117,20 @@ def _table(
 ) -> Float[np.ndarray, "n d"]:
   """Each image's features, which are kept in a file."""
 
-  def look() -> Table:
+  def look() -> fitting.Fitted:
     blocks = []
     with progress.bar("features", len(examples.names), "images") as bar:
       for start in range(0, len(examples.names), _AT_ONCE):
         block = examples.images_u8[start : start + _AT_ONCE]
         blocks.append(np.concatenate([net.features(block) for net in networks], 1))
         bar.update(len(block))
-    return Table({"features": np.concatenate(blocks)})
+    return fitting.Fitted({"features": np.concatenate(blocks)})
 
   layer = f"-{config.vgg16_layer}" if kind == "vgg16" else ""
   own = _fingerprint(networks) + layer
   origin = {"features": own, "images": fitting.crc32(examples.images_u8)}
   path = fitting.kept_at(config.data_dir, config.dataset, f"features_{own}", examples.images_u8)
-  return fitting.load_or_fit(path, Table, origin, look).variables["features"]
+  return fitting.load_or_fit(path, fitting.Fitted, origin, look).variables["features"]
 
 
 def _fingerprint(networks: list[Any]) -> str:

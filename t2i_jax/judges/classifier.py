@@ -39,19 +39,13 @@ class ClassifierNetwork(nn.Module):
 
 
 @dataclasses.dataclass(frozen=True)
-class Classifier:
+class Classifier(fitting.Fitted):
   """A fitted classifier. `heads`: the number of values of each target."""
 
   heads: dict[str, int]
-  variables: fitting.Variables
 
   def settings(self) -> dict[str, Any]:
-    """The fields besides `variables`, for `fitting.load_or_fit`."""
     return {"heads": self.heads}
-
-  def fingerprint(self) -> str:
-    """Eight hex digits that name the weights."""
-    return fitting.fingerprint(self.variables)
 
   def features(self, images_u8: UInt8[np.ndarray, "n h w 3"]) -> Float[np.ndarray, "n d"]:
     """The layer before the logits, d = 128, after ReLU."""
@@ -134,7 +128,7 @@ def fit_classifier(
     progress=progress,
     name="classifier",
   )
-  return Classifier(heads, fitted)
+  return Classifier(fitted, heads)
 
 
 def classification_loss(

@@ -17,7 +17,6 @@ import dataclasses
 import functools
 import math
 from collections.abc import Iterator, Sequence
-from typing import Any
 
 import flax.linen as nn
 import jax
@@ -109,18 +108,8 @@ def _to_sphere(x: Float[Array, "n d"]) -> Float[Array, "n d"]:
 
 
 @dataclasses.dataclass(frozen=True)
-class Encoder:
+class Encoder(fitting.Fitted):
   """Fitted towers. `variables` include the table of word vectors that caption ids refer to."""
-
-  variables: fitting.Variables
-
-  def settings(self) -> dict[str, Any]:
-    """No fields besides `variables`; for `fitting.load_or_fit`."""
-    return {}
-
-  def fingerprint(self) -> str:
-    """Eight hex digits that name the weights and word vectors."""
-    return fitting.fingerprint(self.variables)
 
   def embed_images(
     self, seen: UInt8[np.ndarray, "n h w 3"] | Float[np.ndarray, "n f"]

@@ -3,6 +3,7 @@ fingerprint, and kept in a file."""
 
 from __future__ import annotations
 
+import dataclasses
 import functools
 import logging
 import os
@@ -35,6 +36,21 @@ VERSION = 1
 _UNREADABLE = (OSError, ValueError, KeyError, TypeError)  # what a damaged file raises
 _WARM_UP = 0.1  # share of the steps
 _SHIFT = 16  # images are shifted by up to 1/16 of their side
+
+
+@dataclasses.dataclass(frozen=True)
+class Fitted:
+  """What `load_or_fit` keeps in a file: `variables`, and all other fields as `settings`."""
+
+  variables: Variables
+
+  def settings(self) -> dict[str, Any]:
+    """The fields besides `variables`."""
+    return {}
+
+  def fingerprint(self) -> str:
+    """Eight hex digits that name the variables."""
+    return fingerprint(self.variables)
 
 
 def shuffled(
@@ -199,7 +215,7 @@ def load_or_fit(
   """The network kept in the file, if its record says that it was fitted on exactly `fitted_on`, and
   it has these `settings` (None: any); else `fit()`, which is then kept there.
 
-  `kind` (`classifier.Classifier`, `encoder.Encoder`) makes a network of its `settings` and
+  `kind` (a `Fitted`, such as `classifier.Classifier`) makes a network of its `settings` and
   `variables`. A file that cannot be read, or whose values have another checksum, counts as missing.
   Where the file cannot be written, that is said and no more, unless `is_needed_later`.
   """

@@ -189,7 +189,7 @@ def test_every_caption_is_scored_by_its_own_final_image(
   assert len(set(last.tolist())) == len(last) > 3 * count and len(set(corpus.length.tolist())) > 3
   image_of = dict(zip(last.tolist(), corpus.image.tolist()))
   row = {image.tobytes(): i for i, image in enumerate(split.images_u8)}
-  eyes = Eyes({"flower": count}, {"row": row, "image_of": image_of})
+  eyes = Eyes({"row": row, "image_of": image_of}, {"flower": count})
   targets, fitted_on = {"flower": np.arange(count)}, []
   monkeypatch.setattr(
     classifier, "fit_classifier", lambda *given, **_: fitted_on.append(given) or eyes
