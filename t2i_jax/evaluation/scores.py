@@ -19,6 +19,7 @@ from t2i_jax.evaluation import panel as panel_lib
 from t2i_jax.judges import classifier as classifier_lib
 from t2i_jax.judges import targets as targets_lib
 from t2i_jax.metrics import colours, reading, registry
+from t2i_jax.metrics import rows as rows_lib
 from t2i_jax.metrics.metric import SEED, Embedded, Inputs, View
 
 _CLASSIFIER_STEPS = 600
@@ -54,11 +55,7 @@ def others(
 ) -> Int[np.ndarray, "k"]:
   """The captions besides `one_each`; with `each`, the first each - 1 of every image."""
   found = np.setdiff1d(np.arange(len(image)), one_each)
-  if not each:
-    return found
-  found = found[np.argsort(image[found], kind="stable")]
-  first = np.searchsorted(image[found], image[found])  # of the same image
-  return np.sort(found[np.arange(len(found)) - first < each - 1])
+  return found[rows_lib.rank_within(image[found]) < each - 1] if each else found
 
 
 def panel_inputs(

@@ -100,8 +100,7 @@ def pixel_colours(rgb_u8: UInt8[np.ndarray, "... 3"]) -> Int[np.ndarray, "..."]:
 def by_colour(inputs: Inputs) -> dict[str, dict[str, Any]]:
   """As the score, of each of the eight commonest colours alone; the commonest first. Of fewer than
   50 captions nothing."""
-  words = _commonest(inputs.colour_words)
-  if len(words.image) < _LEAST_CAPTIONS:
+  if (words := _commonest(inputs.colour_words)) is None:
     return {}
   counts = np.bincount(words.colour, minlength=len(NAMES))
   order = [i for i in np.argsort(-counts, kind="stable") if counts[i]]
@@ -110,8 +109,7 @@ def by_colour(inputs: Inputs) -> dict[str, dict[str, Any]]:
 
 
 def _at_word(inputs: Inputs) -> dict[str, dict[str, Any]]:
-  words = _commonest(inputs.colour_words)
-  if len(words.image) < _LEAST_CAPTIONS:
+  if (words := _commonest(inputs.colour_words)) is None:
     return {}
   everywhere = np.ones(len(words.image), bool)
   return {"colour_after_word": _rates(words, everywhere, _by_chance(words))}
@@ -119,17 +117,18 @@ def _at_word(inputs: Inputs) -> dict[str, dict[str, Any]]:
 
 def _gain(inputs: Inputs) -> dict[str, dict[str, Any]]:
   """The share of images that show the colour with the word, less that of one word earlier."""
-  words = _commonest(inputs.colour_words)
-  if len(words.image) < _LEAST_CAPTIONS:
+  if (words := _commonest(inputs.colour_words)) is None:
     return {}
   gain = words.after.astype(float) - words.before
   return {"colour_word_gain": entry(intervals.of_means(gain, words.image))}
 
 
-def _commonest(words: ColourWords) -> ColourWords:
-  """Those of the eight commonest colours."""
+def _commonest(words: ColourWords) -> ColourWords | None:
+  """Those of the eight commonest colours; None if these are fewer than 50."""
   counts = np.bincount(words.colour, minlength=len(NAMES))
   kept = np.isin(words.colour, np.argsort(-counts, kind="stable")[:_COMMONEST])
+  if kept.sum() < _LEAST_CAPTIONS:
+    return None
   return ColourWords(*(values[kept] for values in words))
 
 

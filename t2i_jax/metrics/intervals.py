@@ -20,6 +20,8 @@ import numpy as np
 import scipy.stats
 from jaxtyping import Float, Int
 
+from t2i_jax.metrics import rows as rows_lib
+
 Groups = tuple[Int[np.ndarray, "n"], Int[np.ndarray, "m"]]
 
 _DRAWS = 2000
@@ -154,10 +156,9 @@ def of_medians(
 def _by_image(values, ids, count: int) -> Float[np.ndarray, "i r"]:
   """A row for each image with its values, of the r of the image that has most; others are filled up
   with NaN."""
-  order = np.argsort(ids, kind="stable")
-  place = np.arange(len(ids)) - np.searchsorted(ids[order], ids[order])
+  place = rows_lib.rank_within(ids)
   table = np.full((count, place.max(initial=0) + 1), math.nan)
-  table[ids[order], place] = values[order]
+  table[ids, place] = values
   return table
 
 

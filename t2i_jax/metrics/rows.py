@@ -1,5 +1,5 @@
 """Rows of features f[n d]: checks, a common origin, and Euclidean distances in chunks, so that
-memory stays far below that of all distances between 10,000 rows."""
+memory stays far below that of all distances between 10,000 rows; places of rows in their groups."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from collections.abc import Iterator
 
 import numpy as np
 import sklearn.metrics
-from jaxtyping import Float
+from jaxtyping import Float, Int
 
 _CHUNK_MB = 64  # of distances at once
 # Distances that differ by less, in units of the rows' root mean square length, count as equal:
@@ -47,3 +47,11 @@ def distances(a, b) -> Iterator[tuple[slice, Float[np.ndarray, "block m"]]]:
   for chunk in sklearn.metrics.pairwise_distances_chunked(a, b, working_memory=_CHUNK_MB):
     yield slice(start, start + len(chunk)), chunk
     start += len(chunk)
+
+
+def rank_within(groups: Int[np.ndarray, "n"]) -> Int[np.ndarray, "n"]:
+  """For each row, the number of earlier rows of its group."""
+  order = np.argsort(groups, kind="stable")
+  rank = np.empty(len(groups), int)
+  rank[order] = np.arange(len(groups)) - np.searchsorted(groups[order], groups[order])
+  return rank

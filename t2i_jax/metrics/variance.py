@@ -15,7 +15,7 @@ import scipy.sparse
 from jaxtyping import Float, Int, UInt8
 
 from t2i_jax.metrics import intervals
-from t2i_jax.metrics.metric import SEED, Inputs, Metric
+from t2i_jax.metrics.metric import SEED, Inputs, Metric, entry
 
 _SIDE = 16
 _BLOCKS = 40
@@ -53,9 +53,7 @@ def score(
   if len(places[0]):
     a, b = places
     scored["caption_distance"] = _mean(_distance(reduced[a], reduced[b]), caption[a], caption[b])
-  found: dict[str, Any] = {
-    name: {**one.as_json(), "real": float(f"{level:.6g}")} for name, one in scored.items()
-  }
+  found: dict[str, Any] = {name: entry(one, real=level) for name, one in scored.items()}
   groups = {"caption": caption, "word": word, "position": position}
   block = _deal(caption, rng)
   for name, group in groups.items():
