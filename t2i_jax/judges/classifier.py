@@ -89,7 +89,6 @@ def fit_classifier(
   seed: int,
   steps: int | None = None,
   flips: bool = True,
-  progress: bool = True,
 ) -> Classifier:
   """A classifier of these images with one softmax for each target, after `steps` (default 800).
 
@@ -125,7 +124,6 @@ def fit_classifier(
     rate=_RATE,
     decay=_DECAY,
     seed=seed,
-    progress=progress,
     name="classifier",
   )
   return Classifier(fitted, heads)

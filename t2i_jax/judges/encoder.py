@@ -155,7 +155,6 @@ def fit_encoder(
   seed: int,
   steps: int | None = None,
   flips: bool = True,
-  progress: bool = True,
 ) -> Encoder:
   """An encoder fitted on captions ids[i], of length[i] words, of images image[i], after `steps`
   (default 2,000).
@@ -209,7 +208,6 @@ def fit_encoder(
     rate=_RATE,
     decay=_DECAY,
     seed=seed,
-    progress=progress,
     name="encoder of features" if of_features else "encoder",
   )
   return Encoder({**fitted, "table": np.asarray(table, np.float32)})

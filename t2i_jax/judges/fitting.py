@@ -19,8 +19,7 @@ import optax
 from jax.experimental import multihost_utils
 from jaxtyping import Array, Float, Int, Shaped, UInt8
 
-from t2i_jax import errors, seeds
-from t2i_jax import progress as progress_lib
+from t2i_jax import errors, progress, seeds
 from t2i_jax.data import datasets
 from t2i_jax.rundir import files
 
@@ -75,7 +74,6 @@ def adamw(
   rate: float,
   decay: float,
   seed: int,
-  progress: bool,
   name: str,
 ) -> Variables:
   """`variables` after `steps` of AdamW (Loshchilov & Hutter 2019, https://arxiv.org/abs/1711.05101).
@@ -106,12 +104,12 @@ def adamw(
   state = (params, variables.get("batch_stats", {}), optimizer.init(params))
   data = jax.device_put(data)
   root = seeds.key(seed)
-  with progress_lib.bar(name, steps, "steps", is_shown=progress) as bar:
+  with progress.bar(name, steps, "steps") as bar:
     for i in range(steps):
       rows = jax.device_put(jax.tree.map(lambda a: a.astype(np.int32), next(batches)))
       state, loss = step(state, data, rows, jax.random.fold_in(root, i))
       bar.update()
-      if progress and (i + 1) % 50 == 0:
+      if (i + 1) % 50 == 0:
         bar.set_postfix(loss=f"{float(loss):.3f}")
   if steps and not np.isfinite(float(loss)):
     raise errors.Failed(f"{name}: the loss is {float(loss)} after {steps} steps")

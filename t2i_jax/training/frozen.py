@@ -148,7 +148,6 @@ def fit(
     rate=_RATE,
     decay=_DECAY,
     seed=seed,
-    progress=True,
     name="reader",
   )
   _log_retrieval(module, fitted, corpus, seen[0], is_held_out)

@@ -14,7 +14,7 @@ from tests.fixtures.coloured import check_batches, coloured
 @pytest.fixture(scope="module")
 def trained():
   images_u8, colour = coloured(40, seed=0)
-  return classifier.fit_classifier(images_u8, {"colour": colour}, seed=0, steps=30, progress=False)
+  return classifier.fit_classifier(images_u8, {"colour": colour}, seed=0, steps=30)
 
 
 def test_two_colours_are_told_apart_held_out(trained):
@@ -39,7 +39,7 @@ def test_an_image_without_a_label_has_no_influence_and_the_seed_decides():
   unlabelled = np.concatenate([colour, np.full(5, -1)])
 
   def fingerprint(x, y, seed, steps):
-    network = classifier.fit_classifier(x, {"class": y}, seed=seed, steps=steps, progress=False)
+    network = classifier.fit_classifier(x, {"class": y}, seed=seed, steps=steps)
     return network.fingerprint()
 
   first = fingerprint(images_u8, colour, seed=1, steps=2)

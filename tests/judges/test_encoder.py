@@ -35,9 +35,7 @@ def pairs(per_pair, seed):
 @pytest.fixture(scope="module")
 def trained():
   images_u8, ids, length, image, _ = pairs(6, seed=0)
-  return encoder.fit_encoder(
-    images_u8, TABLE, ids, length, image, seed=0, steps=60, flips=False, progress=False
-  )
+  return encoder.fit_encoder(images_u8, TABLE, ids, length, image, seed=0, steps=60, flips=False)
 
 
 @pytest.mark.slow
@@ -60,7 +58,7 @@ def test_captions_find_the_features_of_their_images():
 
   images_u8, ids, length, image, _ = pairs(6, seed=0)
   seen = features(images_u8, 2, seed=2)
-  found = encoder.fit_encoder(seen, TABLE, ids, length, image, seed=0, steps=60, progress=False)
+  found = encoder.fit_encoder(seen, TABLE, ids, length, image, seed=0, steps=60)
   images_u8, ids, length, image, _ = pairs(1, seed=1)
   points = found.embed_images(features(images_u8, 1, seed=3)[0])
   words = found.embed_captions(ids, length)
@@ -150,7 +148,7 @@ def test_an_image_s_captions_are_compared_with_others_of_their_group_alone(monke
   image = rng.permutation(np.repeat(np.arange(5, dtype=np.int32), 3))  # Captions in no order.
   seen, table = (rng.normal(size=size).astype(np.float32) for size in ((1, 5, 3), (17, 3)))
   ids, length = np.arange(2, 17, dtype=np.int32)[:, None], np.ones(15, np.int32)
-  encoder.fit_encoder(seen, table, ids, length, image, seed=0, progress=False)
+  encoder.fit_encoder(seen, table, ids, length, image, seed=0)
   ((loss_of, variables, data, batches, *_),) = fits
   rows = next(batches)
   given = variables["params"], variables["batch_stats"], data, jnp.asarray(rows)

@@ -13,7 +13,7 @@ from tests.fixtures import coloured
 @pytest.fixture(scope="module")
 def trained():
   images_u8, colour = coloured.coloured(40, seed=0)
-  return classifier.fit_classifier(images_u8, {"colour": colour}, seed=0, steps=2, progress=False)
+  return classifier.fit_classifier(images_u8, {"colour": colour}, seed=0, steps=2)
 
 
 def test_kept_equals_trained_and_another_record_trains_again(trained, tmp_path):
@@ -72,7 +72,7 @@ def test_a_fit_that_diverges_is_told_in_one_line():
   def diverged(params, batch_stats, data, rows, key):
     return jnp.inf * params["x"].sum(), batch_stats
 
-  steps = dict(steps=1, rate=0.1, decay=0.0, seed=0, progress=False, name="judge")
+  steps = dict(steps=1, rate=0.1, decay=0.0, seed=0, name="judge")
   with pytest.raises(errors.Failed, match="judge: the loss is inf after 1 steps"):
     batches = iter([np.arange(2)])
     fitting.adamw(diverged, {"params": {"x": jnp.ones(2)}}, jnp.ones(2), batches, **steps)
@@ -84,7 +84,7 @@ def _fitted(loss_of, scales, rate, decay):
   batches = iter(np.arange(len(scales)))
   return fitting.adamw(
     loss_of, {"params": params}, jnp.array(scales), batches, steps=len(scales), rate=rate,
-    decay=decay, seed=0, progress=False, name="judge",
+    decay=decay, seed=0, name="judge",
   )["params"]  # fmt: skip
 
 

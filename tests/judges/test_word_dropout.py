@@ -27,7 +27,6 @@ def test_a_tenth_of_the_words_that_an_encoder_is_fitted_on_are_zero_vectors(monk
     np.full(128, 20, np.int32),
     np.arange(128, dtype=np.int32) % 64,
     seed=0,
-    progress=False,
   )
   ((loss_of, _, data, *_),) = fits
 
