@@ -71,7 +71,10 @@ def with_words(run: sampling.TrainedRun, words: set[str]) -> word2vec.WordVector
 
 
 def encode_captions(
-  sentences: Sequence[Sequence[str]], texts: Sequence[str], run: sampling.TrainedRun, vectors
+  sentences: Sequence[Sequence[str]],
+  texts: Sequence[str],
+  run: sampling.TrainedRun,
+  vectors: word2vec.WordVectors,
 ) -> captions_lib.CaptionTable:
   """The captions' ids, cut off after `max_words` words; logs unknown words.
 

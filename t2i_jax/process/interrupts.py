@@ -1,4 +1,4 @@
-"""Ctrl-C ends the program: at the second one whatever it is computing.
+"""Listens for Ctrl-C in a thread; the second one ends the process within two seconds.
 
 Python hears of a signal only between two of its own instructions, so not while XLA compiles, which
 can take minutes; a thread that reads a pipe hears of it at once.

@@ -1,4 +1,4 @@
-"""What a run says must never end it: a standard error that nobody reads any more."""
+"""A standard error whose reader may close it without ending the program."""
 
 from __future__ import annotations
 
