@@ -19,6 +19,7 @@ from uvicorn.protocols.http import h11_impl
 WAITING = 16  # requests that wait for the drawing thread
 CONNECTIONS = 128  # at once; uvicorn answers 503 beyond them
 SECONDS_TO_ASK, SECONDS_IN_ALL = 10, 120  # of a connection
+_MOMENT_S = 0.2
 
 HEADERS = {
   "content-security-policy": (
@@ -62,10 +63,10 @@ class Worker:
       raise Refused(429, "Too many requests wait; ask again.", {"retry-after": "1"}) from None
     return future
 
-  def is_idle(self, seconds: float) -> bool:
-    """Whether all that was asked for is done after so many seconds."""
+  def is_idle(self) -> bool:
+    """Whether all that was asked for is done, or will be in a moment."""
     try:
-      self.ask(lambda: None).result(seconds)
+      self.ask(lambda: None).result(_MOMENT_S)
     except (TimeoutError, Refused):
       return False
     return True

@@ -89,26 +89,24 @@ class _Server(uvicorn.Server):
       log.info("ready at http://%s:%d", f"[{host}]" if ":" in host else host, port)
 
 
-def serve(
-  config: config_lib.Config, given: frozenset[str], host: str, port: int
-) -> tuple[int, int]:
+def serve(config: config_lib.Config, given: frozenset[str]) -> tuple[int, int]:
   """Serves until a KeyboardInterrupt, which Ctrl-C and SIGTERM have to raise; returns the number of
   requests, and the step that was drawn by (0: it was ended before it was known).
 
   Raises InputError for an address that cannot be listened on, and for a run without checkpoint."""
   guard, step = None, 0
-  with _listen(host, port) as listening:
+  with _listen(config.host, config.port) as listening:
     worker = limits.Worker()
     try:
       drawn_by = worker.ask(functools.partial(drawing.Drawing, config, given)).result()
       step = drawn_by.step
       worker.ask(drawn_by.warm).result()
-      guard = application(page.Pages(drawn_by), worker, host)
+      guard = application(page.Pages(drawn_by), worker, config.host)
       server = _Server(_settings(guard))
       server.run(sockets=[listening])
     except KeyboardInterrupt:
       pass
-    if not worker.is_idle(0.2):
+    if not worker.is_idle():
       atexit.register(_leave)
   return guard.requests if guard else 0, step
 

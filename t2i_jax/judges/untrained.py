@@ -17,6 +17,7 @@ from t2i_jax.judges import fitting
 from t2i_jax.nets import layers, pixels, trunk
 
 _APPLY_BATCH = 128
+_WIDTH = 32  # channels of the first maps
 
 
 def _zero_mean_he(key: Array, shape: tuple[int, ...], dtype: Any = jnp.float32) -> Array:
@@ -31,12 +32,10 @@ class UntrainedTrunk(nn.Module):
   """`trunk.Trunk` without batch norm. Its features are the means of the maps half way and of the
   last maps."""
 
-  width: int = 32
-
   @nn.compact
   def __call__(self, images: Float[Array, "n h w 3"]) -> Float[Array, "n f"]:
     maps, found = images, []
-    for form, channels in trunk.stages(images.shape[1], self.width):
+    for form, channels in trunk.stages(images.shape[1], _WIDTH):
       init = _zero_mean_he if found else trunk.HE
       maps = nn.relu(layers.Convolution(form, channels, 3, kernel_init=init)(maps))
       found.append(maps.mean((1, 2)))

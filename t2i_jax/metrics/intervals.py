@@ -82,7 +82,6 @@ def of_sets(
   a: Float[np.ndarray, "n ..."],
   b: Float[np.ndarray, "m ..."],
   groups: Groups | None = None,
-  seed: int = 0,
   minimum: float = -math.inf,
 ) -> Score:
   """`statistic(a, b)` with a delete-block jackknife interval (Shao & Tu 1995, section 2.3).
@@ -102,7 +101,7 @@ def of_sets(
   """
   # Images in a only, in b only and in both are assigned separately, so that blocks are balanced.
   ids_a, ids_b = _joint_ids(len(a), len(b), groups)
-  rng = np.random.default_rng(seed)
+  rng = np.random.default_rng(0)
   block = np.zeros(max(ids_a.max(initial=-1), ids_b.max(initial=-1)) + 1, int)
   only_a, only_b = np.setdiff1d(ids_a, ids_b), np.setdiff1d(ids_b, ids_a)
   strata = [s for s in (only_a, only_b, np.intersect1d(ids_a, ids_b)) if len(s)]

@@ -33,7 +33,7 @@ def run(config: config_lib.Config, given: frozenset[str]) -> dict[str, Any]:
         "`host=%s`: whoever reaches this machine's port %s can use the page and its processor; "
         "there is no password and nothing is encrypted", config.host, config.port or "",
       )  # fmt: skip
-    requests, step = server.serve(config, given, config.host, config.port)
+    requests, step = server.serve(config, given)
   except KeyboardInterrupt:  # before it is served
     pass
   finally:

@@ -88,16 +88,16 @@ def smooth(
 
 
 def extremes(
-  x: Float[np.ndarray, "n"], y: Float[np.ndarray, "n"], columns: int = _COLUMNS
+  x: Float[np.ndarray, "n"], y: Float[np.ndarray, "n"]
 ) -> tuple[Float[np.ndarray, "m"], Float[np.ndarray, "m"]]:
   """The curve with at most 2 points per column, its lowest and highest: unlike thinning out, this
   keeps peaks. NaN is left out."""
   known = np.isfinite(y)
   x, y = x[known], y[known]
-  if len(x) <= 2 * columns:
+  if len(x) <= 2 * _COLUMNS:
     return x, y
   kept = []
-  for rows in np.array_split(np.arange(len(x)), columns):
+  for rows in np.array_split(np.arange(len(x)), _COLUMNS):
     kept += sorted({int(rows[np.argmin(y[rows])]), int(rows[np.argmax(y[rows])])})
   return x[kept], y[kept]
 
