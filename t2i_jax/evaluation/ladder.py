@@ -7,6 +7,7 @@ of the others. So the first step, the same for all ladders, shows what real imag
 
 from __future__ import annotations
 
+import zlib
 from collections.abc import Callable
 from typing import Any
 
@@ -42,7 +43,9 @@ def worsen(
   training_u8: UInt8[np.ndarray, "k h w 3"],
 ) -> UInt8[np.ndarray, "n h w 3"]:
   """The images at one step of a ladder."""
-  rng = np.random.default_rng(SEED)
+  # Random numbers of its own: were images replaced in the order in which `diversity` pairs them,
+  # those replaced would be paired with one another.
+  rng = np.random.default_rng([SEED, zlib.crc32(ladder.encode())])
   if ladder == "blur":
     return scipy.ndimage.gaussian_filter(images_u8, (0, amount, amount, 0))
   if ladder == "noise":

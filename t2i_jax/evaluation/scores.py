@@ -115,18 +115,26 @@ def _hits(panel: panel_lib.Panel, images_u8, own, asked):
   truth = {name: values[asked] for name, values in panel.targets.items()}
 
   def share(predicted: dict[str, np.ndarray]) -> Float[np.ndarray, "n"]:
-    right = np.stack([(predicted[name] == truth[name]) * weights(name) for name in predicted])
+    right = np.stack([_right(name, predicted[name], truth[name]) for name in predicted])
     known = np.stack([truth[name] >= 0 for name in predicted])
     return (right * known).sum(0) / np.maximum(known.sum(0), 1)
-
-  def weights(name: str) -> Float[np.ndarray, "n"]:
-    if not name.startswith(targets_lib.WORDS):
-      return np.ones(len(asked))
-    # Most images lack most words: both answers count alike, so that one answer for all gets 0.5.
-    values, which, counts = np.unique(truth[name], return_inverse=True, return_counts=True)
-    return (len(asked) / len(values) / counts)[which]
 
   of_judge = None
   if panel.knows_targets:
     of_judge = share({name: values[asked] for name, values in panel.real_predictions.items()})
   return share(fitted.predict(panel.split.images_u8[asked])), of_judge
+
+
+def _right(
+  name: str, predicted: Int[np.ndarray, "n"], truth: Int[np.ndarray, "n"]
+) -> Float[np.ndarray, "n"]:
+  """Whether a target is predicted right for each image, 1 or 0. Of a word, values whose mean is the
+  balanced accuracy: most images lack most words, and one answer for all should get 0.5. They differ
+  from that mean by each image's influence on it, so that their spread counts the classes' sizes as
+  drawn with the images."""
+  right = (predicted == truth).astype(float)
+  if not name.startswith(targets_lib.WORDS):
+    return right
+  _, which, counts = np.unique(truth, return_inverse=True, return_counts=True)
+  accuracy = np.bincount(which, right) / counts
+  return accuracy.mean() + (right - accuracy[which]) * len(truth) / (len(counts) * counts[which])

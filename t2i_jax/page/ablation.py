@@ -28,8 +28,8 @@ RULES = {
   "than that, so such a difference may be due to the seeds.",
 }
 CAUTION = (
-  "Where both have several seeds, about one of twenty comparisons without a true difference is "
-  "beyond the noise by chance."
+  "Where both have several seeds, at most one of twenty comparisons without a true difference is "
+  "beyond the noise by chance (of two seeds a side about one of forty)."
 )
 _UNLIKE = "No difference is called beyond the noise between values that were not made alike: "
 _ROLES = ("shape", "schedule")  # of the flags that make a run the experiment it is

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from t2i_jax.evaluation import ladder
-from t2i_jax.metrics import registry
+from t2i_jax.metrics import registry, similarity
 
 
 @pytest.fixture(scope="module")
@@ -34,6 +34,15 @@ def test_what_replaces_images(sets):
   exchanged = ladder.worsen("captions exchanged", 0.5, images, train)
   assert (exchanged != images).any((1, 2, 3)).sum() == 20
   assert {image.tobytes() for image in exchanged} == {image.tobytes() for image in images}
+
+
+def test_images_are_replaced_independently_of_the_pairs_of_diversity():
+  """A pair of images is still two if neither or one of them is replaced: 1 - s^2 of all pairs."""
+  images = np.random.default_rng(1).integers(0, 256, (600, 16, 16, 3), dtype=np.uint8)
+  whole = similarity.diversity(images).mean()
+  for share, expected in ((0.25, 15 / 16), (0.5, 3 / 4), (0.75, 7 / 16)):
+    worse = ladder.worsen("one image instead", share, images, images)
+    assert similarity.diversity(worse).mean() / whole == pytest.approx(expected, abs=0.06)
 
 
 def test_every_ladder_has_scores_that_must_move():

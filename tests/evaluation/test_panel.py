@@ -279,3 +279,21 @@ def test_the_same_answer_for_every_image_is_right_for_half_of_a_word_s(monkeypat
   mixed = {**targets, "words/red": np.roll(targets["words/red"], 1)}  # right for 6 of 8, 0 of 2
   mean = _asked(monkeypatch, targets, mixed, rows, rows)[0].mean()
   assert mean == pytest.approx((0.5 * 6 / 8 + 1) / 2)
+
+
+def test_the_interval_of_words_counts_how_many_images_have_them(monkeypatch):
+  """One answer for all gets 0.5 whatever the images drawn, and the right one 1: no interval. Of
+  others it is that of images drawn anew, with the accuracy of each class in each draw."""
+  rng = np.random.default_rng(0)
+  rows, truth = np.arange(400), (rng.random(400) < 0.2).astype(int)
+  answers = np.where(rng.random(400) < np.where(truth, 0.7, 0.8), truth, 1 - truth)
+  named = {"words/red": truth}
+  for answer, value in ((np.zeros(400, int), 0.5), (truth, 1.0)):
+    hits, _ = _asked(monkeypatch, named, {"words/red": answer}, rows, rows)
+    np.testing.assert_allclose(hits, value, atol=1e-12)
+  hits, _ = _asked(monkeypatch, named, {"words/red": answers}, rows, rows)
+  drawn = rng.integers(0, 400, (4000, 400))
+  right, has = (answers == truth)[drawn], truth[drawn] == 1
+  balanced = ((right & has).sum(1) / has.sum(1) + (right & ~has).sum(1) / (~has).sum(1)) / 2
+  assert hits.mean() == pytest.approx(balanced.mean(), abs=0.002)
+  assert hits.std() / 20 == pytest.approx(balanced.std(), rel=0.05)

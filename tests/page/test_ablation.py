@@ -155,7 +155,7 @@ def test_only_what_several_seeds_show_is_bold_and_is_wrong_in_one_of_twenty(tmp_
   assert ("(**+80.00**)" in text, "(+80.00)" in text) == (seeds > 1, seeds == 1)
   assert "Bold: beyond the noise, of experiments that both have several seeds. " in text
   assert "one of twenty" not in "".join(ablation.RULES.values())
-  assert ablation.CAUTION.startswith("Where both have several seeds, about one of twenty")
+  assert ablation.CAUTION.startswith("Where both have several seeds, at most one of twenty")
   assert "Two seeds of one experiment often differ by more" in ablation.RULES["intervals"]
   assert all(said in text for said in (*ablation.RULES.values(), ablation.CAUTION))
 

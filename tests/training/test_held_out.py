@@ -12,6 +12,7 @@ import pytest
 from t2i_jax import config as config_lib
 from t2i_jax import errors
 from t2i_jax.data import datasets, images, stored
+from t2i_jax.evaluation import panel
 from t2i_jax.nets import model
 from t2i_jax.parallel import hosts, mesh
 from t2i_jax.rundir import metrics, records
@@ -116,7 +117,7 @@ def test_a_run_that_is_told_to_end_is_not_judged_there(command, tmp_path, monkey
 
 def _one(module):
   make = module.untrained_networks
-  return lambda image_size: make(image_size, 1)
+  return lambda image_size, seed: make(image_size, 1, seed)
 
 
 def _examples(images):
@@ -182,7 +183,7 @@ def test_what_is_judged_and_shown_is_drawn_with_averages(tmp_path, monkeypatch, 
                              start_size=4, max_words=3, average_images=100)  # fmt: skip
   # Neither networks nor judges are looked at: the images are noise.
   corners = types.SimpleNamespace(features=lambda images_u8: images_u8[:, 0, 0] / 255)
-  monkeypatch.setattr(held_out.untrained, "untrained_networks", lambda _: [corners])
+  monkeypatch.setattr(held_out.untrained, "untrained_networks", lambda _, seed: [corners])
   monkeypatch.setattr(drawing, "make_draw", pen)
   given = config, corpus, batches.Frozen(), model.build(config), mesh.ALONE
   if looks == "score":
@@ -207,7 +208,7 @@ def test_a_reader_s_captions_are_judged_by_the_images_that_the_run_draws(
                              start_size=4, max_words=3, text="reader", recurrence="none",
                              **more)  # fmt: skip
   corners = types.SimpleNamespace(features=lambda images_u8: images_u8[:, 0, 0] / 255)
-  monkeypatch.setattr(held_out.untrained, "untrained_networks", lambda _: [corners])
+  monkeypatch.setattr(held_out.untrained, "untrained_networks", lambda _, seed: [corners])
   monkeypatch.setattr(drawing, "make_draw", pen)
   alone = np.arange(4)[:, None], np.ones(4, np.int32), np.zeros((4, 2), np.float32)
   monkeypatch.setattr(held_out.reading, "whole_captions", lambda *_: alone)
@@ -239,7 +240,7 @@ def test_images_on_disk_that_judge_are_few_and_read_at_once(tmp_path, monkeypatc
   shown = []
   judge = types.SimpleNamespace(features=lambda images_u8: shown.append(images_u8))
   monkeypatch.setattr(held_out, "_MOST_IMAGES", most)
-  monkeypatch.setattr(held_out.untrained, "untrained_networks", lambda _: [judge])
+  monkeypatch.setattr(held_out.untrained, "untrained_networks", lambda _, seed: [judge])
   on_disk = dataclasses.replace(corpus, images_u8=on_disk)
   held_out.make_score(config, on_disk, batches.Frozen(), model.build(config))
   assert source.reads == [read]
@@ -285,12 +286,24 @@ CROPPED = config_lib.Config(
 )  # fmt: skip
 
 
+def test_what_chooses_the_best_checkpoint_does_not_score_it(monkeypatch):
+  make, made = held_out.untrained.untrained_networks, []
+  monkeypatch.setattr(
+    held_out.untrained, "untrained_networks", lambda *a, **k: made.extend(make(*a, **k)) or made
+  )
+  corpus = _numbered(length=[3, 1, 2], image=[0, 1, 2])
+  held_out.make_score(CROPPED, corpus, batches.Frozen(), model.build(CROPPED))
+  chosen = {network.fingerprint() for network in made}
+  scored = {network.fingerprint() for network in make(CROPPED.image_size, seed=panel._SEED)}
+  assert len(chosen) == len(scored) == 4 and not chosen & scored
+
+
 def test_the_score_is_the_judges_mean_of_each_caption_s_last_image(monkeypatch):
   corpus = _numbered(length=[3, 1, 2], image=[0, 1, 2])
   monkeypatch.setattr(held_out, "_AT_ONCE", 2)  # so that the second of two batches is padded
   monkeypatch.setattr(drawing, "make_draw", _painter)
   judges = [types.SimpleNamespace(features=lambda x, own=own: (own, x)) for own in (2.0, 4.0)]
-  monkeypatch.setattr(held_out.untrained, "untrained_networks", lambda _: judges)
+  monkeypatch.setattr(held_out.untrained, "untrained_networks", lambda _, seed: judges)
   seen = []
 
   def frechet(fake, real):
