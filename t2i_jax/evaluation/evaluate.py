@@ -13,11 +13,11 @@ import itertools
 import logging
 import os
 import time
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from typing import Any
 
 import numpy as np
-from jaxtyping import Int, UInt8
+from jaxtyping import Float, Int, UInt8
 from PIL import Image
 
 from t2i_jax import config as config_lib
@@ -37,6 +37,7 @@ log = logging.getLogger(__name__)
 
 _SHOWN = 8  # captions in a picture
 _AT_ONCE = 512  # final images
+_UNDER_ONE_NOISE = 512  # captions whose words are drawn once more, of a run with noise
 _PAUSE_S, _ALONE_S = 10, 300
 _TOLD = ("split", "metrics", "captions_scored", "seed", "sampling_statistics")  # of the Config
 
@@ -169,9 +170,13 @@ def evaluate(run: sampling.TrainedRun, task: Task) -> dict[str, Any]:
   one_each = scores.one_caption_each(corpus.image)
   others = scores.others(corpus.image, one_each, task.config.captions_scored)
   rows = np.concatenate([one_each, others])
+  noise = run.noises(len(rows))[:, 0]
   by_word = word_by_word.WordByWord(corpus, split, panel and panel.see_word)
-  images_u8, strips = _draw_words(run, corpus, one_each, by_word)
-  blocks: Iterable[np.ndarray] = itertools.chain([images_u8], _draw_final(run, corpus, others))
+  one_noise = word_by_word.OneNoise(corpus, split)
+  collect = (by_word, one_noise) if panel and not run.config.noise_dim else (by_word,)
+  images_u8, strips = _draw_words(run, corpus, one_each, noise[: len(one_each)], collect)
+  final = _draw_final(run, corpus, others, noise[len(one_each) :])
+  blocks: Iterable[np.ndarray] = itertools.chain([images_u8], final)
   given: dict[str, Any] = {"image": corpus.image[rows], "arrivals": by_word.arrivals()}
   if split.attributes:
     every_u8 = np.concatenate(list(blocks))
@@ -182,6 +187,9 @@ def evaluate(run: sampling.TrainedRun, task: Task) -> dict[str, Any]:
   if panel is not None:
     looked = [panel.see(x) for x in blocks]
     given |= {"words": by_word.words(rows), "colour_words": by_word.colour_words()}
+    if run.config.noise_dim:
+      _draw_under_one_noise(run, corpus, one_each, one_noise)
+    given["one_noise"] = one_noise.all()
     given |= scores.panel_inputs(
       panel,
       rows=rows,
@@ -193,6 +201,7 @@ def evaluate(run: sampling.TrainedRun, task: Task) -> dict[str, Any]:
   line = _line(run, task, inputs, by_word)
   if panel is not None:
     generated, training = inputs.once(neighbours.memorised)[1].T
+    training %= len(panel.training_u8)  # Behind them are their mirror images.
     pairs = np.stack([images_u8[generated], panel.training_u8[training]])
     sheets["neighbours"] = pictures.grid(pairs)
   line["pictures"] = {
@@ -236,14 +245,16 @@ def _draw_words(
   run: sampling.TrainedRun,
   corpus: corpus_lib.Corpus,
   rows: Int[np.ndarray, "n"],
-  by_word: word_by_word.WordByWord,
+  noise: Float[np.ndarray, "n z"],
+  collect: Sequence[word_by_word.WordByWord | word_by_word.OneNoise],
 ) -> tuple[UInt8[np.ndarray, "n h w 3"], Image.Image]:
-  """The final images of these captions, whose words' images `by_word` gets, and a picture of some
+  """The final images of these captions, whose words' images `collect` get, and a picture of some
   captions word by word."""
   shown = np.linspace(0, len(rows) - 1, min(_SHOWN, len(rows))).astype(int)
   final, strips = [], []
-  for part, images in _draw(run, corpus, rows):
-    by_word.add(rows[part], images)
+  for part, images in _draw(run, corpus, rows, noise):
+    for collector in collect:
+      collector.add(rows[part], images)
     final.append(sampling.last(images, corpus.length[rows[part]]))
     strips += [images[i - part[0]] for i in shown if part[0] <= i <= part[-1]]
   sentences = [corpus.sentences[i] for i in rows[shown]]
@@ -251,11 +262,21 @@ def _draw_words(
   return np.concatenate(final), pictures.strips(np.stack(strips), sentences, real_u8)
 
 
+def _draw_under_one_noise(run, corpus, rows, one_noise: word_by_word.OneNoise) -> None:
+  """Adds every word's images of at most 512 of these captions, spread over them."""
+  few = rows[np.unique(np.linspace(0, len(rows) - 1, _UNDER_ONE_NOISE).astype(int))]
+  for part, images in _draw(run, corpus, few, np.tile(run.noise(0), (len(few), 1))):
+    one_noise.add(few[part], images)
+
+
 def _draw(
-  run: sampling.TrainedRun, corpus: corpus_lib.Corpus, rows: Int[np.ndarray, "m"]
+  run: sampling.TrainedRun,
+  corpus: corpus_lib.Corpus,
+  rows: Int[np.ndarray, "m"],
+  noise: Float[np.ndarray, "m z"],
 ) -> Iterator[tuple[Int[np.ndarray, "b"], UInt8[np.ndarray, "b t h w 3"]]]:
   """(positions in `rows`, their captions' images), batch after batch."""
-  drawn = run.draw_batches(corpus.ids[rows], corpus.length[rows], corpus.table)
+  drawn = run.draw_batches(corpus.ids[rows], corpus.length[rows], corpus.table, noise=noise)
   return _with_bar(drawn, len(rows))
 
 
@@ -267,7 +288,7 @@ def _with_bar(drawn: Iterator[tuple[np.ndarray, np.ndarray]], count: int) -> Ite
       bar.update(len(part))
 
 
-def _draw_final(run, corpus, rows) -> Iterator[UInt8[np.ndarray, "n h w 3"]]:
+def _draw_final(run, corpus, rows, noise) -> Iterator[UInt8[np.ndarray, "n h w 3"]]:
   """The captions' final images, in blocks of whole batches with at least 512 images each."""
   if not len(rows):
     return
@@ -275,7 +296,9 @@ def _draw_final(run, corpus, rows) -> Iterator[UInt8[np.ndarray, "n h w 3"]]:
   captions, is_read = (corpus.ids[rows], corpus.length[rows], corpus.table), False
   if run.config.text == "reader" and run.draws_words_alone:
     captions, is_read = run.last_words(*captions), True
-  for part, images in _with_bar(run.draw_batches(*captions, is_read=is_read), len(rows)):
+  for part, images in _with_bar(
+    run.draw_batches(*captions, noise=noise, is_read=is_read), len(rows)
+  ):
     block.append(sampling.last(images, captions[1][part]))
     if sum(map(len, block)) >= _AT_ONCE:
       yield np.concatenate(block)

@@ -80,6 +80,7 @@ def panel_inputs(
       real[view][reference],
       len(networks),
       panel.training_features.get(view),
+      panel.framed_features[view][reference] if view in panel.framed_features else None,
     )
     for view, networks in panel.views.items()
   }
@@ -95,6 +96,7 @@ def panel_inputs(
     "images_u8": images_u8,
     "own_u8": panel.split.images_u8[own],
     "groups": (own, reference),
+    "unseen": panel.unseen[reference],
     "hits": lambda: _hits(panel, images_u8, own, reference),
     **views,
   }

@@ -1,19 +1,20 @@
-"""The images that a run was trained on, by the list in its folder."""
+"""The images that a run was trained on, by the list in its folder, and as it saw them."""
 
 from __future__ import annotations
 
 import dataclasses
+import itertools
 import logging
 import os
 
 import numpy as np
-from jaxtyping import Bool
+from jaxtyping import Bool, UInt8
 
 from t2i_jax import config as config_lib
 from t2i_jax.data import corpus as corpus_lib
 from t2i_jax.data import datasets, subsets
 from t2i_jax.rundir import files
-from t2i_jax.training import held_out
+from t2i_jax.training import augment, held_out
 
 log = logging.getLogger(__name__)
 
@@ -45,3 +46,23 @@ def among(config: config_lib.Config, everything: datasets.Examples) -> Bool[np.n
       len(listed),
     )
   return found
+
+
+def framed(
+  config: config_lib.Config,
+  everything: datasets.Examples,
+  trained: Bool[np.ndarray, "n"],
+  split: datasets.Examples,
+) -> tuple[UInt8[np.ndarray, "k h w 3"], UInt8[np.ndarray, "m h w 3"]]:
+  """(images of `everything` that the run was trained on, those of the split), framed as training
+  has them: with --random_crops the middle of images that are prepared larger."""
+  if not config.random_crops:
+    return everything.images_u8[trained], split.images_u8
+  larger = corpus_lib.load_examples(config, "all", augment.prepared_side(config))
+  row = {name: i for i, name in enumerate(larger.names)}
+
+  def middle(names: list[str]) -> UInt8[np.ndarray, "_ h w 3"]:
+    images_u8 = larger.images_u8[[row[name] for name in names]]
+    return np.ascontiguousarray(augment.centre(images_u8, config.image_size))
+
+  return middle(list(itertools.compress(everything.names, trained))), middle(list(split.names))

@@ -13,7 +13,7 @@ from sklearn.feature_extraction import text as sklearn_text
 from t2i_jax.data import corpus as corpus_lib
 from t2i_jax.data import datasets
 from t2i_jax.evaluation import attributes
-from t2i_jax.metrics import colours, distances, similarity, variance
+from t2i_jax.metrics import colours, distances, metric, similarity, variance
 from t2i_jax.metrics.metric import SEED, Arrival, ColourWords, WordImages
 from t2i_jax.text import captions as captions_lib
 
@@ -43,15 +43,13 @@ class WordByWord:
 
   def add(self, rows: Int[np.ndarray, "b"], images_u8: UInt8[np.ndarray, "b t h w 3"]) -> None:
     """The images of captions `rows` of the corpus; slots after the last word are ignored."""
-    slots = np.arange(images_u8.shape[1])[:, None]
-    position, caption = np.nonzero(slots < self._corpus.length[rows])
+    caption, position = _words(self._corpus, rows, images_u8)
     images = images_u8[caption, position]
     kept = {"row": rows[caption], "position": position}
     if self._see:
       kept |= self._see(images)
       before = np.maximum(position - 1, 0)
       kept["change"] = similarity.mse(images, images_u8[caption, before])
-      kept["reduced"] = variance.reduce(images)
     if self._split.attributes:
       kept |= attributes.read(images)
     elif self._see:
@@ -89,8 +87,6 @@ class WordByWord:
       position=position,
       is_function_word=np.array([sentences[r][p] in FUNCTION_WORDS for r, p in zip(row, position)]),
       change=self._all("change"),
-      reduced_u8=self._all("reduced"),
-      real_reduced_u8=variance.reduce(self._split.images_u8),
       embedded=self._all("embedded"),
     )
 
@@ -151,3 +147,35 @@ class WordByWord:
 
   def _all(self, name: str) -> np.ndarray:
     return np.concatenate(self._parts[name])
+
+
+class OneNoise:
+  """Collects the images whose differences words alone should make, batch after batch."""
+
+  def __init__(self, corpus: corpus_lib.Corpus, split: datasets.Examples):
+    self._corpus, self._split = corpus, split
+    self._parts: list[tuple[np.ndarray, np.ndarray, np.ndarray]] = []
+
+  def add(self, rows: Int[np.ndarray, "b"], images_u8: UInt8[np.ndarray, "b t h w 3"]) -> None:
+    """As `WordByWord.add`."""
+    caption, position = _words(self._corpus, rows, images_u8)
+    reduced = variance.reduce(images_u8[caption, position])
+    self._parts.append((rows[caption], position, reduced))
+
+  def all(self) -> metric.OneNoise:
+    """All images added so far."""
+    row, position, reduced = map(np.concatenate, zip(*self._parts))
+    return metric.OneNoise(
+      caption=row,
+      word=self._corpus.ids[row, position],
+      position=position,
+      generated_u8=reduced,
+      real_u8=variance.reduce(self._split.images_u8),
+    )
+
+
+def _words(corpus, rows, images_u8) -> tuple[Int[np.ndarray, "k"], Int[np.ndarray, "k"]]:
+  """(caption's place in `rows`, position) of each image of a word."""
+  slots = np.arange(images_u8.shape[1])[:, None]
+  position, caption = np.nonzero(slots < corpus.length[rows])
+  return caption, position

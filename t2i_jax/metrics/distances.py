@@ -90,7 +90,7 @@ def _kernel_sums(a, b) -> tuple[Float[np.ndarray, "n"], Float[np.ndarray, "m"]]:
 
 def _score_frechet(view: str, inputs: Inputs):
   """`real`: see `OF_REAL`."""
-  generated, real, networks, _ = getattr(inputs, view)
+  generated, real, networks = getattr(inputs, view)[:3]
 
   def mean_frechet(a, b):
     parts = zip(*(np.split(x, networks, 1) for x in (a, b)))

@@ -45,12 +45,14 @@ class View(NamedTuple):
   """Features of two sets of n images, from one or several networks.
 
   Several networks' features, all of the same length, stand side by side; a distance is computed
-  for each network, then averaged. training: of the images that the run was trained on."""
+  for each network, then averaged. training: of the images that the run was trained on, framed as it
+  saw them; framed: of the real images, framed alike."""
 
   generated: Float[np.ndarray, "n d"]
   real: Float[np.ndarray, "n d"]
   networks: int = 1
   training: Float[np.ndarray, "t d"] | None = None
+  framed: Float[np.ndarray, "n d"] | None = None
 
 
 class Embedded(NamedTuple):
@@ -87,9 +89,8 @@ class WordImages(NamedTuple):
 
   caption, word, position: the caption's number among the m of `Inputs`, the word's id in the
   vocabulary, and its place in the caption from 0. image: the caption's real image. change: mean
-  squared difference from the image one word earlier, pixels in [-1, 1]; 0 at position 0.
-  reduced_u8: the image averaged to 16x16 pixels (`variance.reduce`); real_reduced_u8: those of the
-  split's real images. embedded: the image's point in the space of `Inputs.encoder`."""
+  squared difference from the image one word earlier, pixels in [-1, 1]; 0 at position 0. embedded:
+  the image's point in the space of `Inputs.encoder`."""
 
   caption: Int[np.ndarray, "k"]
   image: Int[np.ndarray, "k"]
@@ -97,9 +98,21 @@ class WordImages(NamedTuple):
   position: Int[np.ndarray, "k"]
   is_function_word: Bool[np.ndarray, "k"]
   change: Float[np.ndarray, "k"]
-  reduced_u8: UInt8[np.ndarray, "k p"]
-  real_reduced_u8: UInt8[np.ndarray, "r p"]
   embedded: Float[np.ndarray, "k e"]
+
+
+class OneNoise(NamedTuple):
+  """Generated images of captions, one for every word read so far, all under one noise where a run
+  has noise, so that nothing but words makes them differ: k of all captions, each averaged to 16x16
+  pixels (`variance.reduce`).
+
+  caption, word, position: as in `WordImages`. real_u8: the split's r real images."""
+
+  caption: Int[np.ndarray, "k"]
+  word: Int[np.ndarray, "k"]
+  position: Int[np.ndarray, "k"]
+  generated_u8: UInt8[np.ndarray, "k p"]
+  real_u8: UInt8[np.ndarray, "r p"]
 
 
 class ColourWords(NamedTuple):
@@ -121,10 +134,12 @@ class Inputs:
   image; what the encoders of pixels and of EfficientNet's features make of them; the classifier's
   features of generated and own real images; and, for synthetic flowers, `attributes` by name.
 
-  Of some captions, an image for every word: `words`; `arrivals`, by attribute; `colour_words`.
+  Of some captions, an image for every word: `words`; `one_noise`; `arrivals`, by attribute;
+  `colour_words`.
 
   Two sets of n images, one generated for each real image: `groups`, the number of the real image
-  that each row of the generated and of the real set belongs to; the features of both in four views.
+  that each row of the generated and of the real set belongs to; the features of both in four views;
+  `unseen`, which of the real ones the run was not trained on.
   `own_u8[i]` is the real image that generated image `images_u8[i]` should show.
 
   hits: a function, since it takes a minute. (share of known targets that a classifier fitted on the
@@ -141,12 +156,14 @@ class Inputs:
   attributes: dict[str, Attribute] | None = None
 
   words: WordImages | None = None
+  one_noise: OneNoise | None = None
   arrivals: dict[str, Arrival] | None = None
   colour_words: ColourWords | None = None
 
   images_u8: UInt8[np.ndarray, "n h w 3"] | None = None
   own_u8: UInt8[np.ndarray, "n h w 3"] | None = None
   groups: tuple[Int[np.ndarray, "n"], Int[np.ndarray, "n"]] | None = None
+  unseen: Bool[np.ndarray, "n"] | None = None
   classifier: View | None = None
   random: View | None = None
   efficientnet: View | None = None

@@ -16,7 +16,9 @@ from jaxtyping import Float, Int
 
 from t2i_jax.metrics import intervals
 from t2i_jax.metrics import rows as rows_lib
-from t2i_jax.metrics.metric import FALLS, RISES, SEED, Inputs, Metric, entry, halves
+from t2i_jax.metrics.metric import FALLS, RISES, SEED, Inputs, Metric, View, entry, halves
+
+_LEAST_UNSEEN = 20  # real images, for the ratio of memorisation
 
 
 def density_and_coverage(
@@ -177,8 +179,14 @@ def _score_collapse(inputs: Inputs):
 
 
 def _memorised(view: str, inputs: Inputs) -> tuple[intervals.Score, Int[np.ndarray, "shown 2"]]:
-  generated, real, _, training = getattr(inputs, view)
-  return memorisation(generated, training, real, inputs.groups)
+  """Compared with the real images that the run was not trained on; NaN if they are too few."""
+  seen: View = getattr(inputs, view)
+  own, other = inputs.groups
+  if inputs.unseen.sum() >= _LEAST_UNSEEN:
+    groups = own, other[inputs.unseen]
+    return memorisation(seen.generated, seen.training, seen.framed[inputs.unseen], groups)
+  _, pairs = memorisation(seen.generated, seen.training, seen.framed, inputs.groups)
+  return intervals.Score(math.nan, math.nan, math.nan), pairs
 
 
 def memorised(inputs: Inputs) -> tuple[intervals.Score, Int[np.ndarray, "shown 2"]]:
@@ -220,7 +228,7 @@ def _of_view(view: str, of_what: str, suffix: str, memorised: Callable, eyes: st
       f"memorisation_ratio{suffix}",
       f"Memorisation ratio{of_what}",
       "near 1",
-      needs,
+      (*needs, "unseen"),
       compute_ratio,
       {"training images": FALLS},
       eyes,

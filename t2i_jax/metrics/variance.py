@@ -4,6 +4,8 @@ experiment of the thesis' section 5 (6) with "the image of each word in one sent
 of different position word in different sentence".
 
 Images are averaged to 16x16 pixels, so that finer patterns, such as a checkerboard, do not count.
+All are drawn under one noise: with a noise of its own for each caption, what the noise makes
+different would count as the caption's doing.
 """
 
 from __future__ import annotations
@@ -142,8 +144,8 @@ def _share(sums: np.ndarray, counts: np.ndarray, square: float) -> float:
 
 
 def _scores(inputs: Inputs) -> dict[str, Any]:
-  words = inputs.words
-  return score(words.reduced_u8, words.caption, words.word, words.position, words.real_reduced_u8)
+  drawn = inputs.one_noise
+  return score(drawn.generated_u8, drawn.caption, drawn.word, drawn.position, drawn.real_u8)
 
 
 def _metric(name: str, title: str, better: str) -> Metric:
@@ -153,7 +155,7 @@ def _metric(name: str, title: str, better: str) -> Metric:
     found = inputs.once(_scores)
     return {name: found[name]} if name in found else {}
 
-  return Metric(name, title, better, needs=("words",), compute=compute)
+  return Metric(name, title, better, needs=("one_noise",), compute=compute)
 
 
 METRICS = (

@@ -163,13 +163,13 @@ class Eyes(classifier.Classifier, encoder.Encoder):
     return np.eye(len(self.variables["row"]))[[self.variables["image_of"][i] for i in last]]
 
 
-@pytest.mark.parametrize("knows_attributes", [True, False])
-def test_every_caption_is_scored_by_its_own_final_image(
-  data_dir, tmp_path, monkeypatch, knows_attributes
-):
+def _judged(data_dir, tmp_path, monkeypatch, knows_attributes, noise_dim=0):
+  """(task, vectors, what `Knowing` knows, the networks that score, what a classifier was fitted
+  on)."""
   config = config_lib.Config(
     mode="evaluate", dataset="synthetic", synthetic_images=30, image_size=16, start_size=4,
     max_words=24, data_dir=str(data_dir), workdir=str(tmp_path), split="train", captions_scored=3,
+    noise_dim=noise_dim,
   )  # fmt: skip
   split = corpus_lib.load_examples(config, "train")
   # The captions in an order of their own, each with a last word that no other one has.
@@ -199,11 +199,31 @@ def test_every_caption_is_scored_by_its_own_final_image(
   views = {view: [eyes] for view in ("classifier", "random", "efficientnet")}
   encoders = {"encoder": eyes, "encoder_efficientnet": eyes}
   judges = panel.Panel(
-    split, corpus, targets, split.images_u8[::-1], eyes, True, encoders, vectors, views, {}
+    split=split,
+    corpus=corpus,
+    targets=targets,
+    training_u8=split.images_u8[::-1],
+    framed_u8=split.images_u8,
+    mirrors=False,
+    unseen=np.ones(count, bool),
+    classifier=eyes,
+    knows_targets=True,
+    encoders=encoders,
+    words=vectors,
+    views=views,
+    record={},
   )
-  task = evaluate.Task(config, 0, split, corpus, judges)
   knows = {"knows": {"images_u8": split.images_u8, "image_of": image_of}}
-  line = evaluate.evaluate(Knowing(config, 1, knows, vectors, ""), task)
+  return evaluate.Task(config, 0, split, corpus, judges), vectors, knows, eyes, fitted_on
+
+
+@pytest.mark.parametrize("knows_attributes", [True, False])
+def test_every_caption_is_scored_by_its_own_final_image(
+  data_dir, tmp_path, monkeypatch, knows_attributes
+):
+  task, vectors, knows, eyes, fitted_on = _judged(data_dir, tmp_path, monkeypatch, knows_attributes)
+  count = len(task.split.images_u8)
+  line = evaluate.evaluate(Knowing(task.config, 1, knows, vectors, ""), task)
   assert line["captions"] == 3 * line["real_images"] == 3 * count
   for name in ("r_precision", "r_precision_efficientnet"):
     assert line[name]["value"] == line[name]["real"] == 1 and line[name]["shuffled"] < 0.3
@@ -213,6 +233,37 @@ def test_every_caption_is_scored_by_its_own_final_image(
   np.testing.assert_array_equal(eyes.predict(images_u8)["flower"], fitted_to["flower"])
   if knows_attributes:
     assert line["attribute_accuracy"]["value"] == line["attribute_accuracy"]["real"] > 0.9
+
+
+class Deaf(Knowing):
+  """Draws what the noise says, whatever the words."""
+
+  def draw_batches(self, ids, length, table, batch_size=64, noise=None, is_read=False):
+    images_u8, drawn = self.variables["knows"]["images_u8"], self.variables["noises"]
+    drawn.append(noise)
+    for rows in np.array_split(np.arange(len(ids)), 3):
+      which = (1e4 * (1 + noise[rows].sum(1))).astype(int) % len(images_u8)
+      yield rows, np.repeat(images_u8[which][:, None], ids.shape[1], 1)
+
+
+def test_what_the_noise_makes_different_is_not_the_caption_s_doing(data_dir, tmp_path, monkeypatch):
+  task, vectors, knows, _, _ = _judged(data_dir, tmp_path, monkeypatch, False, noise_dim=2)
+  line = evaluate.evaluate(Deaf(task.config, 1, {**knows, "noises": []}, vectors, ""), task)
+  assert line["diversity"]["value"] > 0.3
+  assert line["caption_distance"]["value"] == line["neighbour_distance"]["value"] == 0
+  assert line["variance_by_caption"]["value"] is None  # All images are one.
+
+
+def test_each_caption_has_a_noise_of_its_own(data_dir, tmp_path, monkeypatch):
+  task, vectors, knows, _, _ = _judged(data_dir, tmp_path, monkeypatch, False, noise_dim=2)
+  run = Deaf(task.config, 1, {**knows, "noises": []}, vectors, "")
+  evaluate.evaluate(run, task)
+  word_by_word, same, final = sorted(run.variables["noises"], key=len)
+  if len(np.unique(word_by_word, axis=0)) == 1:
+    word_by_word, same = same, word_by_word
+  own = np.concatenate([word_by_word, final])
+  assert len(np.unique(own, axis=0)) == len(own) == 3 * len(task.split.images_u8)
+  assert len(np.unique(same, axis=0)) == 1
 
 
 def test_a_checkpoint_is_scored_again_with_other_settings_only(command, trained, tmp_path):

@@ -48,6 +48,38 @@ def test_what_a_run_was_trained_on_is_what_it_listed(data_dir, tmp_path, caplog)
   assert f"1 of the {len(others) + 1} images that the run was trained on are not" in caplog.text
 
 
+def test_copies_are_looked_for_as_training_framed_and_mirrored_its_images(data_dir, tmp_path):
+  config = config_lib.Config(
+    mode="evaluate", workdir=str(tmp_path), dataset="synthetic", synthetic_images=60, image_size=16,
+    start_size=4, data_dir=str(data_dir), random_crops=True, real_pairing="corresponding",
+  )  # fmt: skip
+  everything, split = (corpus_lib.load_examples(config, name) for name in ("all", "train"))
+  trained = np.arange(len(everything.names)) % 3 == 0
+  larger = corpus_lib.load_examples(config, "all", 20)
+  row = {name: i for i, name in enumerate(larger.names)}
+  middle = larger.images_u8[:, 2:-2, 2:-2]
+  training_u8, framed_u8 = trained_on.framed(config, everything, trained, split)
+  names = [name for name, is_one in zip(everything.names, trained) if is_one]
+  np.testing.assert_array_equal(training_u8, middle[[row[name] for name in names]])
+  np.testing.assert_array_equal(framed_u8, middle[[row[name] for name in split.names]])
+  whole = dataclasses.replace(config, random_crops=False)
+  training_u8, framed_u8 = trained_on.framed(whole, everything, trained, split)
+  np.testing.assert_array_equal(training_u8, everything.images_u8[trained])
+  assert framed_u8 is split.images_u8
+
+  judges = object.__new__(panel.Panel)  # only what is read here
+  rows = lambda images_u8: images_u8.reshape(len(images_u8), -1).astype(np.float32)  # noqa: E731
+  sees = types.SimpleNamespace(features=rows)
+  views = {"classifier": [sees], "efficientnet": [sees]}
+  for mirrors in (True, False):
+    vars(judges).clear()
+    vars(judges).update(views=views, training_u8=training_u8, mirrors=mirrors)
+    seen = judges.training_features["efficientnet"]
+    assert len(seen) == (1 + mirrors) * len(training_u8)
+    mirrored = training_u8[3, :, ::-1].reshape(-1)
+    assert (seen == mirrored).all(1).any() == mirrors
+
+
 def test_images_held_out_were_not_trained_on(data_dir):
   shape = {"dataset": "synthetic", "synthetic_images": 60, "image_size": 16, "start_size": 4}
   config = config_lib.Config(

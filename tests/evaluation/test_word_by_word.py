@@ -171,7 +171,6 @@ def test_positions_of_few_images_are_no_farther_from_real_ones(drawn):
 def test_variance_is_told_of_each_image_s_word_and_place(drawn):
   split, corpus = drawn
   rows = np.arange(len(corpus.ids))
-  means = lambda images: images.mean((1, 2)).astype(np.float32)  # noqa: E731
   slots = np.broadcast_to(np.arange(corpus.ids.shape[1]), corpus.ids.shape)
   own = {
     "word": corpus.ids,
@@ -180,9 +179,11 @@ def test_variance_is_told_of_each_image_s_word_and_place(drawn):
   }
   for name, number in own.items():
     shade = (number * 37 % 200).astype(np.uint8)
-    reader = word_by_word.WordByWord(corpus, split, _seeing(means))
-    reader.add(rows, np.broadcast_to(shade[..., None, None, None], (*shade.shape, 16, 16, 3)))
-    found = _score(reader)
+    drawn_u8 = np.broadcast_to(shade[..., None, None, None], (*shade.shape, 16, 16, 3))
+    reader = word_by_word.OneNoise(corpus, split)
+    for part in np.array_split(rows, 3):
+      reader.add(part, drawn_u8[part])
+    found = scores.score(Inputs(one_noise=reader.all()))
     explained = {other: found[f"variance_by_{other}"]["value"] for other in own}
     assert explained.pop(name) == pytest.approx(1, abs=1e-4)
     assert max(explained.values()) < 0.9, (name, explained)

@@ -204,3 +204,21 @@ def test_several_chunks_give_what_one_gives(monkeypatch):
   whole = everything()
   monkeypatch.setattr(rows, "_CHUNK_MB", 1)
   assert everything() == whole
+
+
+def test_memorisation_compares_with_images_that_the_run_was_not_trained_on():
+  """A part of the split that the run was trained on would raise the ratio: its nearest training
+  images are its own copies."""
+  generated, real, training = normal(200, 4, 0), normal(200, 4, 1), normal(400, 4, 2)
+  groups = np.arange(200), np.arange(200)
+  (record,) = [x for x in neighbours.METRICS if x.name == "memorisation_ratio"]
+
+  def ratio(seen):
+    framed = np.where(seen[:, None], training[:200], real)
+    view = metric.View(generated, 0 * real, training=training, framed=framed)
+    inputs = metric.Inputs(classifier=view, groups=groups, unseen=~seen)
+    return record.compute(inputs)["memorisation_ratio"]["value"]
+
+  none, half, nearly_all = (ratio(np.arange(200) < count) for count in (0, 98, 181))
+  assert none == pytest.approx(1, abs=0.15) and half == pytest.approx(none, abs=0.2)
+  assert nearly_all is None  # Nineteen images are left.

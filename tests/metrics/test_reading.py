@@ -14,7 +14,6 @@ def _inputs(lengths, embedded, captions, image=None, real=None, order=None):
   position = np.concatenate([np.arange(length) for length in lengths])
   order = np.arange(len(caption)) if order is None else order
   image = np.arange(len(captions)) if image is None else image
-  nothing = np.zeros((len(caption), 1), np.uint8)
   words = WordImages(
     caption=caption[order],
     image=image[caption[order]],
@@ -22,8 +21,6 @@ def _inputs(lengths, embedded, captions, image=None, real=None, order=None):
     position=position[order],
     is_function_word=position > 0,
     change=position.astype(float),
-    reduced_u8=nothing,
-    real_reduced_u8=nothing,
     embedded=embedded[order],
   )
   real = captions if real is None else real

@@ -16,6 +16,7 @@ from t2i_jax.metrics.metric import (
   ColourWords,
   Embedded,
   Inputs,
+  OneNoise,
   View,
   WordImages,
 )
@@ -29,8 +30,8 @@ def _inputs():
   image = np.repeat(np.arange(20), 2)
 
   def view(networks=1):
-    generated, real, training = (rng.normal(size=(n, 4)) for n in (20, 20, 30))
-    return View(generated, real, networks, training)
+    generated, real, training, framed = (rng.normal(size=(n, 4)) for n in (20, 20, 30, 20))
+    return View(generated, real, networks, training, framed)
 
   def embedded():
     return Embedded(*rng.normal(size=(3, 40, 6)))
@@ -53,9 +54,14 @@ def _inputs():
       position=position,
       is_function_word=position % 2 == 0,
       change=rng.random(50),
-      reduced_u8=rng.integers(0, 256, (50, 12), dtype=np.uint8),
-      real_reduced_u8=rng.integers(0, 256, (20, 12), dtype=np.uint8),
       embedded=rng.normal(size=(50, 6)),
+    ),
+    one_noise=OneNoise(
+      caption=caption,
+      word=rng.integers(0, 4, 50),
+      position=position,
+      generated_u8=rng.integers(0, 256, (50, 12), dtype=np.uint8),
+      real_u8=rng.integers(0, 256, (20, 12), dtype=np.uint8),
     ),
     colour_words=ColourWords(
       image=np.arange(60) // 3,
@@ -68,6 +74,7 @@ def _inputs():
     images_u8=rng.integers(0, 256, (20, 16, 16, 3), dtype=np.uint8),
     own_u8=rng.integers(0, 256, (20, 16, 16, 3), dtype=np.uint8),
     groups=(np.arange(20), np.arange(20)),
+    unseen=np.ones(20, bool),
     classifier=view(),
     random=view(networks=2),
     efficientnet=view(),
@@ -126,8 +133,10 @@ def test_copies_of_one_training_image_are_told_from_real_images():
   real, groups = rng.normal(size=(30, 32)), np.arange(30)
   oddest = real[np.linalg.norm(real, axis=1).argmax()]  # in the fewest other images' balls
   copies = oddest + 1e-3 * rng.normal(size=(30, 32))
-  view = View(copies, real, training=copies)
-  found = scores.score(Inputs(classifier=view, efficientnet=view, groups=(groups, groups)))
+  view = View(copies, real, training=copies, framed=real)
+  found = scores.score(
+    Inputs(classifier=view, efficientnet=view, groups=(groups, groups), unseen=np.ones(30, bool))
+  )
   value = {name: entry["value"] for name, entry in found.items()}
   assert value["collapse"] > 0.9
   for suffix in ("", "_efficientnet"):
