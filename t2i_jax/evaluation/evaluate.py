@@ -37,7 +37,7 @@ log = logging.getLogger(__name__)
 
 _SHOWN = 8  # captions in a picture
 _AT_ONCE = 512  # final images
-_UNDER_ONE_NOISE = 512  # captions whose words are drawn once more, of a run with noise
+_UNDER_ONE_NOISE = 512  # captions, at most, whose words are drawn once more for a run with noise
 _PAUSE_S, _ALONE_S = 10, 300
 _TOLD = ("split", "metrics", "captions_scored", "seed", "sampling_statistics")  # of the Config
 
@@ -188,7 +188,8 @@ def evaluate(run: sampling.TrainedRun, task: Task) -> dict[str, Any]:
     looked = [panel.see(x) for x in blocks]
     given |= {"words": by_word.words(rows), "colour_words": by_word.colour_words()}
     if run.config.noise_dim:
-      _draw_under_one_noise(run, corpus, one_each, one_noise)
+      few = one_each[np.unique(np.linspace(0, len(one_each) - 1, _UNDER_ONE_NOISE).astype(int))]
+      _draw_words(run, corpus, few, np.tile(run.noise(0), (len(few), 1)), (one_noise,))
     given["one_noise"] = one_noise.all()
     given |= scores.panel_inputs(
       panel,
@@ -201,8 +202,8 @@ def evaluate(run: sampling.TrainedRun, task: Task) -> dict[str, Any]:
   line = _line(run, task, inputs, by_word)
   if panel is not None:
     generated, training = inputs.once(neighbours.memorised)[1].T
-    training %= len(panel.training_u8)  # Behind them are their mirror images.
-    pairs = np.stack([images_u8[generated], panel.training_u8[training]])
+    training %= len(panel.training.images_u8)  # Behind them are their mirror images.
+    pairs = np.stack([images_u8[generated], panel.training.images_u8[training]])
     sheets["neighbours"] = pictures.grid(pairs)
   line["pictures"] = {
     name: os.path.join(files.SAMPLES, f"{name}_{task.config.split}_{run.step:06d}.png")
@@ -252,7 +253,8 @@ def _draw_words(
   captions word by word."""
   shown = np.linspace(0, len(rows) - 1, min(_SHOWN, len(rows))).astype(int)
   final, strips = [], []
-  for part, images in _draw(run, corpus, rows, noise):
+  drawn = run.draw_batches(corpus.ids[rows], corpus.length[rows], corpus.table, noise=noise)
+  for part, images in _with_bar(drawn, len(rows)):
     for collector in collect:
       collector.add(rows[part], images)
     final.append(sampling.last(images, corpus.length[rows[part]]))
@@ -260,24 +262,6 @@ def _draw_words(
   sentences = [corpus.sentences[i] for i in rows[shown]]
   real_u8 = corpus.images_u8[corpus.image[rows[shown]]]
   return np.concatenate(final), pictures.strips(np.stack(strips), sentences, real_u8)
-
-
-def _draw_under_one_noise(run, corpus, rows, one_noise: word_by_word.OneNoise) -> None:
-  """Adds every word's images of at most 512 of these captions, spread over them."""
-  few = rows[np.unique(np.linspace(0, len(rows) - 1, _UNDER_ONE_NOISE).astype(int))]
-  for part, images in _draw(run, corpus, few, np.tile(run.noise(0), (len(few), 1))):
-    one_noise.add(few[part], images)
-
-
-def _draw(
-  run: sampling.TrainedRun,
-  corpus: corpus_lib.Corpus,
-  rows: Int[np.ndarray, "m"],
-  noise: Float[np.ndarray, "m z"],
-) -> Iterator[tuple[Int[np.ndarray, "b"], UInt8[np.ndarray, "b t h w 3"]]]:
-  """(positions in `rows`, their captions' images), batch after batch."""
-  drawn = run.draw_batches(corpus.ids[rows], corpus.length[rows], corpus.table, noise=noise)
-  return _with_bar(drawn, len(rows))
 
 
 def _with_bar(drawn: Iterator[tuple[np.ndarray, np.ndarray]], count: int) -> Iterator:

@@ -87,7 +87,7 @@ def climb(panel: panel_lib.Panel) -> dict[str, Any]:
   for ladder, amounts in STEPS.items():
     climbed = [first]
     for amount in amounts[1:]:
-      climbed.append(score(worsen(ladder, amount, images_u8, panel.training_u8)))
+      climbed.append(score(worsen(ladder, amount, images_u8, panel.training.images_u8)))
     found[ladder] = {name: [step[name] for step in climbed] for name in first}
   return {
     "ladder": found,

@@ -44,10 +44,7 @@ class Panel:
   """A split and its judges.
 
   split: the examples that are scored; corpus: their captions as the run reads them. targets: target
-  name -> the value of each image of the split. training_u8: the images that the run was trained on,
-  framed as it saw them: of a run that crops, the middle of what it cropped; framed_u8: the split's,
-  framed alike; mirrors: whether training mirrored them. unseen: which of the split's images the run
-  was not trained on.
+  name -> the value of each image of the split. training: what the run was trained on.
   knows_targets: whether the classifier was fitted on some of the split's classes. encoders: by
   their names in `Inputs`; words: their vocabulary. views: name -> the networks whose features these
   are (of several networks, distances are averaged). record: what the judges were fitted on.
@@ -58,10 +55,7 @@ class Panel:
   split: datasets.Examples
   corpus: corpus_lib.Corpus
   targets: dict[str, Int[np.ndarray, "n"]]
-  training_u8: UInt8[np.ndarray, "k h w 3"]
-  framed_u8: UInt8[np.ndarray, "n h w 3"]
-  mirrors: bool
-  unseen: Bool[np.ndarray, "n"]
+  training: trained_on.Training
   classifier: classifier_lib.Classifier
   knows_targets: bool
   encoders: dict[str, encoder_lib.Encoder]
@@ -114,18 +108,17 @@ class Panel:
   def training_features(self) -> dict[str, np.ndarray]:
     """View -> f32[k d], the features of the images that the run was trained on; where it mirrored
     them f32[2k d], with those of their mirror images."""
-    seen = [self.training_u8, self.training_u8[:, :, ::-1]][: 1 + self.mirrors]
-    return {
-      view: np.concatenate([self.look(view, images_u8) for images_u8 in seen])
-      for view in _COMPARED_WITH_TRAINING
-    }
+    images_u8 = self.training.images_u8
+    seen = [images_u8, images_u8[:, :, ::-1]][: 1 + self.training.is_mirrored]
+    looked = {v: [self.look(v, images_u8) for images_u8 in seen] for v in _COMPARED_WITH_TRAINING}
+    return {view: np.concatenate(rows) for view, rows in looked.items()}
 
   @functools.cached_property
   def framed_features(self) -> dict[str, np.ndarray]:
     """View -> f32[n d], the features of the split's images framed as training's."""
-    if self.framed_u8 is self.split.images_u8:
-      return {view: self.real[view] for view in _COMPARED_WITH_TRAINING}
-    return {view: self.look(view, self.framed_u8) for view in _COMPARED_WITH_TRAINING}
+    framed_u8, real = self.training.framed_u8, self.real
+    is_other = framed_u8 is not self.split.images_u8
+    return {v: self.look(v, framed_u8) if is_other else real[v] for v in _COMPARED_WITH_TRAINING}
 
   @functools.cached_property
   def caption_embeddings(self) -> dict[str, np.ndarray]:
@@ -160,17 +153,13 @@ def make_panel(run: sampling.TrainedRun) -> Panel:
   if config.inception_weights:
     views["inception"] = [inception_lib.load(config.inception_weights)]
   record = _record(views, encoders, chosen)
-  training_u8, framed_u8 = trained_on.framed(config, everything, chosen.trained, split)
   hosts.agree({name: judge["fingerprint"] for name, judge in record.items()}, "networks that score")
   return Panel(
     split=split,
     corpus=corpus,
     targets=own,
-    knows_targets=share_values(own, learnt),
-    training_u8=training_u8,
-    framed_u8=framed_u8,
-    mirrors=config.mirror,
-    unseen=~chosen.trained[rows],
+    knows_targets=targets_lib.share_values(own, learnt),
+    training=trained_on.training(config, everything, chosen.trained, split),
     classifier=classifier,
     encoders=encoders,
     words=words,
@@ -309,8 +298,3 @@ def _record(
   if "inception" in views:
     record["inception"]["network"] = views["inception"][0].name
   return record
-
-
-def share_values(a: dict[str, np.ndarray], b: dict[str, np.ndarray]) -> bool:
-  """Whether, for each target, a and b have a known value (not -1) in common."""
-  return all(np.isin(a[name][a[name] >= 0], b[name]).any() for name in a)

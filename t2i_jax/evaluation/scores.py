@@ -96,7 +96,7 @@ def panel_inputs(
     "images_u8": images_u8,
     "own_u8": panel.split.images_u8[own],
     "groups": (own, reference),
-    "unseen": panel.unseen[reference],
+    "unseen": panel.training.unseen[reference],
     "hits": lambda: _hits(panel, images_u8, own, reference),
     **views,
   }

@@ -6,6 +6,8 @@ import dataclasses
 import itertools
 import logging
 import os
+from collections.abc import Iterable
+from typing import NamedTuple
 
 import numpy as np
 from jaxtyping import Bool, UInt8
@@ -17,6 +19,19 @@ from t2i_jax.rundir import files
 from t2i_jax.training import augment, held_out
 
 log = logging.getLogger(__name__)
+
+
+class Training(NamedTuple):
+  """The images that a run was trained on, framed as it saw them: with --random_crops the middle of
+  images that are prepared larger. Beside them the n images of the split that is scored.
+
+  framed_u8: the split's images, framed alike. is_mirrored: whether training mirrored images.
+  unseen: which of the split's images the run was not trained on."""
+
+  images_u8: UInt8[np.ndarray, "k h w 3"]
+  framed_u8: UInt8[np.ndarray, "n h w 3"]
+  is_mirrored: bool
+  unseen: Bool[np.ndarray, "n"]
 
 
 def names(config: config_lib.Config) -> set[str]:
@@ -48,21 +63,23 @@ def among(config: config_lib.Config, everything: datasets.Examples) -> Bool[np.n
   return found
 
 
-def framed(
+def training(
   config: config_lib.Config,
   everything: datasets.Examples,
   trained: Bool[np.ndarray, "n"],
   split: datasets.Examples,
-) -> tuple[UInt8[np.ndarray, "k h w 3"], UInt8[np.ndarray, "m h w 3"]]:
-  """(images of `everything` that the run was trained on, those of the split), framed as training
-  has them: with --random_crops the middle of images that are prepared larger."""
+) -> Training:
+  """Of `everything` the images that the run was trained on, and what else tells copies of them."""
+  seen = set(itertools.compress(everything.names, trained))
+  unseen = np.array([name not in seen for name in split.names])
   if not config.random_crops:
-    return everything.images_u8[trained], split.images_u8
+    return Training(everything.images_u8[trained], split.images_u8, config.mirror, unseen)
   larger = corpus_lib.load_examples(config, "all", augment.prepared_side(config))
   row = {name: i for i, name in enumerate(larger.names)}
 
-  def middle(names: list[str]) -> UInt8[np.ndarray, "_ h w 3"]:
+  def middle(names: Iterable[str]) -> UInt8[np.ndarray, "_ h w 3"]:
     images_u8 = larger.images_u8[[row[name] for name in names]]
     return np.ascontiguousarray(augment.centre(images_u8, config.image_size))
 
-  return middle(list(itertools.compress(everything.names, trained))), middle(list(split.names))
+  own = middle(itertools.compress(everything.names, trained))
+  return Training(own, middle(split.names), config.mirror, unseen)

@@ -54,3 +54,8 @@ def may_mirror(examples: datasets.Examples) -> bool:
   """Whether mirrored images still fit their captions: at most 1 % of these say left or right."""
   sided = sum(not _SIDES.isdisjoint(captions.clean(caption)) for caption in examples.captions)
   return sided <= 0.01 * len(examples.captions)
+
+
+def share_values(a: dict[str, np.ndarray], b: dict[str, np.ndarray]) -> bool:
+  """Whether, for each target, a and b have a known value (not -1) in common."""
+  return all(np.isin(a[name][a[name] >= 0], b[name]).any() for name in a)

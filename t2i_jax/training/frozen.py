@@ -9,7 +9,6 @@ EfficientNet's features of its image, or what a small network sees that is fitte
 
 from __future__ import annotations
 
-import dataclasses
 import functools
 import logging
 import os
@@ -49,17 +48,6 @@ _AT_ONCE = 64
 _SETTINGS = ("reader", "reader_dim", "reader_steps", "seed", "random_crops", "mirror", "image_size")
 
 
-@dataclasses.dataclass(frozen=True)
-class Kept:
-  """A fitted reader, as `fitting.load_or_fit` keeps it."""
-
-  variables: dict[str, Any]
-
-  def settings(self) -> dict[str, Any]:
-    """No fields besides `variables`."""
-    return {}
-
-
 def load_eyes(config: config_lib.Config) -> efficientnet.EfficientNet | None:
   """The pretrained network that a run of this configuration looks through; None: it does not.
 
@@ -81,14 +69,14 @@ def prepare(
     bucket.pull(config.workdir)
   kept = fitting.load_or_fit(
     reader_path(config.workdir),
-    Kept,
+    fitting.Fitted,
     {
       "data": corpus.fingerprint(),
       "kinds": fitting.crc32(corpus.kind),
       "eyes": of_reader.fingerprint() if of_reader else "own",
       **{name: getattr(config, name) for name in _SETTINGS},
     },
-    lambda: Kept(fit(config, corpus, of_reader.weights if of_reader else None)),
+    lambda: fitting.Fitted(fit(config, corpus, of_reader.weights if of_reader else None)),
   )
   if hosts.is_first():
     bucket.push(config.workdir)

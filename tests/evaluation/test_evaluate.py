@@ -17,7 +17,7 @@ from PIL import Image
 from t2i_jax import config as config_lib
 from t2i_jax import errors, sampling
 from t2i_jax.data import corpus as corpus_lib
-from t2i_jax.evaluation import evaluate, kept, ladder, panel, scores
+from t2i_jax.evaluation import evaluate, kept, ladder, panel, scores, trained_on
 from t2i_jax.judges import classifier, efficientnet, encoder
 from t2i_jax.metrics import intervals
 from t2i_jax.nets.discriminators import dcgan
@@ -202,10 +202,9 @@ def _judged(data_dir, tmp_path, monkeypatch, knows_attributes, noise_dim=0):
     split=split,
     corpus=corpus,
     targets=targets,
-    training_u8=split.images_u8[::-1],
-    framed_u8=split.images_u8,
-    mirrors=False,
-    unseen=np.ones(count, bool),
+    training=trained_on.Training(
+      split.images_u8[::-1], split.images_u8, False, np.ones(count, bool)
+    ),
     classifier=eyes,
     knows_targets=True,
     encoders=encoders,

@@ -18,14 +18,6 @@ from t2i_jax.metrics import intervals
 from t2i_jax.text import captions, word2vec
 
 
-def test_a_classifier_of_other_classes_is_no_level_for_these():
-  seen = {"class": np.array([0, 1, 1, -1])}
-  assert panel.share_values({"class": np.array([1, 5])}, seen)
-  assert not panel.share_values({"class": np.array([2, 5, -1])}, seen)
-  both = {**seen, "shape": np.array([3, 3, 3, 3])}
-  assert not panel.share_values({"class": np.array([1]), "shape": np.array([0])}, both)
-
-
 def test_what_a_run_was_trained_on_is_what_it_listed(data_dir, tmp_path, caplog):
   """Though its images are in another split by now, or gone, or were chosen by an older version."""
   config = config_lib.Config(
@@ -58,12 +50,13 @@ def test_copies_are_looked_for_as_training_framed_and_mirrored_its_images(data_d
   larger = corpus_lib.load_examples(config, "all", 20)
   row = {name: i for i, name in enumerate(larger.names)}
   middle = larger.images_u8[:, 2:-2, 2:-2]
-  training_u8, framed_u8 = trained_on.framed(config, everything, trained, split)
+  training_u8, framed_u8, _, unseen = trained_on.training(config, everything, trained, split)
   names = [name for name, is_one in zip(everything.names, trained) if is_one]
   np.testing.assert_array_equal(training_u8, middle[[row[name] for name in names]])
   np.testing.assert_array_equal(framed_u8, middle[[row[name] for name in split.names]])
   whole = dataclasses.replace(config, random_crops=False)
-  training_u8, framed_u8 = trained_on.framed(whole, everything, trained, split)
+  training_u8, framed_u8, _, same = trained_on.training(whole, everything, trained, split)
+  assert unseen.tolist() == same.tolist() == [name not in names for name in split.names]
   np.testing.assert_array_equal(training_u8, everything.images_u8[trained])
   assert framed_u8 is split.images_u8
 
@@ -73,7 +66,8 @@ def test_copies_are_looked_for_as_training_framed_and_mirrored_its_images(data_d
   views = {"classifier": [sees], "efficientnet": [sees]}
   for mirrors in (True, False):
     vars(judges).clear()
-    vars(judges).update(views=views, training_u8=training_u8, mirrors=mirrors)
+    training = trained_on.Training(training_u8, framed_u8, mirrors, unseen)
+    vars(judges).update(views=views, training=training)
     seen = judges.training_features["efficientnet"]
     assert len(seen) == (1 + mirrors) * len(training_u8)
     mirrored = training_u8[3, :, ::-1].reshape(-1)
@@ -257,7 +251,7 @@ def test_checkpoints_share_the_looks_at_real_images(make_task, looks):
     times = {looks[name, image] for image in real}
     assert times == {networks + fitted.get(name, 0)}, name
   for name in ("classifier", "efficientnet"):
-    assert {looks[name, image.tobytes()] for image in task.panel.training_u8} == {1}
+    assert {looks[name, image.tobytes()] for image in task.panel.training.images_u8} == {1}
   # By both encoders.
   assert sum(n for (name, _), n in looks.items() if name == "captions") == 2 * len(task.corpus.ids)
 

@@ -69,3 +69,11 @@ def test_captions_that_tell_left_from_right_forbid_mirroring():
   sided = [(0, "right of it")] + [(0, "red")] * 98
   assert targets.may_mirror(examples(1, [*sided, (0, "red")]))
   assert not targets.may_mirror(examples(1, [*sided, (0, "a left one")]))
+
+
+def test_a_classifier_of_other_classes_is_no_level_for_these():
+  seen = {"class": np.array([0, 1, 1, -1])}
+  assert targets.share_values({"class": np.array([1, 5])}, seen)
+  assert not targets.share_values({"class": np.array([2, 5, -1])}, seen)
+  both = {**seen, "shape": np.array([3, 3, 3, 3])}
+  assert not targets.share_values({"class": np.array([1]), "shape": np.array([0])}, both)
