@@ -253,3 +253,13 @@ def test_one_run_alone_has_neither_table_nor_files_beside_the_page(tmp_path):
   line = report.write(_two(tmp_path)[:1], str(tmp_path / "out" / "r.html"))
   assert set(line) == {"report", "runs", "bytes"} and os.listdir(tmp_path / "out") == ["r.html"]
   assert "Experiments" not in run_folders.Page(tmp_path / "out" / "r.html").text
+
+
+@pytest.mark.parametrize(("seeds", "share"), [(2, 1 / 40), (3, 1 / 27)])
+def test_how_often_chance_alone_is_called_beyond_the_noise(seeds, share):
+  """As `CAUTION` says: at most one comparison in twenty, with two seeds a side one in forty."""
+  rng = np.random.default_rng(0)
+  pairs = rng.normal(size=(2000, 2, seeds))
+  intervals = np.array([ablation._welch(a, b) for a, b in pairs])
+  found = ((intervals > 0).all(1) | (intervals < 0).all(1)).mean()
+  assert found == pytest.approx(share, abs=0.012)
