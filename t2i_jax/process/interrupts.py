@@ -1,4 +1,5 @@
-"""Listens for Ctrl-C in a thread; the second one ends the process within two seconds.
+"""Listens for Ctrl-C in a thread; the second one ends the process within two seconds. The first one
+is not lost where Python passes over what is raised.
 
 Python hears of a signal only between two of its own instructions, so not while XLA compiles, which
 can take minutes; a thread that reads a pipe hears of it at once.
@@ -11,15 +12,18 @@ import signal
 import sys
 import threading
 import time
-from typing import NoReturn
+from typing import Any, NoReturn
 
 _GRACE_S = 2.0  # in which the program may end by itself after the second
+_AGAIN_S = 0.01  # after which what was passed over is raised again
 
 _heard: list[int] = []  # a SIGINT each
 
 
 def listen() -> None:
-  """From now on a second Ctrl-C ends this process after two seconds, with status 1."""
+  """From now on a second Ctrl-C ends this process after two seconds, with status 1, and what a
+  signal's handler raises is raised again where Python passes over it."""
+  sys.unraisablehook = _raise_again
   reading, writing = os.pipe()
   os.set_blocking(writing, False)
   signal.set_wakeup_fd(writing, warn_on_full_buffer=False)
@@ -33,6 +37,24 @@ def leave(status: int) -> NoReturn:
   if _heard:
     _flush_and_exit(status)
   sys.exit(status)
+
+
+def _raise_again(passed_over: Any) -> None:
+  """A `sys.unraisablehook`. Python runs a signal's handler wherever it is, also in a callback of
+  its garbage collection (JAX has one) or in a `__del__`, and passes over what is raised there. What
+  ends the program, KeyboardInterrupt or errors.Preempted, is then raised a moment later."""
+  is_of_a_signal = threading.current_thread() is threading.main_thread() and not issubclass(
+    passed_over.exc_type, Exception
+  )
+  if not is_of_a_signal:
+    return sys.__unraisablehook__(passed_over)
+  ending = passed_over.exc_value or passed_over.exc_type()
+
+  def end(*_):
+    raise ending
+
+  signal.signal(signal.SIGALRM, end)
+  signal.setitimer(signal.ITIMER_REAL, _AGAIN_S)
 
 
 def _wait_for_second(reading: int) -> None:
