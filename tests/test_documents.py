@@ -16,11 +16,13 @@ import numpy as np
 import pytest
 
 from t2i_jax import config as config_lib
-from t2i_jax import errors
+from t2i_jax import errors, sampling
 from t2i_jax.benchmark import parts
 from t2i_jax.metrics import metric
 from t2i_jax.nets import model, packing
 from t2i_jax.nets import words as words_lib
+from t2i_jax.portable import program
+from t2i_jax.text import word2vec
 from t2i_jax.training import batches, loop, losses
 from t2i_jax.training import state as state_lib
 from tests.fixtures import corpora
@@ -236,6 +238,21 @@ def test_the_generator_to_add_makes_images(split, example):
     return network.apply(variables, maps, words, False, method="upper")
 
   assert jax.eval_shape(run, _words(6)).shape == (6, 16, 16, 3)
+
+
+def test_networks_to_add_can_be_exported(example, monkeypatch):
+  monkeypatch.setitem(model.GENERATORS, "residual", example("A residual generator").Generator)
+  monkeypatch.setitem(model.RECURRENCES, "gru", example("A gated recurrent unit").Recurrence)
+  config = config_lib.Config(
+    mode="demo", image_size=16, start_size=4, base_channels=2, embedding_dim=6, max_words=3
+  )
+  object.__setattr__(config, "generator", "residual")  # as if the Literals had the names
+  object.__setattr__(config, "recurrence", "gru")
+  networks, words = model.build(config), model.example_words(config, 2)
+  made = jax.eval_shape(lambda: model.init(networks, jax.random.key(0), words))
+  variables = {name: made[name] for name in model.DRAWING}
+  vectors = word2vec.WordVectors(("red",), np.ones((1, 6), np.float32))
+  program.exported(sampling.TrainedRun(config, 0, variables, vectors, ""), "cpu")
 
 
 def test_the_recurrence_to_add_stands_at_every_place(example, monkeypatch):

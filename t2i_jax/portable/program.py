@@ -8,7 +8,9 @@ from __future__ import annotations
 
 import contextlib
 import json
+import os
 import pathlib
+import traceback
 from collections.abc import Iterator
 from typing import Any
 
@@ -18,7 +20,7 @@ import numpy as np
 from jax import export
 
 from t2i_jax import config as config_lib
-from t2i_jax import model_folder, sampling
+from t2i_jax import errors, model_folder, sampling
 from t2i_jax.nets import model
 from t2i_jax.training import drawing, reading
 
@@ -29,7 +31,9 @@ SETTINGS = "draw.json"
 
 def files(run: sampling.TrainedRun) -> dict[str, bytes]:
   """What an exported folder has beside the model, by the files' names: the programs, the script
-  that runs them, and what of the run's settings it needs."""
+  that runs them, and what of the run's settings it needs.
+
+  Raises Failed for networks that need to know the number of captions."""
   script = pathlib.Path(__file__).with_name(SCRIPT)
   programs = {f"draw.{platform}.stablehlo": serialise(run, platform) for platform in PLATFORMS}
   settings = f"{json.dumps(settings_of(run.config))}\n".encode()
@@ -76,7 +80,7 @@ def exported(run: sampling.TrainedRun, platform: str) -> export.Exported:
 
   named = model_folder.named(run.variables)
   v, b, m = export.symbolic_shape("v, b, m")
-  with _without_file_names():
+  with _without_file_names(), _for_any_number():
     return export.export(jax.jit(draw), platforms=[platform])(
       {name: shape(x.shape, jnp.float32) for name, x in named.items()},
       shape((v, run.vectors.vectors.shape[1]), jnp.float32),
@@ -97,3 +101,20 @@ def _without_file_names() -> Iterator[None]:
     yield
   finally:
     jax.config.update(name, before)
+
+
+@contextlib.contextmanager
+def _for_any_number() -> Iterator[None]:
+  """Says in a line that a network wants a number where it is given a symbol."""
+  try:
+    yield
+  except (TypeError, jax.errors.InconclusiveDimensionOperation) as error:
+    if isinstance(error, TypeError) and "_DimExpr" not in str(error):
+      raise
+    frames = traceback.extract_tb(error.__traceback__)
+    own = [frame for frame in frames if f"{os.sep}t2i_jax{os.sep}" in frame.filename]
+    raise errors.Failed(
+      f"{own[-1].filename}, line {own[-1].lineno}: needs the number of rows, and a program that "
+      f"`mode=export` writes draws any number ({str(error).splitlines()[0]}); write maps.shape[0] "
+      "where it says len(maps), and let nothing depend on its value"
+    ) from None

@@ -18,9 +18,10 @@ from jax import export
 from PIL import Image
 
 from t2i_jax import config as config_lib
-from t2i_jax import library, model_folder, sampling
+from t2i_jax import errors, library, model_folder, sampling
 from t2i_jax.nets import model, upsampling
 from t2i_jax.nets.convolutions import lowerings
+from t2i_jax.nets.recurrences import lstm
 from t2i_jax.portable import program
 from t2i_jax.text import captions, word2vec
 from t2i_jax.training import reading
@@ -196,6 +197,28 @@ def test_a_program_names_no_file_of_the_machine_that_wrote_it(folder):
 
 
 @pytest.mark.slow
+@pytest.mark.parametrize("wants", [len, lambda maps: 2 if maps.shape[0] > 2 else 1])
+def test_a_network_that_wants_the_number_of_rows_is_told_in_a_line(wants, monkeypatch):
+  class Counts(lstm.PlainRecurrence):
+    def __call__(self, maps, packed):
+      return super().__call__(maps * wants(maps), packed)
+
+  monkeypatch.setitem(model.RECURRENCES, "lstm", Counts)
+  with pytest.raises(errors.Failed, match=r"line \d+: needs the number of rows.*maps.shape\[0\]"):
+    program.exported(_made(recurrence="lstm", recurrence_position="penultimate"), "cpu")
+
+
+def test_an_error_of_another_kind_keeps_its_traceback(monkeypatch):
+  class Broken(lstm.PlainRecurrence):
+    def __call__(self, maps, packed):
+      raise TypeError("a bug")
+
+  run = _made(recurrence="lstm", recurrence_position="penultimate")
+  monkeypatch.setitem(model.RECURRENCES, "lstm", Broken)
+  with pytest.raises(TypeError, match="a bug"):
+    program.exported(run, "cpu")
+
+
 def test_a_program_is_written_where_empty_slots_count_as_words():
   run = _thesis()
   config = dataclasses.replace(run.config, mask_padding=False)
