@@ -7,6 +7,8 @@ from typing import Any
 
 from t2i_jax import config as config_lib
 
+_SHOWN = 10  # words of a caption
+
 log = logging.getLogger(__name__)
 
 
@@ -18,6 +20,8 @@ def run(config: config_lib.Config, given: frozenset[str]) -> dict[str, Any]:
 
   found = loop.train(config_lib.with_absolute_inputs(config))
   workdir = f"--workdir={bucket.remote(config.workdir)}"
-  for mode, words in (("sample", ["--captions=a red flower"]), ("demo", []), ("report", [])):
+  known = [word for word in found.pop("caption") if word != "?"]  # one without a vector
+  caption = f"--captions={' '.join(known[:_SHOWN])}"
+  for mode, words in (("sample", [caption]), ("demo", []), ("report", [])):
     log.info("next: %s", runs.command(f"--mode={mode}", workdir, *words))
   return found

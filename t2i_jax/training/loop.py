@@ -64,7 +64,8 @@ class _Job:
 
 
 def train(config: config_lib.Config) -> dict[str, Any]:
-  """Trains to --steps or --epochs and returns the mode's JSON line.
+  """Trains to --steps or --epochs and returns the mode's JSON line, with the words of a `caption`
+  that was trained on.
 
   Raises Preempted when the run was told to end and is saved, Failed when it cannot go on."""
   own = lock.hold(config.workdir) if hosts.is_first() else contextlib.nullcontext()
@@ -121,6 +122,7 @@ def _train(config: config_lib.Config, notice: hosts.Notice) -> dict[str, Any]:
     "g_loss": last.get("g/loss"),
     "euclid": last.get("g/euclid"),
     "checkpoint": os.path.join(known_as, files.CHECKPOINTS, str(step)),
+    "caption": corpus.sentences[0],
     **({"collapsed": True} if resume.is_stopped(config, step) else {}),
   }
 
