@@ -64,13 +64,15 @@ def load_examples(
   split: str,
   image_size: int | None = None,
   in_memory_below: int | None = None,
+  asked_by: str = "split",
 ) -> datasets.Examples:
   """A split of the run's dataset. image_size: of the images, if not the run's own. in_memory_below:
-  images stay on disk if they are more bytes in all; None: they never do."""
+  images stay on disk if they are more bytes in all; None: they never do. asked_by: the setting that
+  names the split."""
   settings = dataset_settings(config)
   if image_size:
     settings = dataclasses.replace(settings, image_size=image_size)
-  return datasets.load(config.dataset, split, settings, in_memory_below)
+  return datasets.load(config.dataset, split, settings, in_memory_below, asked_by)
 
 
 def dataset_settings(config: config_lib.Config) -> prepare.Settings:
@@ -92,7 +94,7 @@ def load_training_examples(
   `subset` and `subset_words` choose. Further arguments as of `load_examples`.
 
   Raises InputError if these are too few."""
-  examples = load_examples(config, config.train_split, image_size, in_memory_below)
+  examples = load_examples(config, config.train_split, image_size, in_memory_below, "train_split")
   if not (config.subset or config.subset_words):
     return examples
   chosen = subsets.choose(examples, config.subset, config.subset_words)

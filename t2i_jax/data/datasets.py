@@ -22,6 +22,8 @@ from t2i_jax.data import prepare, sets, stored
 # Splits made from all images by each image's `held_out_class` (bool[n] -> bool[n], those to keep).
 _CLASS_SPLITS = {"class_train": np.logical_not, "class_test": np.asarray}
 _READ_AT_ONCE = 128
+# How the images of a folder become several splits.
+DIVIDE = "folders train/ and test/, or lists train.txt and test.txt of their names"
 
 
 @dataclasses.dataclass(frozen=True)
@@ -45,10 +47,15 @@ class Examples:
 
 
 def load(
-  name: str, split: str, settings: prepare.Settings, in_memory_below: int | None = None
+  name: str,
+  split: str,
+  settings: prepare.Settings,
+  in_memory_below: int | None = None,
+  asked_by: str = "split",
 ) -> Examples:
   """The split's images and captions; prepares the dataset first where that is not done.
-  in_memory_below: images stay on disk if they are more bytes in all; None: they never do.
+  in_memory_below: images stay on disk if they are more bytes in all; None: they never do. asked_by:
+  the setting that names the split.
 
   Besides the stored splits there are `all` and, where `Dataset.splits` names them, `class_train`
   and `class_test`, which have no class in common (`raw.held_out_classes`).
@@ -61,9 +68,10 @@ def load(
   parts = builder.info.metadata["parts"]
   known = [*parts, "all", *(s for s in dataset.splits if s in _CLASS_SPLITS)]
   if split not in known:
+    is_undivided = len(parts) == 1
     raise errors.InputError(
-      f"`split={split}` or `train_split={split}`: dataset {name} has no split {split!r}; use "
-      f"{', '.join(known)}"
+      f"`{asked_by}={split}`: dataset {name} has no split {split!r}; use {', '.join(known)}"
+      + (f", or divide the images: {DIVIDE}" if is_undivided else "")
     )
   chosen = parts[split] if split in parts else [part for own in parts.values() for part in own]
   # TFDS's own image decoder needs OpenCV to be fast; Pillow in threads is as fast.

@@ -217,6 +217,7 @@ def _first_with_images(
   raise errors.InputError(
     f"`split={split_name}`: besides its images {dataset} has fewer than {_LEAST_IMAGES}, too few "
     "to fit the networks that score it; evaluate a smaller split"
+    + (f", which a folder has by {datasets.DIVIDE}" if dataset == "folder" else "")
   )
 
 

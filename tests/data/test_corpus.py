@@ -46,6 +46,13 @@ def test_the_fingerprint_tells_images_captions_and_vectors_apart(config, vectors
     assert [a != b for a, b in zip(after, before)] == [place == k for place in range(3)]
 
 
+def test_a_split_that_is_not_there_is_named_by_the_flag_that_asked_for_it(config):
+  with pytest.raises(errors.InputError, match="^`train_split=validation`: .* no split"):
+    corpus.load_training_examples(dataclasses.replace(config, train_split="validation"))
+  with pytest.raises(errors.InputError, match="^`split=validation`: .* no split"):
+    corpus.load_examples(config, "validation")
+
+
 def test_sentences_are_the_words_that_the_ids_stand_for(config, vectors):
   found = corpus.make_corpus(config, corpus.load_training_examples(config), vectors)
   for ids, length, words in zip(found.ids, found.length, found.sentences):
