@@ -196,8 +196,7 @@ class _Chosen(NamedTuple):
 def _choose(
   config: config_lib.Config, everything: datasets.Examples, split: datasets.Examples
 ) -> _Chosen:
-  scored = set(split.names)
-  unscored = np.array([name not in scored for name in everything.names])
+  unscored = ~np.isin(everything.names, split.names)
   trained = trained_on.among(config, everything)
   # Preferably the classifier is fitted on images that the run has seen, the encoder on others.
   classified = _first_with_images([unscored & trained, unscored], config.split, config.dataset)
@@ -214,10 +213,10 @@ def _first_with_images(
   if count >= _LEAST_IMAGES:
     enough = max(_LEAST_IMAGES, min(_ENOUGH_IMAGES, count // 2))
     return next(chosen for chosen in choices if chosen.sum() >= enough)
+  how = f", which a folder has by {datasets.DIVIDE}" if dataset == "folder" else ""
   raise errors.InputError(
     f"`split={split_name}`: besides its images {dataset} has fewer than {_LEAST_IMAGES}, too few "
-    "to fit the networks that score it; evaluate a smaller split"
-    + (f", which a folder has by {datasets.DIVIDE}" if dataset == "folder" else "")
+    f"to fit the networks that score it; evaluate a smaller split{how}"
   )
 
 

@@ -6,7 +6,6 @@ import dataclasses
 import itertools
 import logging
 import os
-from collections.abc import Iterable
 from typing import NamedTuple
 
 import numpy as np
@@ -70,16 +69,15 @@ def training(
   split: datasets.Examples,
 ) -> Training:
   """Of `everything` the images that the run was trained on, and what else tells copies of them."""
-  seen = set(itertools.compress(everything.names, trained))
-  unseen = np.array([name not in seen for name in split.names])
+  names = list(itertools.compress(everything.names, trained))
+  unseen = ~np.isin(split.names, names)
   if not config.random_crops:
     return Training(everything.images_u8[trained], split.images_u8, config.mirror, unseen)
   larger = corpus_lib.load_examples(config, "all", augment.prepared_side(config))
   row = {name: i for i, name in enumerate(larger.names)}
 
-  def middle(names: Iterable[str]) -> UInt8[np.ndarray, "_ h w 3"]:
+  def middle(names: list[str]) -> UInt8[np.ndarray, "_ h w 3"]:
     images_u8 = larger.images_u8[[row[name] for name in names]]
     return np.ascontiguousarray(augment.centre(images_u8, config.image_size))
 
-  own = middle(itertools.compress(everything.names, trained))
-  return Training(own, middle(split.names), config.mirror, unseen)
+  return Training(middle(names), middle(split.names), config.mirror, unseen)

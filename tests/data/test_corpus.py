@@ -47,9 +47,9 @@ def test_the_fingerprint_tells_images_captions_and_vectors_apart(config, vectors
 
 
 def test_a_split_that_is_not_there_is_named_by_the_flag_that_asked_for_it(config):
-  with pytest.raises(errors.InputError, match="^`train_split=validation`: .* no split"):
+  with pytest.raises(errors.InputError, match=r"^`train_split=validation`: .* no split"):
     corpus.load_training_examples(dataclasses.replace(config, train_split="validation"))
-  with pytest.raises(errors.InputError, match="^`split=validation`: .* no split"):
+  with pytest.raises(errors.InputError, match=r"^`split=validation`: .* no split"):
     corpus.load_examples(config, "validation")
 
 

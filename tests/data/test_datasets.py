@@ -37,7 +37,9 @@ def test_splits_are_listed_when_there_is_no_such_split(tmp_path):
   named = "^`split=validation`: .* 'validation'; use train, all, or divide .* train/ and test/"
   with pytest.raises(errors.InputError, match=named):
     folders.load(tmp_path, folders.make_folder(tmp_path / "raw"), "validation")
-  with pytest.raises(errors.InputError, match=r"^`train_split=\w+`: .* use train, test, unseen, all$"):
+  with pytest.raises(
+    errors.InputError, match=r"^`train_split=\w+`: .* use train, test, unseen, all$"
+  ):
     folders.load(
       tmp_path, None, "class_train", "synthetic", synthetic_images=20, asked_by="train_split"
     )

@@ -92,7 +92,7 @@ def test_judges_are_fitted_on_other_images_than_they_score(monkeypatch):
   np.testing.assert_array_equal(chosen, enough)
   with pytest.raises(errors.InputError, match="`split=test`: besides its images toy has fewer"):
     panel._first_with_images([few, few], "test", "toy")
-  with pytest.raises(errors.InputError, match="smaller split, which a folder has by .* train/"):
+  with pytest.raises(errors.InputError, match=r"smaller split, which a folder has by .* train/"):
     panel._first_with_images([few, few], "train", "folder")
   # A few images of the preferred kind are not enough where there are many.
   many = np.ones(3000, bool)
