@@ -102,6 +102,8 @@ def _texts(captions: str | Sequence[str]) -> list[str]:
 
 def open_run(workdir: str | os.PathLike | None, checkpoint: int) -> Run:
   """As `t2i_jax.open`."""
+  if not isinstance(workdir, (str, os.PathLike, type(None))):
+    raise errors.InputError(f"`workdir={workdir!r}`: must be the path of a run's folder, as text")
   if workdir is not None and not os.fspath(workdir):
     raise errors.InputError("`workdir=`: is empty; leave it out for the model of the package")
   if not isinstance(checkpoint, numbers.Integral) or checkpoint < -1:

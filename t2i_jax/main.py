@@ -37,6 +37,7 @@ _SMALLER = {
   "bench": "try a smaller --batch_size, or --dtype=bfloat16",
   "sample": "try fewer --captions or --variations",
 }
+_WRITING = ("sample", "report", "cluster", "word2vec", "export")  # where --output says
 _SHOWN = 300  # characters of such an error; XLA adds lists of buffers
 
 
@@ -138,7 +139,8 @@ def _of_the_system(error: BaseException, mode: str) -> tuple[str, int] | None:
   if found is None:
     return None
   if found.is_path:
-    return f"{found}; give another path", 2
+    of_output = f" (--output says where --mode={mode} writes)" if mode in _WRITING else ""
+    return f"{found}; give another path{of_output}", 2
   return f"{found}; {safe}", 1
 
 

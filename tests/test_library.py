@@ -168,6 +168,8 @@ def test_what_is_no_text_and_no_step_is_said_and_any_whole_number_is_a_step(trai
     "run.unknown(['red'])": "`caption=['red']`: must be one text",
     "run.unknown(None)": "`caption=None`: must be one text",
     "t2i_jax.open(path, 10.0)": "`checkpoint=10.0`: must be a step",
+    "t2i_jax.open(5)": "`workdir=5`: must be the path of a run's folder",
+    "t2i_jax.open(path.encode())": "`workdir=b'",
   }
   code = """
 import sys, numpy, t2i_jax

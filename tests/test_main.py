@@ -138,6 +138,20 @@ def test_a_bucket_that_answers_too_often_is_not_taken_for_memory(capsys, params)
     main.main(["t2i_jax", "--mode=params"])
 
 
+@pytest.mark.parametrize(("mode", "is_told"), [("sample", True), ("params", False)])
+def test_a_path_that_cannot_be_written_names_the_flag_for_another(
+  capsys, monkeypatch, mode, is_told
+):
+  def run(config, given):
+    raise PermissionError(errno.EACCES, "Permission denied", "a/samples/captions.png")
+
+  monkeypatch.setattr(modes.MODES[mode], "run", run)
+  assert main.main(["t2i_jax", f"--mode={mode}", *["--captions=a"] * (mode == "sample")]) == 2
+  told = capsys.readouterr().err
+  assert "t2i_jax: a/samples/captions.png: Permission denied; give another path" in told
+  assert (f"--output says where --mode={mode} writes" in told) == is_told
+
+
 def test_of_a_rename_the_user_s_own_path_is_named(capsys, params, tmp_path):
   (tmp_path / "a.png.part").touch()
   (tmp_path / "a.png").mkdir()

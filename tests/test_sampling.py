@@ -352,7 +352,7 @@ def test_only_the_networks_that_draw_are_read(command, trained, tmp_path):
   [
     (["--captions=zebra quagga"], "zebra quagga"),
     (["--captions=red", "--base_channels=64"], "--base_channels=64"),
-    (["--captions_file=absent.txt"], "absent.txt"),
+    (["--captions_file=absent.txt"], "--captions_file=absent.txt: there is no such file"),
     (["--captions=red", "--output=picture.jpg"], "picture.jpg"),
     ([], "--captions"),
   ],

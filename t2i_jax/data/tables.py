@@ -80,6 +80,11 @@ def read(path: pathlib.Path, is_image: Callable[[str], bool]) -> list[Row]:
   return list(_columns(text, is_image))
 
 
+def unit(path: str) -> str:
+  """What `Row.line` counts in this file."""
+  return "entry" if path.lower().endswith(".json") else "line"
+
+
 def is_too_large(path: pathlib.Path) -> bool:
   """Whether the file is larger than a table or a list is read."""
   return os.path.getsize(path) > MOST_BYTES

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import atexit
+import errno
 import functools
 import logging
 import os
@@ -133,11 +134,12 @@ def _listen(host: str, port: int) -> socket.socket:
     return socket.create_server(address[:2], family=family)
   except (OSError, UnicodeError) as error:  # UnicodeError: no name can be written so.
     is_host = isinstance(error, (socket.gaierror, UnicodeError))
+    is_host |= getattr(error, "errno", None) == errno.EADDRNOTAVAIL
     setting = f"`host={host}`" if is_host else f"`port={port}`"
     why = getattr(error, "strerror", None) or "this is no name of a host"
+    way = "leave `host` out" if is_host else "give a free port, or `port=0` for any"
     raise errors.InputError(
-      f"{setting}: cannot listen on {host}, port {port} ({why}); leave --host out, and give a free "
-      "port, or --port=0 for any"
+      f"{setting}: cannot listen on {host}, port {port} ({why}); {way}"
     ) from None
 
 

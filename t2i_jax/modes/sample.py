@@ -60,6 +60,11 @@ def _read_captions(config: config_lib.Config) -> list[str]:
     try:
       with open(config.captions_file, encoding="utf-8-sig") as file:
         found += [line.strip() for line in file if line.strip()]
+    except FileNotFoundError:
+      raise errors.InputError(
+        f"--captions_file={config.captions_file}: there is no such file"
+        f"{near.path(config.captions_file)}"
+      ) from None
     except (OSError, UnicodeDecodeError) as error:
       raise errors.InputError(
         f"--captions_file={config.captions_file}: cannot be read as UTF-8 text ({error})"

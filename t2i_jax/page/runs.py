@@ -92,11 +92,14 @@ def as_text(value: Any) -> str:
 
 
 def read_all(folders: Sequence[str]) -> list[Run]:
-  """The runs in these folders, each run once.
+  """The runs in these folders, each run once: of the settings `workdir` and, after the first,
+  `compare`.
 
   Raises InputError for a folder without run.flags, or with a file that is not JSON."""
   folder_of = {bucket.remote(path): path for path in map(os.path.normpath, folders)}
-  return [_read(folder_of[path], path, name) for path, name in zip(folder_of, names([*folder_of]))]
+  asked_by = ["workdir", *["compare"] * len(folder_of)]
+  named = zip(asked_by, folder_of, names([*folder_of]))
+  return [_read(folder_of[path], path, name, by) for by, path, name in named]
 
 
 def names(paths: Sequence[str]) -> list[str]:
@@ -110,13 +113,13 @@ def names(paths: Sequence[str]) -> list[str]:
   return found
 
 
-def _read(folder: str, workdir: str, name: str) -> Run:
+def _read(folder: str, workdir: str, name: str, asked_by: str) -> Run:
   def at(*names: str) -> str:
     return os.path.join(folder, *names)
 
   if not os.path.isfile(at(files.FLAGS)):
     raise errors.InputError(
-      f"`workdir={workdir}`: there is no run in it (no {files.FLAGS}); train first: "
+      f"`{asked_by}={workdir}`: there is no run in it (no {files.FLAGS}); train first: "
       f"{command('--mode=train', '--steps=400', f'--workdir={workdir}')}"
       f"{bucket.runs_beside(folder)}"
     )

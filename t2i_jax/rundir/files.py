@@ -50,7 +50,8 @@ def atomic_path(path: str | os.PathLike) -> Iterator[str]:
   """A temporary path beside `path` for the body to write to; it replaces `path` at the end.
 
   For writers that take a path; `atomic_write` gives an open file. Creates the folder. If the body
-  raises, the temporary file is removed and `path` keeps its content.
+  raises, the temporary file is removed and `path` keeps its content; an OSError about the temporary
+  file names `path`.
   """
   os.makedirs(os.path.dirname(os.path.abspath(path)), exist_ok=True)
   part = f"{os.fspath(path)}.{secrets.token_hex(4)}{PART}"  # Other writers use other names.
@@ -62,7 +63,9 @@ def atomic_path(path: str | os.PathLike) -> Iterator[str]:
     with open(part, "rb") as file:
       os.fsync(file.fileno())
     os.replace(part, path)
-  except BaseException:
+  except BaseException as error:
+    if isinstance(error, OSError) and error.filename == part:
+      error.filename = os.fspath(path)
     with contextlib.suppress(OSError):
       os.remove(part)
     raise
@@ -176,10 +179,12 @@ def read_json_lines(
     lines = file.read().split("\n")
   if not _is_whole(lines[-1]):
     del lines[-1]
-  return [_parse(line, f"{path}, line {number}", needs) for number, line in enumerate(lines, 1)]
+  return [
+    _parse(line, f"{path}, line {number}", needs, "line") for number, line in enumerate(lines, 1)
+  ]
 
 
-def _parse(text: str, where: str, needs: Mapping[str, type]) -> dict[str, Any]:
+def _parse(text: str, where: str, needs: Mapping[str, type], what: str = "file") -> dict[str, Any]:
   try:
     found = json.loads(text)
     if not isinstance(found, dict):
@@ -188,10 +193,10 @@ def _parse(text: str, where: str, needs: Mapping[str, type]) -> dict[str, Any]:
       if not isinstance(found.get(name), kind):
         raise ValueError(f"{name} is missing or of another type")
   except (ValueError, RecursionError) as error:
-    raise damaged(where, error) from None
+    raise damaged(where, error, what) from None
   return found
 
 
-def damaged(where: str | os.PathLike, why: object) -> errors.InputError:
-  """What is raised for a file, or a line of one, that is not what was written."""
-  return errors.InputError(f"{os.fspath(where)}: damaged ({why}); remove it to go on")
+def damaged(where: str | os.PathLike, why: object, what: str = "file") -> errors.InputError:
+  """What is raised for a file, or a line of one, that is not what was written. what: which."""
+  return errors.InputError(f"{os.fspath(where)}: damaged ({why}); remove the {what} to go on")

@@ -88,5 +88,5 @@ def _lines(path: str | os.PathLike) -> list[dict[str, Any]]:
   lines = files.read_json_lines(path, {"step": int})
   for number, line in enumerate(lines, 1):
     if not all(value is None or isinstance(value, (int, float)) for value in line.values()):
-      raise errors.InputError(f"{path}, line {number}: damaged (not numbers); remove it to go on")
+      raise files.damaged(f"{path}, line {number}", "not numbers", "line")
   return lines

@@ -433,6 +433,19 @@ def test_a_table_of_blanks_alone_is_empty(tmp_path, name, data):
     read(tmp_path)
 
 
+def test_what_is_skipped_of_json_is_named_by_its_entry_and_of_json_lines_by_its_line(tmp_path):
+  blank = {"image_id": 9, "id": 4, "caption": " "}
+  coco = {**_COCO, "annotations": [*_COCO["annotations"], blank]}
+  for name, content_of, place in (
+    ("captions.json", json.dumps(coco), "entry 4"),
+    ("captions.jsonl", _FORMS["metadata.jsonl"] + '{"image": "a.jpg", "text": ""}', "line 3"),
+  ):
+    folder = tmp_path / name.rpartition(".")[2]
+    touch(folder, "a.jpg", "b.jpg")
+    (folder / name).write_text(content_of)
+    assert reasons(read(folder).skipped_captions) == {f"{name} {place}": "empty caption"}
+
+
 def test_cocos_lists_of_images_without_captions_are_no_tables(tmp_path):
   touch(tmp_path, "images/a.jpg", "images/b.jpg", "images/c.jpg")
   (tmp_path / "annotations").mkdir()

@@ -143,6 +143,14 @@ def test_a_port_that_is_taken_is_one_line(command, trained):
     command("--mode=demo", f"--workdir={trained}", f"--port={port}", tiny=False)
   (line,) = [li for li in command.err.splitlines() if li.startswith("t2i_jax: ")]
   assert command.status == 2 and f"--port={port}" in line and "--port=0" in line
+  assert "--host" not in line
+
+
+@pytest.mark.parametrize("host", ["no.such.host.invalid", "192.0.2.1"])  # this machine has neither
+def test_a_host_that_cannot_be_listened_on_is_named(command, trained, host):
+  command("--mode=demo", f"--workdir={trained}", f"--host={host}", "--port=0", tiny=False)
+  (line,) = [li for li in command.err.splitlines() if li.startswith("t2i_jax: ")]
+  assert command.status == 2 and f"--host={host}: " in line and line.endswith("leave --host out")
 
 
 @pytest.mark.parametrize(

@@ -53,8 +53,9 @@ def test_what_is_missing_is_named_with_the_command_that_makes_it(tmp_path):
 
 def test_what_cannot_be_reported_is_an_input_error(tmp_path):
   run = run_folders.make_run(tmp_path / "run")
-  with pytest.raises(errors.InputError, match=r"`workdir=.*none`: there is no run in it"):
-    report.write([run, str(tmp_path / "none")], str(tmp_path / "r.html"))
+  for paths, named in (([run, "none"], "compare=none"), (["none", run], "workdir=none")):
+    with pytest.raises(errors.InputError, match=f"^`{named}`: there is no run in it"):
+      report.write(paths, str(tmp_path / "r.html"))
   with pytest.raises(errors.InputError, match=r"`output=.*`: that is a folder"):
     report.write([run], str(tmp_path))
   with pytest.raises(errors.InputError, match="no run to report"):

@@ -103,7 +103,7 @@ def test_json_comes_back_and_what_is_not_json_is_named(tmp_path):
   assert (tmp_path / "a.json").read_text().startswith('{\n  "a"')
   assert files.read_json(tmp_path / "none.json") is None
   (tmp_path / "a.json").write_text('{"a": ')
-  with pytest.raises(errors.InputError, match=r"a\.json: damaged"):
+  with pytest.raises(errors.InputError, match=r"a\.json: damaged .*; remove the file to go on"):
     files.read_json(tmp_path / "a.json")
   for text in ("[1, 2]", "null", "[" * 100_000, "", '{"b": 1}', '{"a": "1"}'):
     (tmp_path / "a.json").write_text(text)
@@ -137,8 +137,15 @@ def test_a_whole_last_line_without_its_newline_is_kept(tmp_path):
 
 def test_a_broken_line_is_named_by_its_number(tmp_path):
   (tmp_path / "a.jsonl").write_text('{"step": 1}\n{"st\n{"step": 3}\n')
-  with pytest.raises(errors.InputError, match=r"a\.jsonl, line 2: damaged"):
+  with pytest.raises(errors.InputError, match=r"a\.jsonl, line 2: damaged .*; remove the line to"):
     files.read_json_lines(tmp_path / "a.jsonl")
+
+
+def test_of_a_temporary_file_that_is_refused_the_path_itself_is_named(tmp_path):
+  path = tmp_path / f"{'a' * 250}.png"  # itself not too long for a name
+  with pytest.raises(OSError) as refused, files.atomic_write(path):
+    pass
+  assert refused.value.filename == str(path)
 
 
 def test_what_killed_writers_left_is_removed_and_what_is_being_written_stays(tmp_path):

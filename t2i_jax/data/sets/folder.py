@@ -161,7 +161,7 @@ class _Rows:
         fault = f"no split is called {row.split}"
       elif not fault and split and self.splits.setdefault(image, split) != split:
         fault = f"an earlier row puts {image} in {self.splits[image]}, not {split}"
-      where = {"file": f"{table} line {row.line}"}
+      where = {"file": f"{table} {tables.unit(table)} {row.line}"}
       if fault:
         self.skipped += [{**where, "reason": fault}] * count
         continue
