@@ -3,7 +3,7 @@ on standard output.
 
 Everything else goes to standard error. Exit status: 0 done; 2 wrong flags or input, one line; 75
 the machine is about to be taken away and the run is saved: try again; 130 the same after Ctrl-C; 1
-anything else.
+anything else, such as Ctrl-C where nothing is trained.
 """
 
 from __future__ import annotations
@@ -99,7 +99,8 @@ def _run(config: config_lib.Config, given: frozenset[str], index: int = 0) -> in
   except errors.Failed as error:
     return _tell(error, 1)
   except KeyboardInterrupt:
-    return _tell("interrupted; a run goes on from its last checkpoint", 1)
+    goes_on = "; the run goes on from its last checkpoint" if config.mode == "train" else ""
+    return _tell(f"interrupted{goes_on}", 1)
   except Exception as error:
     if (found := _of_the_system(error, config.mode)) is None:
       raise

@@ -194,6 +194,20 @@ def test_ctrl_c_has_a_status_of_its_own(capsys, params):
   assert "interrupted after step 3; the same command goes on" in capsys.readouterr().err
 
 
+@pytest.mark.parametrize(("mode", "told"), [
+  ("params", "interrupted"), ("train", "interrupted; the run goes on from its last checkpoint"),
+])  # fmt: skip
+def test_ctrl_c_says_that_a_run_goes_on_where_one_does(capsys, monkeypatch, mode, told):
+  def run(config, given):
+    raise KeyboardInterrupt
+
+  monkeypatch.setattr(modes.MODES[mode], "run", run)
+  assert (
+    main.main(["t2i_jax", f"--mode={mode}", *["--workdir=a", "--steps=1"] * (mode == "train")]) == 1
+  )
+  assert capsys.readouterr().err.splitlines() == [f"t2i_jax: {told}"]
+
+
 def test_without_flags_it_says_what_to_try(capsys, monkeypatch):
   assert main.main(["t2i_jax"]) == 2
   out, err = capsys.readouterr()

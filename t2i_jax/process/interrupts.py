@@ -62,7 +62,7 @@ def _wait_for_second(reading: int) -> None:
     if (number := os.read(reading, 1)[0]) == signal.SIGINT:
       _heard.append(number)
   time.sleep(_GRACE_S)
-  print("t2i_jax: ended; a run goes on from its last checkpoint", file=sys.stderr)
+  print("t2i_jax: ended; a run in training goes on from its last checkpoint", file=sys.stderr)
   _flush_and_exit(1)
 
 

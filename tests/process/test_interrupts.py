@@ -43,7 +43,7 @@ def test_the_second_ctrl_c_ends_what_cannot_hear_the_first(busy):
   busy.send_signal(signal.SIGINT)
   _, err = busy.communicate(timeout=60)
   assert busy.returncode == 1
-  assert err.splitlines() == [b"t2i_jax: ended; a run goes on from its last checkpoint"]
+  assert err.splitlines() == [b"t2i_jax: ended; a run in training goes on from its last checkpoint"]
 
 
 PASSED_OVER = """
