@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import contextlib
 import json
+import logging
 import os
 import re
 import secrets
@@ -43,6 +44,8 @@ PAGE = "report.html"
 PART = ".part"  # ending of a file that is still being written
 _OURS = re.compile(rf"\.[0-9a-f]{{8}}{re.escape(PART)}$")  # as `atomic_path` ends its names
 _STALE_SECONDS = 3600
+
+log = logging.getLogger(__name__)
 
 
 @contextlib.contextmanager
@@ -127,9 +130,9 @@ def read_json(path: str | os.PathLike, needs: Mapping[str, type] = {}) -> dict[s
 def append_json_line(path: str | os.PathLike, record: Any) -> None:
   """Adds a line to a file of JSON lines in one write; creates file and folder.
 
-  A half-written last line, left by a writer that was killed, is removed, not a whole one that lacks
-  its newline, as some editors leave it. This line is removed where there is no room for the whole
-  of it."""
+  A half-written last line, left by a writer that was killed, is removed, which is logged; not a
+  whole one that lacks its newline, as some editors leave it. This line is removed where there is no
+  room for the whole of it."""
   line = json.dumps(record).encode() + b"\n"
   os.makedirs(os.path.dirname(os.path.abspath(path)), exist_ok=True)
   with open(path, "ab+", buffering=0) as file:
@@ -153,6 +156,7 @@ def _end_last_line(file: BinaryIO) -> bytes:
   last = file.read().rpartition(b"\n")[-1]
   if _is_whole(last):
     return b"\n"
+  log.warning("%s: the last line is cut off, and removed", file.name)
   file.truncate(size - len(last))
   return b""
 
@@ -169,16 +173,18 @@ def _is_whole(line: str | bytes) -> bool:
 def read_json_lines(
   path: str | os.PathLike, needs: Mapping[str, type] = {}
 ) -> list[dict[str, Any]]:
-  """The records of a file of JSON lines, without a half-written last line; [] if there is no such
-  file. needs: as for `read_json`, of each line.
+  """The records of a file of JSON lines; [] if there is no such file. A half-written last line is
+  left out, which is logged. needs: as for `read_json`, of each line.
 
   Raises InputError for a line that is not JSON, or without these."""
   if not os.path.isfile(path):
     return []
   with open(path, encoding="utf8", errors="replace") as file:
     lines = file.read().split("\n")
-  if not _is_whole(lines[-1]):
-    del lines[-1]
+  if not _is_whole(lines[-1]) and lines.pop():
+    log.warning(
+      "%s: the last line is cut off, as a writer that was killed leaves it; left out", path
+    )
   return [
     _parse(line, f"{path}, line {number}", needs, "line") for number, line in enumerate(lines, 1)
   ]

@@ -111,14 +111,18 @@ def test_json_comes_back_and_what_is_not_json_is_named(tmp_path):
       files.read_json(tmp_path / "a.json", {"a": int})
 
 
-def test_a_half_written_last_line_is_neither_read_nor_continued(tmp_path):
+def test_a_half_written_last_line_is_neither_read_nor_continued(tmp_path, logged):
   path = tmp_path / "new" / "a.jsonl"
   assert files.read_json_lines(path) == []
   files.append_json_line(path, {"step": 1})
   with open(path, "a") as file:
     file.write('{"step": 2, "d/lo')
+  assert logged() == []
   assert files.read_json_lines(path) == [{"step": 1}]
+  (line,) = logged()
+  assert line.startswith(f"{path}: the last line is cut off") and line.endswith("left out")
   files.append_json_line(path, {"step": 3})
+  assert logged()[1:] == [f"{path}: the last line is cut off, and removed"]
   assert path.read_text() == '{"step": 1}\n{"step": 3}\n'
   path.write_text('{"st')
   files.append_json_line(path, {"step": 4})
