@@ -18,6 +18,7 @@ from t2i_jax.demo import words as words_lib
 
 NOISES = 6  # of one caption, side by side
 SHOW = "noises", "between"  # what the page can show beside the caption's pictures
+PARAMETERS = "caption", "noise", "step", "show", "to"  # of an address
 _MOST_PARAMETERS = 16
 _NUMBER = re.compile(r"[0-9]{1,9}")
 
@@ -119,6 +120,7 @@ class Pages:
 
   def json(self, query: Mapping[str, str]) -> bytes:
     """Words, images and unknown words, as docs/demo.md says."""
+    _check_names(query)
     if "caption" not in query:
       raise limits.Refused(400, "No caption is given: /api/draw?caption=a+red+flower")
     asked = self._asked(query)
@@ -138,6 +140,7 @@ class Pages:
   def file(self, kind: str, query: Mapping[str, str]) -> bytes:
     """The last word's "picture" (PNG), the "strip" of all (PNG), or the words arriving ("words",
     GIF)."""
+    _check_names(query)
     asked = self._asked(query)
     pictures = self._draw(asked)
     if pictures is None:
@@ -178,6 +181,14 @@ class Pages:
       return draw(*given, step)
     except (errors.InputError, errors.Failed):
       raise _Gone(step, "The checkpoint of that step can no longer be read.") from None
+
+
+def _check_names(query: Mapping[str, str]) -> None:
+  """For programs, whose misspelt parameter would do nothing; links to the page may carry others."""
+  for name in query:
+    if name not in PARAMETERS:
+      known = ", ".join(PARAMETERS)
+      raise limits.Refused(400, f"There is no parameter {name[:40]!r}; there are {known}.")
 
 
 def _number(query: Mapping[str, str], name: str) -> int:

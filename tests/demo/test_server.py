@@ -91,6 +91,14 @@ def test_what_is_wrong_is_told_in_a_sentence(client, query, status, told):
     assert told in sentence and sentence.endswith((".", "flower")) and "Traceback" not in sentence
 
 
+@pytest.mark.parametrize("path", ["/api/draw", "/picture.png", "/words.gif"])
+def test_a_parameter_that_is_not_known_is_refused_but_for_the_page(client, path):
+  answer = client.get(f"{path}?caption=red&stepp=10")
+  assert answer.status_code == 400
+  assert "There is no parameter 'stepp'; there are caption, noise, step, show, to." in answer.text
+  assert client.get("/?caption=red&source=mail").status_code == 200
+
+
 @pytest.mark.parametrize(
   "path",
   [
