@@ -130,6 +130,15 @@ def test_what_is_to_be_changed_is_there():
         assert any(found.startswith(start) for found in lines), line
 
 
+def test_every_file_to_add_is_imported():
+  added = [line[1:] for diff in _examples("diff") for line in diff.splitlines() if line[:1] == "+"]
+  files = re.findall(r"\bas\s+`(t2i_jax/[^`]+)\.py`:", ADDING)
+  assert len(files) == 6
+  for name in (*(file.rpartition("/")[2] for file in files), "Nearest"):
+    imported = re.compile(rf"from t2i_jax\.[\w.]+ import .*\b{name}\b|  {name},")
+    assert any(map(imported.match, added)), name
+
+
 def test_the_term_to_add_is_the_mean_difference_of_neighbours():
   """An image that rises by 3 from row to row and by 1 from column to column; one without weight."""
   (diff,) = [body for body in _examples("diff") if "def _variation" in body]
