@@ -91,7 +91,7 @@ def reader_path(workdir: str | os.PathLike) -> str:
 
 def load_reader(workdir: str | os.PathLike) -> dict[str, Any]:
   """The variables of a run's reader."""
-  return fitting.load(reader_path(workdir), Kept).variables
+  return fitting.load(reader_path(workdir), fitting.Fitted).variables
 
 
 def fit(
