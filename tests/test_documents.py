@@ -261,7 +261,10 @@ def test_networks_to_add_can_be_exported(example, monkeypatch):
   made = jax.eval_shape(lambda: model.init(networks, jax.random.key(0), words))
   variables = {name: made[name] for name in model.DRAWING}
   vectors = word2vec.WordVectors(("red",), np.ones((1, 6), np.float32))
-  program.exported(sampling.TrainedRun(config, 0, variables, vectors, ""), "cpu")
+  made = program.exported(sampling.TrainedRun(config, 0, variables, vectors, ""), "cpu")
+  (images_u8,) = made.out_avals
+  assert images_u8.shape[1:] == (3, 16, 16, 3) and images_u8.dtype == np.uint8
+  assert not isinstance(images_u8.shape[0], int)  # any number of captions
 
 
 def test_the_recurrence_to_add_stands_at_every_place(example, monkeypatch):

@@ -189,7 +189,10 @@ def evaluate(run: sampling.TrainedRun, task: Task) -> dict[str, Any]:
     given |= {"words": by_word.words(rows), "colour_words": by_word.colour_words()}
     if run.config.noise_dim:
       few = one_each[np.unique(np.linspace(0, len(one_each) - 1, _UNDER_ONE_NOISE).astype(int))]
-      _draw_words(run, corpus, few, np.tile(run.noise(0), (len(few), 1)), (one_noise,))
+      same = np.tile(run.noise(0), (len(few), 1))
+      drawn = run.draw_batches(corpus.ids[few], corpus.length[few], corpus.table, noise=same)
+      for part, images in _with_bar(drawn, len(few)):
+        one_noise.add(few[part], images)
     given["one_noise"] = one_noise.all()
     given |= scores.panel_inputs(
       panel,
