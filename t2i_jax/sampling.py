@@ -9,7 +9,7 @@ import dataclasses
 import functools
 import logging
 import os
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 
 import jax
 import numpy as np
@@ -96,6 +96,20 @@ class TrainedRun:
     is_read: bool = False,
   ) -> Iterator[tuple[np.ndarray, np.ndarray]]:
     """As `draw`, a batch at a time: (rows of the captions, their images)."""
+    drawn = self._draw_noises(ids, length, table, batch_size, [noise], is_read)
+    for rows, images in drawn:
+      yield rows, next(images)  # No name keeps them here when the caller is done with them.
+
+  def _draw_noises(
+    self,
+    ids: np.ndarray,
+    length: np.ndarray,
+    table: np.ndarray,
+    batch_size: int,
+    noises: Sequence[np.ndarray | None],
+    is_read: bool = False,
+  ) -> Iterator[tuple[np.ndarray, Iterator[np.ndarray]]]:
+    """As `draw_batches`, but of a batch its images under each of the noises, one after another."""
     devices, draw = _make_draw(self.config, is_read)
     variables, table = devices.put((self.variables, table))
     count = len(ids)
@@ -103,17 +117,19 @@ class TrainedRun:
     size += -size % devices.count
     # The last batch is padded by the first captions, so that one shape is compiled.
     parts = [np.arange(first, first + size) for first in range(0, count, size)]
-    noise = self.noises(len(parts) * size)[:, 0] if noise is None else noise
+    noises = [self.noises(len(parts) * size)[:, 0] if n is None else n for n in noises]
     lengths = np.stack([length[rows % count] for rows in parts])
     bucket = reading.bucket(self.config, reading.by_device(lengths, devices.count))
     if is_read:  # Mixtures of captions have any number of words: one program serves all.
       bucket = None
-    for rows in parts:
+
+    def draw_one(rows, noise):
       given = ids[rows % count], length[rows % count], noise[rows % len(noise)]
-      new = rows[: count - rows[0]]
       put = devices.put(given, mesh.SHARDED)
-      # No name keeps the images here when the caller is done with them.
-      yield new, np.asarray(draw(variables, table, *put, bucket))[: len(new)]
+      return np.asarray(draw(variables, table, *put, bucket))[: count - rows[0]]
+
+    for rows in parts:
+      yield rows[: count - rows[0]], map(functools.partial(draw_one, rows), noises)
 
   def last_words(
     self, ids: np.ndarray, length: np.ndarray, table: np.ndarray
@@ -159,16 +175,10 @@ class TrainedRun:
     which is that of `draw`; length i32[n] and `table` as there.
 
     Raises InputError for several noises of a run that has none."""
-
-    def last_words(part):
-      rows, images = part
-      return rows, last(images, length[rows])
-
-    noises = self.noises(len(ids), count).swapaxes(0, 1)  # A batch holds one v, of any count.
-    drawn = [self.draw_batches(ids, length, table, noise=noise) for noise in noises]
-    # All words' images are held of one noise at a time.
-    for parts in zip(*(map(last_words, batches) for batches in drawn)):
-      yield parts[0][0], np.stack([images for _, images in parts], 1)
+    noises = list(self.noises(len(ids), count).swapaxes(0, 1))
+    for rows, drawn in self._draw_noises(ids, length, table, BATCH, noises):
+      # All words' images are held of one noise at a time.
+      yield rows, np.stack([last(images, length[rows]) for images in drawn], 1)
 
   def read(self, ids: np.ndarray, length: np.ndarray, table: np.ndarray) -> list[Read]:
     """What `draw` gives the networks of each caption."""

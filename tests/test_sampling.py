@@ -8,6 +8,7 @@ import pathlib
 import shutil
 import subprocess
 import sys
+import types
 import weakref
 
 import jax
@@ -199,12 +200,15 @@ def test_all_words_images_are_held_of_one_noise_at_a_time(trained, monkeypatch):
     held.append(weakref.ref(images))
     return images
 
-  monkeypatch.setattr(sampling, "_make_draw", lambda *_: (mesh.ALONE, draw))
+  puts = []
+  devices = types.SimpleNamespace(count=1, put=lambda tree, *spec: puts.append(spec) or tree)
+  monkeypatch.setattr(sampling, "_make_draw", lambda *_: (devices, draw))
   table = word2vec.table(run.vectors, "drop")
   ids, length = np.full((70, 20), 2, np.int32), np.full(70, 5, np.int32)  # two batches
   shapes = [images.shape for _, images in run.variation_batches(ids, length, table, 6)]
   assert shapes == [(64, 6, 16, 16, 3), (6, 6, 16, 16, 3)]
   assert len(held) == 12
+  assert puts == [(), *[(mesh.SHARDED,)] * 12]  # The networks and the table are moved once.
 
 
 @pytest.mark.slow

@@ -50,6 +50,10 @@ _WITHOUT_D = {  # what flags of the discriminator are where there is none
   "r1_weight": 0,
   "interpolation_weight": 0,
   "augment": "none",
+  "discriminator": "dcgan",
+  "mismatched": "all",
+  "judged_on": "prefix",
+  "contrast_weight": 0,
 }
 
 
@@ -181,9 +185,11 @@ class Config(
     if not (self.euclid_weight or self.each_word_weight or is_judged) and (
       self.euclid_target != "none"
     ):
+      better = "a greater one"
+      if self.adversarial != "none":
+        better = "--euclid_target=none, which leaves the GNN out"
       raise errors.InputError(
-        "--euclid_weight=0: nothing would train the last word's image; give --euclid_target=none, "
-        "which leaves the GNN out"
+        f"--euclid_weight=0: nothing would train the last word's image; give {better}"
       )
     for flag, needs in _NEEDS.items():
       is_met = self.adversarial == "none" and flag in _OF_REALS
@@ -199,8 +205,8 @@ class Config(
       )
     if not self.share_gnn and self.euclid_target == "none":
       raise errors.InputError(
-        "--euclid_target=none --noshare_gnn: a GNN of its own learns from the Euclidean term "
-        "alone; give it a target, such as --euclid_target=last, or --share_gnn"
+        "--euclid_target=none --noshare_gnn: a GNN of its own is trained by the Euclidean term; "
+        "give it a target, such as --euclid_target=last, or --share_gnn"
       )
 
 

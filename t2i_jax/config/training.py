@@ -80,8 +80,8 @@ class Losses(Group, role="shape", modes=("train", "bench")):
   def check(self) -> None:
     if self.adversarial == "none" and self.euclid_target == "none":
       raise errors.InputError(
-        "--adversarial=none --euclid_target=none: nothing would be learnt; give one of the two, "
-        "such as --euclid_target=last"
+        "--adversarial=none --euclid_target=none: one of the two is needed; give the other one a "
+        "value, such as --euclid_target=last"
       )
 
 

@@ -33,7 +33,8 @@ def _of_folder(name: str) -> str | None:
 
 
 class Splits:
-  """The splits that folders at the top, or one below it, give.
+  """The splits that folders at the top, or one below it, give: by their names, or, where each
+  folder has a split in its name, by these parts, as in train_images and test_images.
 
   A folder named as a split that stands alone beside others is a class, or a part like them. A
   folder that is all that a split's folder holds, and has its name, is passed over, as in
@@ -50,6 +51,9 @@ class Splits:
     for depth in (0, 1):
       folders = [folder for folder in self._held if folder.count("/") == depth]
       given = {folder: split for folder in folders if (split := self._split_of(folder))}
+      parts = {folder: named_in(folder.rpartition("/")[2]) for folder in folders}
+      if all(parts.values()) and len(set(parts.values())) > 1:
+        given = parts
       splits = set(given.values())
       if len(splits) > 1 or (splits and (splits != {"train"} or len(folders) == 1)):
         self._splits, self._depth = given, depth

@@ -108,6 +108,7 @@ def _networks(config: config_lib.Config, examples: datasets.Examples, kind: str)
       lambda: classifier.fit_classifier(
         images_u8, wanted, seed=seed, flips=targets.may_mirror(examples)
       ),
+      is_needed_later=False,
     )
   ]
 
@@ -130,7 +131,8 @@ def _table(
   own = _fingerprint(networks) + layer
   origin = {"features": own, "images": fitting.crc32(examples.images_u8)}
   path = fitting.kept_at(config.data_dir, config.dataset, f"features_{own}", examples.images_u8)
-  return fitting.load_or_fit(path, fitting.Fitted, origin, look).variables["features"]
+  table = fitting.load_or_fit(path, fitting.Fitted, origin, look, is_needed_later=False)
+  return table.variables["features"]
 
 
 def _fingerprint(networks: list[Any]) -> str:

@@ -40,6 +40,7 @@ _AT_ONCE = 512  # final images
 _UNDER_ONE_NOISE = 512  # captions, at most, whose words are drawn once more for a run with noise
 _PAUSE_S, _ALONE_S = 10, 300
 _TOLD = ("split", "metrics", "captions_scored", "seed", "sampling_statistics")  # of the Config
+_READING = ("max_words", "long_captions", "oov")  # which decide what is left of a caption
 
 
 @dataclasses.dataclass(frozen=True)
@@ -152,7 +153,13 @@ def follow(
 
 def _has_ended(workdir: str | os.PathLike) -> bool:
   """Whether the newest checkpoint is the run's last."""
-  config, newest = checkpoints.read_config(workdir)
+  steps = checkpoints.steps_in(workdir)
+  try:
+    config, newest = checkpoints.read_config(workdir)
+  except errors.Failed:
+    if steps == checkpoints.steps_in(workdir):
+      raise
+    return False  # The run at work has put another one in its place.
   data = records.read_data(workdir)
   if data is None and not config.steps:
     raise errors.InputError(
@@ -229,6 +236,7 @@ def _line(
     "captions": len(inputs.image),
     "real_images": len(task.split.images_u8),
     "images_trained_on": task.images_trained_on,
+    "reading": " ".join(f"{name}={getattr(run.config, name)}" for name in _READING),
     "resizing": f"none: drawn, and the dataset prepared, at {run.config.image_size} pixels",
     **scores.score(inputs),
   }

@@ -104,8 +104,13 @@ def panel_inputs(
 
 def _hits(panel: panel_lib.Panel, images_u8, own, asked):
   """`Inputs.hits`: fits a classifier on the generated images, which should show the real images
-  `own`, and asks it about the real images `asked`."""
-  targets = {name: values[own] for name, values in panel.targets.items()}
+  `own`, and asks it about the real images `asked`. Words that all or none of these have are left
+  out: a constant answer would be right. None where no target is left."""
+  truth = {name: values[asked] for name, values in panel.targets.items()}
+  told = [n for n, v in truth.items() if not n.startswith(targets_lib.WORDS) or len(set(v)) > 1]
+  if not told:
+    return None
+  targets = {name: panel.targets[name][own] for name in told}
   fitted = classifier_lib.fit_classifier(
     images_u8,
     targets,
@@ -114,11 +119,9 @@ def _hits(panel: panel_lib.Panel, images_u8, own, asked):
     flips=targets_lib.may_mirror(panel.split),
   )
 
-  truth = {name: values[asked] for name, values in panel.targets.items()}
-
   def share(predicted: dict[str, np.ndarray]) -> Float[np.ndarray, "n"]:
-    right = np.stack([_right(name, predicted[name], truth[name]) for name in predicted])
-    known = np.stack([truth[name] >= 0 for name in predicted])
+    right = np.stack([_right(name, predicted[name], truth[name]) for name in told])
+    known = np.stack([truth[name] >= 0 for name in told])
     return (right * known).sum(0) / np.maximum(known.sum(0), 1)
 
   of_judge = None

@@ -12,6 +12,7 @@ import numpy as np
 from jaxtyping import Bool, UInt8
 
 from t2i_jax import config as config_lib
+from t2i_jax import errors
 from t2i_jax.data import corpus as corpus_lib
 from t2i_jax.data import datasets, subsets
 from t2i_jax.rundir import files
@@ -49,9 +50,20 @@ def names(config: config_lib.Config) -> set[str]:
 
 def among(config: config_lib.Config, everything: datasets.Examples) -> Bool[np.ndarray, "n"]:
   """Whether the run was trained on each image of the dataset; logs how many of its images are no
-  longer there."""
+  longer there.
+
+  Raises InputError if all of them are gone: others of the dataset could be the same photographs
+  under other names, which would count as new."""
   listed = names(config)
   found = np.array([name in listed for name in everything.names], bool)
+  if listed and not found.any():
+    where = os.path.join(config.workdir, files.TRAINED_ON)
+    raise errors.InputError(
+      f"`raw_dir={config.raw_dir}`: none of the {len(listed)} images that the run was trained on "
+      f"is there ({where}: {min(listed)}, ...), so that no score can tell new images from these; "
+      "give the folder as it was in training, and name the images to score in a list, such as "
+      "test.txt"
+    )
   if lost := len(listed) - int(found.sum()):
     log.warning(
       "%d of the %d images that the run was trained on are not in the data any more: nothing is "

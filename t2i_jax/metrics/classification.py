@@ -8,7 +8,9 @@ from t2i_jax.metrics.metric import FALLS, Inputs, Metric, entry
 
 
 def _score(inputs: Inputs):
-  hits, of_judge = inputs.hits()
+  if (found := inputs.hits()) is None:
+    return {}
+  hits, of_judge = found
   level = {} if of_judge is None else {"real": of_judge.mean()}
   return {"classification_accuracy": entry(intervals.of_means(hits), **level)}
 

@@ -145,7 +145,7 @@ class Inputs:
   hits: a function, since it takes a minute. (share of known targets that a classifier fitted on the
   generated images predicts right, for each real image, words weighted so that their mean is the
   balanced accuracy; the same for the judges' own classifier, or None where that does not know the
-  targets).
+  targets). None where all real images have the same values.
   """
 
   image: Int[np.ndarray, "m"] | None = None
@@ -168,7 +168,7 @@ class Inputs:
   random: View | None = None
   efficientnet: View | None = None
   inception: View | None = None
-  hits: Callable[[], tuple[np.ndarray, np.ndarray | None]] | None = None
+  hits: Callable[[], tuple[np.ndarray, np.ndarray | None] | None] | None = None
 
   _results: dict[Any, Any] = dataclasses.field(default_factory=dict, repr=False)
 

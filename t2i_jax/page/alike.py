@@ -13,20 +13,25 @@ from t2i_jax.metrics import registry
 
 _NEEDS = {metric.name: metric.needs for metric in registry.ALL}
 _OF_ALL = ("real_images", "sampling_statistics", "resizing")
-# Fields of `metric.Inputs` that depend on an entry of another name: `image` is a row for every
-# caption.
-_ENTRIES = {"image": "captions", "features": "classifier"}
+# Fields of `metric.Inputs` that depend on entries of other names: `image` is a row for every
+# caption, and other fields are of the words that a run reads.
+_ENTRIES = {
+  "image": ("captions", "reading"),
+  "features": ("classifier",),
+  **dict.fromkeys(("attributes", "arrivals", "words", "colour_words", "one_noise"), ("reading",)),
+}
 _UNKNOWN = "unknown"
 
 
 def scored_with(line: Mapping[str, Any]) -> dict[str, Any]:
   """What decides whether the scores of a line of scores.jsonl compare with another's: the numbers
-  of captions and of real images, how images were drawn (`sampling_statistics`) and of which size
-  (`resizing`), the fingerprint of each network, and which scores are partial.
+  of captions and of real images, how captions were read (`reading`), how images were drawn
+  (`sampling_statistics`) and of which size (`resizing`), the fingerprint of each network, and which
+  scores are partial.
 
   The number of captions stands for `captions_scored`: lines of earlier versions do not have that,
   and 0 is the same as the number of captions that each image has."""
-  own = {key: line[key] for key in ("captions", *_OF_ALL) if key in line}
+  own = {key: line[key] for key in ("captions", "reading", *_OF_ALL) if key in line}
   networks = {name: made["fingerprint"] for name, made in line.get("features", {}).items()}
   return {**own, **networks, "partial": list(line.get("partial", ()))}
 
@@ -35,10 +40,17 @@ def made_with(record: Mapping[str, Any] | None, name: str) -> dict[str, str]:
   """Of a record by `scored_with` what matters for the score of this name; {} without a record."""
   if record is None:
     return {}
-  needs = (_ENTRIES.get(field, field) for field in _NEEDS.get(name, ()))
+  needs = (entry for field in _needs(name) for entry in _ENTRIES.get(field, (field,)))
   keys = dict.fromkeys([*_OF_ALL, *needs])
   partial = "yes" if name in record.get("partial", ()) else "no"
   return {**{key: str(record[key]) for key in keys if key in record}, "partial": partial}
+
+
+def _needs(name: str) -> tuple[str, ...]:
+  """The fields of `metric.Inputs` that a score is made of; of an attribute's own score, such as
+  petal_colour_accuracy, those of the score of all attributes."""
+  of_all = {"accuracy": "attribute_accuracy", "arrival": "arrival_accuracy"}
+  return _NEEDS.get(name) or _NEEDS.get(of_all.get(name.rpartition("_")[2], ""), ())
 
 
 def differing(

@@ -60,12 +60,9 @@ def _open(run: runs_lib.Run, used: Mapping[str, str]) -> sampling.TrainedRun:
   config = config_lib.Config(mode="report", workdir=run.folder, **used)
   try:
     return sampling.open_run(config, frozenset(used))
-  except errors.InputError:
-    raise
-  except ValueError as error:  # Orbax's, for parameters of other names.
+  except errors.Failed as error:
     raise errors.InputError(
-      f"the checkpoint of {run.workdir} is of another version of the networks "
-      f"({str(error).splitlines()[0]})"
+      f"the checkpoint of {run.workdir} is damaged, or of another version of the networks ({error})"
     ) from error
 
 
@@ -75,7 +72,10 @@ def _shared_examples(configs: Sequence[config_lib.Config], split: str) -> datase
   for config in configs:
     key = tuple(getattr(config, name) for name in _DATA)
     if key not in loaded:
-      loaded[key] = corpus_lib.load_examples(config, split)
+      try:
+        loaded[key] = corpus_lib.load_examples(config, split)
+      except OSError as error:  # Such as a folder of the machine on which the run was trained.
+        raise errors.InputError(f"`data_dir={config.data_dir}`: {error}; give another") from error
   examples, *others = loaded.values()
   for other in others:
     if other.captions != examples.captions or not np.array_equal(

@@ -108,13 +108,13 @@ def main():
   asked = parser.parse_args()
   if asked.output.suffix.lower() != ".png" or not asked.output.parent.is_dir():
     parser.error(f"{asked.output}: must be a .png file in a folder that exists")
+  last = asked.output.with_stem(f"{asked.output.stem}_last")
   try:
     images = draw(asked.caption, asked.noise)
+    for path, image in ((asked.output, np.concatenate(images, axis=1)), (last, images[-1])):
+      Image.fromarray(image).save(path)
   except (ValueError, OSError) as error:
     parser.error(str(error))
-  last = asked.output.with_stem(f"{asked.output.stem}_last")
-  for path, image in ((asked.output, np.concatenate(images, axis=1)), (last, images[-1])):
-    Image.fromarray(image).save(path)
 
 
 if __name__ == "__main__":

@@ -26,6 +26,7 @@ TENSORBOARD = "tensorboard"  # folder: the metrics as TensorBoard events
 FLAGS = "run.flags"  # the flags that repeat the run
 METRICS = "metrics.jsonl"  # of training, one line every `log_every` steps
 SCORES = "scores.jsonl"  # of evaluation, one line per scored checkpoint
+EARLIER_SCORES = "scores_of_earlier_try.jsonl"  # of checkpoints that were removed
 WORD_VECTORS = "word_vectors.bin"  # in word2vec's binary format
 ENVIRONMENT = "environment.json"  # versions and devices at each start
 DATA = "data.json"  # counts and checksums of the training data

@@ -31,7 +31,7 @@ from t2i_jax.nets import reader as reader_lib
 from t2i_jax.parallel import hosts
 from t2i_jax.rundir import bucket, files
 from t2i_jax.text import captions as captions_lib
-from t2i_jax.training import augment, batches, reading
+from t2i_jax.training import augment, batches, reading, resume
 from t2i_jax.training.losses import contrast
 
 log = logging.getLogger(__name__)
@@ -67,6 +67,13 @@ def prepare(
   if not hosts.is_first():  # The first fits for all.
     hosts.wait_for_all("reader")
     bucket.pull(config.workdir)
+
+  def fit_anew() -> fitting.Fitted:
+    log.info("fitting the reader")
+    made = fitting.Fitted(fit(config, corpus, of_reader.weights if of_reader else None))
+    resume.check_reader(config, made.fingerprint())  # before it takes the place of the run's own
+    return made
+
   kept = fitting.load_or_fit(
     reader_path(config.workdir),
     fitting.Fitted,
@@ -76,9 +83,10 @@ def prepare(
       "eyes": of_reader.fingerprint() if of_reader else "own",
       **{name: getattr(config, name) for name in _SETTINGS},
     },
-    lambda: fitting.Fitted(fit(config, corpus, of_reader.weights if of_reader else None)),
+    fit_anew,
   )
   if hosts.is_first():
+    resume.check_reader(config, kept.fingerprint())
     bucket.push(config.workdir)
     hosts.wait_for_all("reader")
   return batches.Frozen(kept.variables, weights)

@@ -89,9 +89,9 @@ def _train(config: config_lib.Config, notice: hosts.Notice) -> dict[str, Any]:
     state = checkpoints.restore(manager, state) or state
     first = int(state.step)
     if first > total:
+      asked = f"`steps={total}`" if config.steps else f"`epochs={config.epochs}` ({total} steps)"
       raise errors.InputError(
-        f"`steps={total}`: the run in {known_as} is at step {first}; give more, or another "
-        "`workdir`"
+        f"{asked}: the run in {known_as} is at step {first}; give more, or another `workdir`"
       )
     if resume.is_stopped(config, first):
       log.info("%s collapsed at step %d and was stopped there", known_as, first)
@@ -163,7 +163,9 @@ def _load(
   path = run_vectors.path(config.workdir)
   if hosts.is_first() and not resume.has_word_vectors(config, examples.captions):
     log.info("making the word vectors")
-    word2vec.save(path, corpus_lib.make_word_vectors(config, examples))
+    made = corpus_lib.make_word_vectors(config, examples)
+    resume.check_word_vectors(config, corpus_lib.make_corpus(config, examples, made, chosen))
+    word2vec.save(path, made)
     resume.record_word_vectors(config, examples.captions)
   if hosts.is_first():
     bucket.push(config.workdir)

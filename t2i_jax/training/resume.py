@@ -53,6 +53,8 @@ def check_data(config: config_lib.Config, corpus: corpus_lib.Corpus, eyes: str) 
   if eyes:
     known["eyes"] = eyes
   before = records.read_data(config.workdir) if checkpoints.has_any(config.workdir) else None
+  if before and "reader" in before:
+    known["reader"] = before["reader"]
   if before and before.get("eyes", "") != eyes:
     raise errors.InputError(
       f"`feature_weights={config.feature_weights}`: the run in {config.workdir} began with another "
@@ -75,14 +77,47 @@ def has_word_vectors(config: config_lib.Config, texts: Sequence[str]) -> bool:
   if not os.path.exists(kept):
     return False
   if run_vectors.has_changed(config.workdir):
-    log.warning("%s is not what was written", kept)  # `check_data` compares what is made anew.
+    log.warning("%s is not what was written", kept)
     return False
-  saved = bucket.checkpoints(config.workdir)  # Orbax would wait for the other hosts here.
-  if saved.is_dir() and any(folder.name.isdigit() for folder in saved.iterdir()):
+  if has_checkpoint(config.workdir):
     return True
   path = os.path.join(config.workdir, files.WORD_VECTORS_RECORD)
   record = files.read_json(path) or {}
   return {name: record[name] for name in record if name != "crc32"} == _origin(config, texts)
+
+
+def has_checkpoint(workdir: str | os.PathLike) -> bool:
+  """As `checkpoints.has_any`, for one process alone: Orbax would wait for the other hosts."""
+  saved = bucket.checkpoints(workdir)
+  return saved.is_dir() and any(folder.name.isdigit() for folder in saved.iterdir())
+
+
+def check_word_vectors(config: config_lib.Config, corpus: corpus_lib.Corpus) -> None:
+  """For word vectors that are made anew, before they are kept. Raises InputError where the run has
+  a checkpoint and they, or the captions, are not those that it began with."""
+  before = records.read_data(config.workdir) if has_checkpoint(config.workdir) else None
+  if before and before["crc32"] != corpus.fingerprint():
+    raise errors.InputError(
+      f"`workdir={config.workdir}`: its {files.WORD_VECTORS} is gone or damaged, and made anew it, "
+      f"or the data, are others than the run began with ({before['crc32']} there, "
+      f"{corpus.fingerprint()} here); give a copy of that file, or another `workdir`"
+    )
+
+
+def check_reader(config: config_lib.Config, fingerprint: str) -> None:
+  """Records the fingerprint of the run's reader. Raises InputError where the run has a checkpoint
+  and began with another one."""
+  if (data := records.read_data(config.workdir)) is None:
+    return
+  before = data.get("reader", fingerprint) if has_checkpoint(config.workdir) else fingerprint
+  if before != fingerprint:
+    raise errors.InputError(
+      f"`workdir={config.workdir}`: its {files.READER} is gone or damaged, and fitted anew it is "
+      f"another one (fingerprint {before} there, {fingerprint} here), as on another processor or "
+      "number of cores; give a copy of that file, or another `workdir`"
+    )
+  if data.get("reader") != fingerprint:
+    records.write_data(config.workdir, {**data, "reader": fingerprint})
 
 
 def record_word_vectors(config: config_lib.Config, texts: Sequence[str]) -> None:
@@ -109,9 +144,16 @@ def returns_so_far(workdir: str | os.PathLike, step: int) -> dict[str, int]:
 
 def forget_earlier_try(workdir: str | os.PathLike, step: int) -> None:
   """Where a run begins anew (step 0), removes what an earlier try says of its checkpoints: which of
-  them was the best, and the metrics that no line contains."""
-  if not step and hosts.is_first():
-    _forget(workdir, files.BEST, files.WINDOWS)
+  them was the best, where it collapsed, and the metrics that no line contains. Their scores are put
+  aside."""
+  if step or not hosts.is_first():
+    return
+  scores, aside = (pathlib.Path(workdir, n) for n in (files.SCORES, files.EARLIER_SCORES))
+  if scores.exists():
+    with aside.open("ab") as file:
+      file.write(scores.read_bytes())
+    log.warning("%s: the scores of an earlier try, whose checkpoints are gone", aside)
+  _forget(workdir, files.BEST, files.WINDOWS, files.COLLAPSED, files.SCORES)
 
 
 def _forget(workdir: str | os.PathLike, *names: str) -> None:

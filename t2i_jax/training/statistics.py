@@ -59,8 +59,9 @@ def make_refresh(
   def compute(variables, reader, table, *minibatches):
     kept = {n: variables[n]["batch_stats"] for n in model.DRAWING}
     update = lambda stats, xs: of_batch(variables, reader, table, stats, *xs)  # noqa: E731
-    mean = own_statistics(update, kept, minibatches)
-    return collectives.mean(mean, axes) if config.bn_devices == "each" else mean
+    # Each caption has an image of the generator, or of a GNN of its own, which has the last ones.
+    over = axes if config.bn_devices == "each" else ()
+    return own_statistics(update, kept, minibatches, over, may_lack=not config.share_gnn)
 
   rows_of = (mesh.ROWS, mesh.ROWS, mesh.ROWS, mesh.REPLICATED)
   run = devices.shard_map(
@@ -79,18 +80,33 @@ def make_refresh(
   return refresh
 
 
-def own_statistics(update: Callable[[Any, Any], Any], kept: Any, minibatches: Any) -> Any:
-  """The mean of the minibatches' own statistics; `kept` where no image counts. update: (running
-  statistics, minibatch) -> running statistics after it.
+def own_statistics(
+  update: Callable[[Any, Any], Any],
+  kept: Any,
+  minibatches: Any,
+  axes: collectives.Axes = (),
+  may_lack: bool = True,
+) -> Any:
+  """The mean of the statistics of the minibatches that have images that count, those of all devices
+  of `axes`; `kept` where none has. update: (running statistics, minibatch) -> running statistics
+  after it. may_lack: whether a minibatch may be without such images, for which each is read twice.
 
   An update is m * old + (1 - m) * new: from old = 0 it gives (1 - m) * new, and from a huge old,
-  m."""
+  m; 1 where no image counts."""
   zeros = jax.tree.map(jnp.zeros_like, kept)
   huge = jax.tree.map(lambda x: jnp.full_like(x, _HUGE), kept)
-  each = jax.lax.map(lambda xs: update(zeros, xs), minibatches)
-  from_huge = update(huge, jax.tree.map(lambda x: x[0], minibatches))
-  weight_of_new = jax.tree.map(lambda x: 1 - x / _HUGE, from_huge)  # 0: nothing moves.
+
+  def weight_of_new(xs):
+    return jax.tree.map(lambda x: 1 - x / _HUGE, update(huge, xs))
+
+  new = jax.lax.map(lambda xs: update(zeros, xs), minibatches)
+  if may_lack:
+    weights = jax.lax.map(weight_of_new, minibatches)
+  else:
+    first = weight_of_new(jax.tree.map(lambda x: x[0], minibatches))
+    weights = jax.tree.map(lambda x, one: jnp.broadcast_to(one, x.shape), new, first)
+  new, weights = collectives.total(jax.tree.map(lambda x: x.sum(0), (new, weights)), axes)
   return jax.tree.map(
-    lambda x, weight, old: jnp.where(weight > 0, x.mean(0) / jnp.maximum(weight, 1e-3), old),
-    each, weight_of_new, kept,
+    lambda x, weight, old: jnp.where(weight > 0, x / jnp.maximum(weight, 1e-3), old),
+    new, weights, kept,
   )  # fmt: skip

@@ -77,7 +77,16 @@ RUN = {"mode": "train", "workdir": "w", "steps": 1}
     ),
     ({"euclid_weight": 0.0}, "--euclid_weight=0: .* give --euclid_target=none"),
     ({"euclid_weight": 0.0, "share_gnn": False}, "--euclid_weight=0"),
-    ({"euclid_weight": 0.0, "adversarial": "none"}, "--euclid_weight=0"),
+    ({"euclid_weight": 0.0, "adversarial": "none"}, "--euclid_weight=0: .* give a greater one"),
+    *(
+      ({"adversarial": "none", name: value}, f"--{name}: there is no discriminator")
+      for name, value in (
+        ("discriminator", "residual"),
+        ("mismatched", "one"),
+        ("judged_on", "caption"),
+        ("contrast_weight", 1.0),
+      )
+    ),
     ({"mismatched": "one"}, "--mismatched=one: needs --discriminator=concatenated"),
     ({"blurry_fakes": 1.0}, "--blurry_fakes=1.0"),
     ({"fraction": 0.0}, "--fraction=0.0"),
@@ -140,7 +149,7 @@ def test_a_euclidean_factor_of_0_is_taken_where_something_else_trains_the_last_i
 def test_a_group_can_be_made_without_the_others_and_checks_itself():
   losses = training.Losses(euclid_target="none")
   assert losses.euclid_weight == 1.0 and not hasattr(losses, "steps")
-  with pytest.raises(errors.InputError, match="nothing would be learnt"):
+  with pytest.raises(errors.InputError, match="one of the two is needed"):
     training.Losses(adversarial="none", euclid_target="none")
   with pytest.raises(errors.InputError, match="--adam_b1=2"):
     training.Updates(adam_b1=2.0)

@@ -249,6 +249,30 @@ def test_a_splits_folder_may_hold_another_of_its_name(tmp_path, train, test):
   assert test_folder.content(listing, split) == {f"{test}/sea/3.jpg": ["sea"]}
 
 
+@pytest.mark.parametrize("top", ["", "photos/"])
+@pytest.mark.parametrize(
+  ("train", "test"),
+  [("train_images", "test_images"), ("images_train", "images_val"), ("train_set", "test")],
+)
+def test_folders_that_each_have_a_split_in_their_name_are_splits(tmp_path, top, train, test):
+  train, test = top + train, top + test
+  test_folder.touch(tmp_path, f"{train}/sea/1.jpg", f"{train}/street/2.jpg", f"{test}/sea/3.jpg")
+  listing = test_folder.read(tmp_path)
+  assert test_folder.content(listing) == {
+    f"{train}/sea/1.jpg": ["sea"], f"{train}/street/2.jpg": ["street"]
+  }  # fmt: skip
+  split = "validation" if "val" in test else "test"
+  assert test_folder.content(listing, split) == {f"{test}/sea/3.jpg": ["sea"]}
+
+
+@pytest.mark.parametrize(
+  "names", [("test tube/1.jpg", "jar/2.jpg"), ("train_a/1.jpg", "train_b/2.jpg")]
+)
+def test_folders_of_which_not_each_names_a_split_or_all_the_same_are_classes(tmp_path, names):
+  test_folder.touch(tmp_path, *names)
+  assert test_folder.content(test_folder.read(tmp_path)) == {n: [n.split("/")[0]] for n in names}
+
+
 def test_an_image_in_the_lists_of_two_splits_is_told(tmp_path):
   _captioned(tmp_path)
   (tmp_path / "test.txt").write_text("3.jpg\n")

@@ -61,6 +61,15 @@ def test_a_caption_without_a_known_word_has_no_image_and_is_no_error(client, cap
     assert answer.status_code == 404 and "no word" in answer.text
 
 
+def test_a_known_word_behind_too_many_unknown_ones_is_not_called_unknown(
+  client, drawing, monkeypatch
+):
+  monkeypatch.setattr(drawing.vocabulary, "_oov", "mean")
+  most = drawing.vocabulary._max_words
+  told = client.get("/", params={"caption": "zebra " * most + "red"}).text
+  assert f"None of its first {most} words is known" in told
+
+
 @pytest.mark.parametrize(
   ("query", "status", "told"),
   [

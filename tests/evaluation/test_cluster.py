@@ -3,6 +3,7 @@
 import csv
 import dataclasses
 import json
+import os
 import pathlib
 
 import numpy as np
@@ -128,6 +129,20 @@ def test_the_pretrained_network_sees_images_of_its_own_size(command, tmp_path, m
   petals = command.json["agreement"]["petal_colour"]
   assert petals["nmi"] > petals["nmi_by_chance"]
   assert not petals["features_learnt_it"]
+
+
+def test_features_that_cannot_be_kept_are_clustered_all_the_same(command, tmp_path, monkeypatch):
+  written = cluster.fitting.files.atomic_write
+
+  def refuse(path, *how, **more):
+    if os.path.basename(path).startswith("synthetic_16px_features_"):
+      raise OSError(30, "Read-only file system", str(path))
+    return written(path, *how, **more)
+
+  monkeypatch.setattr(cluster.fitting.files, "atomic_write", refuse)
+  command(*CLUSTER, "--features=random", f"--output={tmp_path / 'out'}", "--seed=7")
+  assert command.status == 0, command.err
+  assert "not kept for later (Read-only file system)" in command.err
 
 
 def test_agreement_with_words_where_there_are_no_classes():

@@ -411,6 +411,22 @@ def test_following_scores_a_last_checkpoint_that_comes_while_others_are_scored(
   assert scored == [3, 6]
 
 
+def test_a_run_whose_only_checkpoint_is_exchanged_while_it_is_read_has_not_ended(
+  monkeypatch, tmp_path
+):
+  there = [3]
+
+  def read(workdir):
+    there[:] = [6]
+    raise errors.Failed("no checkpoint can be read")
+
+  monkeypatch.setattr(evaluate.checkpoints, "steps_in", lambda workdir: list(there))
+  monkeypatch.setattr(evaluate.checkpoints, "read_config", read)
+  assert not evaluate._has_ended(str(tmp_path))
+  with pytest.raises(errors.Failed):  # It is still there, and damaged.
+    evaluate._has_ended(str(tmp_path))
+
+
 def test_following_epochs_needs_to_know_how_many_captions_there_are(monkeypatch, tmp_path):
   monkeypatch.setattr(evaluate.checkpoints, "read_config", lambda workdir: (config, 9))
   config = config_lib.Config(workdir=str(tmp_path), steps=9)

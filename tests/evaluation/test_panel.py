@@ -14,7 +14,8 @@ from t2i_jax import errors, sampling
 from t2i_jax.data import corpus as corpus_lib
 from t2i_jax.evaluation import evaluate, ladder, panel, scores, trained_on
 from t2i_jax.judges import classifier, efficientnet, encoder, untrained
-from t2i_jax.metrics import intervals
+from t2i_jax.metrics import classification, intervals
+from t2i_jax.metrics.metric import Inputs
 from t2i_jax.text import captions, word2vec
 
 
@@ -38,6 +39,10 @@ def test_what_a_run_was_trained_on_is_what_it_listed(data_dir, tmp_path, caplog)
     name for name in everything.names if name in others
   ]
   assert f"1 of the {len(others) + 1} images that the run was trained on are not" in caplog.text
+  # The same photographs in another folder have other names, and would all count as new.
+  moved = dataclasses.replace(everything, names=[f"train/{name}" for name in everything.names])
+  with pytest.raises(errors.InputError, match=r"none of the .* is there .*trained_on.txt: "):
+    trained_on.among(config, moved)
 
 
 def test_copies_are_looked_for_as_training_framed_and_mirrored_its_images(data_dir, tmp_path):
@@ -307,6 +312,18 @@ def test_the_same_answer_for_every_image_is_right_for_half_of_a_word_s(monkeypat
   mixed = {**targets, "words/red": np.roll(targets["words/red"], 1)}  # right for 6 of 8, 0 of 2
   mean = _asked(monkeypatch, targets, mixed, rows, rows)[0].mean()
   assert mean == pytest.approx((0.5 * 6 / 8 + 1) / 2)
+
+
+def test_words_that_tell_none_of_the_images_apart_are_not_asked_about(monkeypatch):
+  rows = np.arange(10)
+  named = {"words/red": (rows < 4).astype(int), "words/flower": np.ones(10, int)}
+  nothing = {name: np.zeros(10, int) for name in named}
+  for answer in (nothing, {**nothing, "words/flower": np.ones(10, int)}):
+    assert _asked(monkeypatch, named, answer, rows, rows)[0].mean() == pytest.approx(0.5)
+  judges = object.__new__(panel.Panel)
+  vars(judges).update(targets={"words/flower": np.ones(10, int)})
+  assert scores._hits(judges, rows, rows, rows) is None
+  assert classification.METRICS[0].compute(Inputs(hits=lambda: None)) == {}
 
 
 def test_the_interval_of_words_counts_how_many_images_have_them(monkeypatch):

@@ -68,3 +68,22 @@ def test_runs_on_other_data_are_not_put_side_by_side(trained, second, monkeypatc
   monkeypatch.setattr(sampling, "open_run", other_data)
   with pytest.raises(errors.InputError, match="data differ"):
     side_by_side.draw_grid(found, groups, {"split": "train"})
+
+
+def test_a_comparison_without_a_picture_says_why(trained, second, tmp_path, command, monkeypatch):
+  """Of runs from another machine, whose data_dir cannot be made here; of checkpoints that cannot be
+  read."""
+  words = ["--mode=report", f"--workdir={trained}", f"--compare={second}", "--split=train"]
+  (tmp_path / "file").touch()
+  elsewhere = f"--data_dir={tmp_path}/file/data"
+  command(*words, f"--output={tmp_path}/r.html", elsewhere, tiny=False)
+  assert command.status == 0 and command.json["side_by_side"] is None, command.err
+  assert f"{elsewhere}: " in command.err
+
+  def fail(config, given):
+    raise errors.Failed("no checkpoint can be read (5: ValueError: other names)")
+
+  monkeypatch.setattr(sampling, "open_run", fail)
+  command(*words, f"--output={tmp_path}/s.html", tiny=False)
+  assert command.status == 0 and command.json["side_by_side"] is None, command.err
+  assert "another version of the networks (no checkpoint can be read" in command.err

@@ -83,6 +83,8 @@ def _scored(name, *of_seeds):
     ("frechet_efficientnet", {"partial": ["frechet_efficientnet"]}, "partial: no (a), yes (b)"),
     ("r_precision", {"encoder": "9z"}, "encoder: 2b (a), 9z (b)"),
     ("r_precision", {"captions": 70}, "captions: 9 (a), 70 (b)"),
+    ("r_precision", {"reading": "max_words=5"}, "reading: unknown (a), max_words=5 (b)"),
+    ("variance_by_word", {"reading": "max_words=5"}, "reading: unknown (a), max_words=5 (b)"),
     ("mse", {"real_images": 8}, "real_images: 7 (a), 8 (b)"),
     # How images were drawn, and of which size, matters for all.
     (
@@ -97,6 +99,7 @@ def _scored(name, *of_seeds):
     ),
     # What a score does not look at leaves it as it is.
     ("frechet_classifier", {"random": "9z", "encoder": "9z", "captions": 70}, ""),
+    ("frechet_classifier", {"reading": "max_words=5"}, ""),
     ("variance_by_word", {"classifier": "9z", "partial": ["frechet_efficientnet"]}, ""),
   ],
 )
@@ -119,6 +122,13 @@ def test_scores_of_the_classifier_s_features_depend_on_the_classifier(metric):
   made = [("a", SCORED), ("b", {**SCORED, "classifier": "9z"})]
   looks = {"classifier", "features", "own_features"} & {*metric.needs}
   assert ("classifier" in alike.differing(made, metric.name)) == bool(looks)
+
+
+@pytest.mark.parametrize("name", ["attribute_accuracy", "petal_colour_accuracy", "shape_arrival"])
+def test_an_attribute_s_own_score_needs_what_that_of_all_does(name):
+  made = [("a", SCORED), ("b", {**SCORED, "captions": 70, "reading": "max_words=5"})]
+  expected = {"reading"} if name.endswith("arrival") else {"captions", "reading"}
+  assert alike.differing(made, name).keys() == expected
 
 
 def test_one_seed_that_was_scored_otherwise_is_enough():

@@ -128,6 +128,12 @@ def test_draw_py_tells_what_is_wrong(folder, words, says):
   assert "Traceback" not in told.stderr and not (folder.parent / "nothing.png").exists()
 
 
+def test_draw_py_tells_that_its_picture_cannot_be_written(folder):
+  (folder.parent / "taken.png").mkdir()
+  told = _draw(folder, "red", "taken.png")
+  assert told.returncode == 2 and "taken.png" in told.stderr and "Traceback" not in told.stderr
+
+
 def test_draw_py_tells_that_a_caption_is_cut_off(folder):
   most = json.loads((folder / program.SETTINGS).read_text("utf8"))["max_words"]
   told = _draw(folder, "red " * (most + 1), "out.png")

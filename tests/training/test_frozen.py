@@ -4,14 +4,18 @@ fits it."""
 import collections
 import dataclasses
 import functools
+import pathlib
+import shutil
 
 import jax
 import numpy as np
 import pytest
 
 from t2i_jax import config as config_lib
+from t2i_jax import errors
 from t2i_jax.data import corpus as corpus_lib
 from t2i_jax.judges import efficientnet, fitting
+from t2i_jax.rundir import records
 from t2i_jax.training import frozen, reading
 from tests.fixtures import corpora
 
@@ -107,6 +111,68 @@ def test_a_reader_with_eyes_of_its_own_is_not_shown_the_discriminator_s(
   assert found.eyes is eyes.weights  # The discriminator looks through them.
   assert fitted == [None if of_reader == "own" else eyes.weights]
   assert kept[0]["eyes"] == ("own" if of_reader == "own" else "f")
+
+
+def _run_with_readers(tmp_path, monkeypatch):
+  """A configuration and a corpus of a run, and the readers that fitting gives, one a call."""
+  corpus = corpora.one_caption_each(np.random.default_rng(0), 4, 3)
+  config = config_lib.Config(
+    mode="train", workdir=str(tmp_path), steps=1, text="reader", reader_eyes="own",
+    recurrence="none",
+  )  # fmt: skip
+  fits = []
+  monkeypatch.setattr(frozen, "fit", lambda *_: {"w": np.full(2, fits.pop(0), np.float32)})
+  records.write_data(tmp_path, {"images": 4, "captions": 4, "crc32": "0"})
+  return config, corpus, fits
+
+
+def test_a_reader_fitted_anew_has_to_be_the_one_that_the_run_began_with(
+  tmp_path, monkeypatch, logged
+):
+  config, corpus, fits = _run_with_readers(tmp_path, monkeypatch)
+  path = pathlib.Path(frozen.reader_path(tmp_path))
+  fits[:] = [0]
+  frozen.prepare(config, corpus, None)
+  whole = path.read_bytes()
+  damaged = whole[:-20] + bytes([whole[-20] ^ 1]) + whole[-19:]
+  (tmp_path / "checkpoints" / "5").mkdir(parents=True)
+  path.write_bytes(damaged)
+  fits[:] = [1]
+  with pytest.raises(errors.InputError, match=r"reader.msgpack is gone or damaged.*another one"):
+    frozen.prepare(config, corpus, None)
+  assert path.read_bytes() == damaged and not fits  # The other one has not taken its place.
+  fits[:] = [0]
+  frozen.prepare(config, corpus, None)
+  assert path.read_bytes() == whole and logged().count("fitting the reader") == 3
+  # Nor may somebody else's whole file.
+  other = tmp_path / "other"
+  config_there, _, fits = _run_with_readers(other, monkeypatch)
+  fits[:] = [1]
+  frozen.prepare(config_there, corpus, None)
+  shutil.copy(frozen.reader_path(other), path)
+  with pytest.raises(errors.InputError, match="another one"):
+    frozen.prepare(config, corpus, None)
+
+
+def test_a_reader_of_a_try_that_failed_serves_the_same_captions_and_settings_alone(
+  tmp_path, monkeypatch
+):
+  config, corpus, fits = _run_with_readers(tmp_path, monkeypatch)
+  changes = [
+    {"seed": 1}, {"reader_steps": 7}, {"reader_dim": 8}, {"reader": "gru"}, {"mirror": True},
+  ]  # fmt: skip
+  fits[:] = [0, *range(1, 3 + len(changes))]
+  frozen.prepare(config, corpus, None)
+  frozen.prepare(config, corpus, None)
+  assert fits[0] == 1
+  for number, change in enumerate(changes, 1):
+    if "mirror" in change:
+      change["real_pairing"] = "corresponding"
+    frozen.prepare(dataclasses.replace(config, **change), corpus, None)
+    assert fits[0] == number + 1
+  other = dataclasses.replace(corpus, table=corpus.table + 1)
+  frozen.prepare(dataclasses.replace(config, **changes[-1]), other, None)
+  assert fits == [len(changes) + 2]
 
 
 @pytest.mark.slow

@@ -202,11 +202,16 @@ def test_a_run_without_a_checkpoint_knows_no_best_one_of_an_earlier_try(tmp_path
   for folder in (here, there):
     records.write_best(folder, 9, 0.0)
     records.write_window(folder, 9, [{"d/loss": 1.0}], 1)
+    records.write_collapse(folder, 9)
+    (folder / "scores.jsonl").write_text('{"step": 9}\n')
   resume.forget_earlier_try(here, 9)
   assert records.read_best(here) == {"step": 9, "distance": 0.0} and records.read_window(here, 9)
+  assert (here / "scores.jsonl").exists() and records.has_collapsed(here, 9)
   resume.forget_earlier_try(here, 0)
   for folder in (here, there):
     assert records.read_best(folder) is None and not records.read_window(folder, 9)
+    assert not (folder / "scores.jsonl").exists() and not records.has_collapsed(folder, 9)
+  assert (here / files.EARLIER_SCORES).read_text() == '{"step": 9}\n'  # Nothing is lost.
   resume.forget_earlier_try(here, 0)
 
 
@@ -429,7 +434,9 @@ def test_word_vectors_of_a_try_that_failed_serve_the_same_captions_and_flags_alo
 
 
 @pytest.mark.slow
-def test_word_vectors_that_changed_on_the_disk_are_made_again(command, trained, tmp_path):
+def test_word_vectors_that_changed_on_the_disk_are_made_again(
+  command, trained, tmp_path, monkeypatch
+):
   workdir = tmp_path / "run"
   shutil.copytree(trained, workdir)
   path = workdir / "word_vectors.bin"
@@ -440,6 +447,18 @@ def test_word_vectors_that_changed_on_the_disk_are_made_again(command, trained, 
   command("--mode=train", f"--workdir={workdir}", "--steps=10")
   assert command.status == 0 and "word_vectors.bin is not what was written" in command.err
   assert path.read_bytes() == whole
+  # Others than it began with, as of another processor, do not take their place.
+  path.unlink()
+  make = loop.corpus_lib.make_word_vectors
+
+  def make_others(*given):
+    vectors = make(*given)
+    return dataclasses.replace(vectors, vectors=vectors.vectors + 1)
+
+  monkeypatch.setattr(loop.corpus_lib, "make_word_vectors", make_others)
+  command("--mode=train", f"--workdir={workdir}", "--steps=10")
+  assert command.status == 2 and "word_vectors.bin is gone or damaged" in command.err
+  assert not path.exists()
 
 
 def test_captions_of_one_word_need_a_discriminator_that_sees_them(command, tmp_path):

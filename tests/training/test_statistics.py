@@ -109,6 +109,32 @@ def test_statistics_of_a_network_without_an_image_that_counts_stay():
   assert not jax.tree.all(jax.tree.map(np.array_equal, gnn, state.gnn.batch_stats))
 
 
+@pytest.mark.parametrize("empty", [(1,), (0, 3), (0, 1, 2, 3)])
+def test_a_minibatch_without_an_image_that_counts_does_not_count(empty):
+  """On each of two devices, whose minibatches are empty at other places; for some two in four."""
+  values = RNG.normal(3, 1, (2, 4, 5)).astype(np.float32)
+  counts = np.ones((2, 4), bool)
+  counts[0, list(empty)] = False
+
+  def update(old, minibatch):
+    own, does_count = minibatch
+    return {"mean": jnp.where(does_count, 0.95 * old["mean"] + 0.05 * own.mean(), old["mean"])}
+
+  def own(axes, values, counts):
+    kept = {"mean": jnp.float32(77)}
+    return statistics.own_statistics(update, kept, (values, counts), axes)["mean"]
+
+  alone = [own((), *given) for given in zip(values, counts)]
+  means = [v[c].mean() if c.any() else 77 for v, c in zip(values, counts)]
+  np.testing.assert_allclose(alone, means, rtol=1e-4)
+  over = jax.vmap(lambda *given: own(("devices",), *given), axis_name="devices")(values, counts)
+  np.testing.assert_allclose(over, [values[counts].mean()] * 2, rtol=1e-4)
+  found = statistics.own_statistics(
+    update, {"mean": jnp.float32(77)}, (values[1], counts[1]), may_lack=False
+  )
+  np.testing.assert_allclose(found["mean"], values[1].mean(), rtol=1e-4)
+
+
 def test_without_averages_nothing_changes():
   config = dataclasses.replace(CONFIG, average_images=0)
   state = state_lib.make_state(config, state_lib.make_optimizers(config))

@@ -294,6 +294,6 @@ DATASET = listing.Dataset(
   layout=LAYOUT,
   files=files,
   read=read,
-  rules=4,
+  rules=5,
   splits=("train", "validation", "test"),
 )
