@@ -20,7 +20,7 @@ from typing import Any, NoReturn
 import t2i_jax.process.python_version  # noqa: F401 (first: it ends the program under a wrong Python)
 from t2i_jax import config as config_lib
 from t2i_jax import errors, modes
-from t2i_jax.config import flags
+from t2i_jax.config import flags, run
 from t2i_jax.parallel import memory, processor
 from t2i_jax.process import interrupts, standard_error, system
 from t2i_jax.rundir import bucket
@@ -37,7 +37,6 @@ _SMALLER = {
   "bench": "try a smaller --batch_size, or --dtype=bfloat16",
   "sample": "try fewer --captions or --variations",
 }
-_WRITING = ("sample", "report", "cluster", "word2vec", "export")  # where --output says
 _SHOWN = 300  # characters of such an error; XLA adds lists of buffers
 
 
@@ -125,7 +124,7 @@ def _as_one_of_many(config: config_lib.Config, given: frozenset[str]) -> int:
   with hosts.failing_together():
     status = _run(config, given, hosts.index())
   if status not in (0, PREEMPTED):
-    hosts.leave(status)  # A normal end would wait for the others, who may be gone.
+    interrupts.end_at_once(status)  # A normal end would wait for the others, who may be gone.
   return status
 
 
@@ -140,7 +139,7 @@ def _of_the_system(error: BaseException, mode: str) -> tuple[str, int] | None:
   if found is None:
     return None
   if found.is_path:
-    of_output = f" (--output says where --mode={mode} writes)" if mode in _WRITING else ""
+    of_output = f" (--output says where --mode={mode} writes)" if mode in run.ENDINGS else ""
     return f"{found}; give another path{of_output}", 2
   return f"{found}; {safe}", 1
 

@@ -115,99 +115,112 @@ class Config(
 
   def check(self) -> None:
     """What concerns several groups."""
-    deconvolutions = math.log2(self.image_size / self.start_size)
-    if deconvolutions < 1 or deconvolutions % 1 or self.image_size % 16:
-      raise errors.InputError(
-        f"--image_size={self.image_size} --start_size={self.start_size}: the image must be "
-        "a multiple of 16 and 2, 4, 8, ... times the start, such as 64 and 8, or 32 and 4"
-      )
-    halved = self.image_size // (self.image_size & -self.image_size)  # until it is odd
-    if halved > 3 and self.adversarial != "none" and self.discriminator != "residual":
-      raise errors.InputError(
-        f"--image_size={self.image_size}: --discriminator={self.discriminator} halves images down "
-        "to 4x4 or 3x3; give 16, 32, 48, 64, 96 or 128, or --discriminator=residual"
-      )
-    if self.generator == "modulated" and self.image_size & (self.image_size - 1):
-      raise errors.InputError(
-        f"--image_size={self.image_size}: --generator=modulated draws 16, 32, 64 or 128 pixels"
-      )
-    if "://" in self.data_dir:
-      raise errors.InputError(
-        f"--data_dir={self.data_dir}: prepared data are read from a disk of this machine; give a "
-        "folder of it"
-      )
-    if self.multihost and self.follow:
-      raise errors.InputError("--follow: by one process; leave --multihost out")
-    if self.follow and self.checkpoint:
-      raise errors.InputError(
-        f"--follow --checkpoint={self.checkpoint}: every checkpoint is scored; leave one out"
-      )
-    if self.metrics == "attributes" and self.inception_weights:
-      raise errors.InputError(
-        "--inception_weights: not used by --metrics=attributes; leave one out"
-      )
-    looks_elsewhere = self.vgg16_weights or self.features not in ("auto", "efficientnet")
-    if self.mode == "cluster" and self.feature_weights and looks_elsewhere:
-      raise errors.InputError(
-        "--feature_weights: of --features=efficientnet, which is not used; leave one out"
-      )
-    if self.mode == "bench" and (
-      self.text == "reader" or self.discriminator != "dcgan" or self.prefixes == "one"
-    ):
-      raise errors.InputError(
-        "--mode=bench: for --prefixes=all, --discriminator=dcgan and a --text that is not reader, "
-        "whose operations it counts; --mode=train says captions a second of all networks"
-      )
-    if self.prefixes == "one" and self.text == "sequence" and self.recurrence == "none":
-      raise errors.InputError(
-        "--prefixes=one: with --text=sequence and --recurrence=none only the last word would be "
-        "read; give --text=word, or a --recurrence"
-      )
-    if self.discriminator == "projected" and self.batch_size % 8:
-      raise errors.InputError(
-        f"--batch_size={self.batch_size}: --discriminator=projected takes statistics of 8 images "
-        "at a time; give a multiple of 8"
-      )
-    if self.is_one_vector:
-      for name, values in _OF_ONE_VECTOR.items():
-        if getattr(self, name) not in values:
-          raise errors.InputError(
-            f"{_given(name, getattr(self, name))}: with --text={self.text} a caption is one vector "
-            f"and has one image; give {_given(name, *values)}"
-          )
-    if self.adversarial == "none":
-      for name, value in _WITHOUT_D.items():
-        if getattr(self, name) != value:
-          raise errors.InputError(
-            f"--{name}: there is no discriminator with --adversarial=none; leave it out"
-          )
-    is_judged = self.adversarial != "none" and (self.is_one_vector or self.prefixes == "one")
-    if not (self.euclid_weight or self.each_word_weight or is_judged) and (
-      self.euclid_target != "none"
-    ):
-      better = "a greater one"
-      if self.adversarial != "none":
-        better = "--euclid_target=none, which leaves the GNN out"
-      raise errors.InputError(
-        f"--euclid_weight=0: nothing would train the last word's image; give {better}"
-      )
-    for flag, needs in _NEEDS.items():
-      is_met = self.adversarial == "none" and flag in _OF_REALS
-      if is_met or getattr(self, flag) in needs.without:
-        continue
-      for name, values in needs.values.items():
-        if getattr(self, name) not in values:
-          given = _given(flag, getattr(self, flag))
-          raise errors.InputError(f"{given}: needs {_given(name, *values)}")
-    if self.generator == "modulated" and not self.noise_dim:
-      raise errors.InputError(
-        "--noise_dim=0: --generator=modulated makes its first maps of noise; try --noise_dim=64"
-      )
-    if not self.share_gnn and self.euclid_target == "none":
-      raise errors.InputError(
-        "--euclid_target=none --noshare_gnn: a GNN of its own is trained by the Euclidean term; "
-        "give it a target, such as --euclid_target=last, or --share_gnn"
-      )
+    _check_sizes(self)
+    _check_uses(self)
+    _check_networks(self)
+
+
+def _check_sizes(config: Config) -> None:
+  """What images of this size need."""
+  deconvolutions = math.log2(config.image_size / config.start_size)
+  if deconvolutions < 1 or deconvolutions % 1 or config.image_size % 16:
+    raise errors.InputError(
+      f"--image_size={config.image_size} --start_size={config.start_size}: the image must be "
+      "a multiple of 16 and 2, 4, 8, ... times the start, such as 64 and 8, or 32 and 4"
+    )
+  halved = config.image_size // (config.image_size & -config.image_size)  # until it is odd
+  if halved > 3 and config.adversarial != "none" and config.discriminator != "residual":
+    raise errors.InputError(
+      f"--image_size={config.image_size}: --discriminator={config.discriminator} halves images "
+      "down to 4x4 or 3x3; give 16, 32, 48, 64, 96 or 128, or --discriminator=residual"
+    )
+  if config.generator == "modulated" and config.image_size & (config.image_size - 1):
+    raise errors.InputError(
+      f"--image_size={config.image_size}: --generator=modulated draws 16, 32, 64 or 128 pixels"
+    )
+
+
+def _check_uses(config: Config) -> None:
+  """What the modes need."""
+  if "://" in config.data_dir:
+    raise errors.InputError(
+      f"--data_dir={config.data_dir}: prepared data are read from a disk of this machine; give a "
+      "folder of it"
+    )
+  if config.multihost and config.follow:
+    raise errors.InputError("--follow: by one process; leave --multihost out")
+  if config.follow and config.checkpoint:
+    raise errors.InputError(
+      f"--follow --checkpoint={config.checkpoint}: every checkpoint is scored; leave one out"
+    )
+  if config.metrics == "attributes" and config.inception_weights:
+    raise errors.InputError("--inception_weights: not used by --metrics=attributes; leave one out")
+  looks_elsewhere = config.vgg16_weights or config.features not in ("auto", "efficientnet")
+  if config.mode == "cluster" and config.feature_weights and looks_elsewhere:
+    raise errors.InputError(
+      "--feature_weights: of --features=efficientnet, which is not used; leave one out"
+    )
+  if config.mode == "bench" and (
+    config.text == "reader" or config.discriminator != "dcgan" or config.prefixes == "one"
+  ):
+    raise errors.InputError(
+      "--mode=bench: for --prefixes=all, --discriminator=dcgan and a --text that is not reader, "
+      "whose operations it counts; --mode=train says captions a second of all networks"
+    )
+
+
+def _check_networks(config: Config) -> None:
+  """What networks, losses and texts need of one another."""
+  if config.prefixes == "one" and config.text == "sequence" and config.recurrence == "none":
+    raise errors.InputError(
+      "--prefixes=one: with --text=sequence and --recurrence=none only the last word would be "
+      "read; give --text=word, or a --recurrence"
+    )
+  if config.discriminator == "projected" and config.batch_size % 8:
+    raise errors.InputError(
+      f"--batch_size={config.batch_size}: --discriminator=projected takes statistics of 8 images "
+      "at a time; give a multiple of 8"
+    )
+  if config.is_one_vector:
+    for name, values in _OF_ONE_VECTOR.items():
+      if getattr(config, name) not in values:
+        raise errors.InputError(
+          f"{_given(name, getattr(config, name))}: with --text={config.text} a caption is one "
+          f"vector and has one image; give {_given(name, *values)}"
+        )
+  if config.adversarial == "none":
+    for name, value in _WITHOUT_D.items():
+      if getattr(config, name) != value:
+        raise errors.InputError(
+          f"--{name}: there is no discriminator with --adversarial=none; leave it out"
+        )
+  is_judged = config.adversarial != "none" and (config.is_one_vector or config.prefixes == "one")
+  if not (config.euclid_weight or config.each_word_weight or is_judged) and (
+    config.euclid_target != "none"
+  ):
+    better = "a greater one"
+    if config.adversarial != "none":
+      better = "--euclid_target=none, which leaves the GNN out"
+    raise errors.InputError(
+      f"--euclid_weight=0: nothing would train the last word's image; give {better}"
+    )
+  for flag, needs in _NEEDS.items():
+    is_met = config.adversarial == "none" and flag in _OF_REALS
+    if is_met or getattr(config, flag) in needs.without:
+      continue
+    for name, values in needs.values.items():
+      if getattr(config, name) not in values:
+        given = _given(flag, getattr(config, flag))
+        raise errors.InputError(f"{given}: needs {_given(name, *values)}")
+  if config.generator == "modulated" and not config.noise_dim:
+    raise errors.InputError(
+      "--noise_dim=0: --generator=modulated makes its first maps of noise; try --noise_dim=64"
+    )
+  if not config.share_gnn and config.euclid_target == "none":
+    raise errors.InputError(
+      "--euclid_target=none --noshare_gnn: a GNN of its own is trained by the Euclidean term; "
+      "give it a target, such as --euclid_target=last, or --share_gnn"
+    )
 
 
 def _given(name: str, *values: Any) -> str:

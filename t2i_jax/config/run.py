@@ -35,7 +35,8 @@ class Run(Group, role="use", modes=OF_A_RUN, anywhere=True):
       )
 
 
-_ENDINGS = {"sample": ".png", "report": ".html", "cluster": "", "word2vec": ".bin", "export": ""}
+# By mode, what --output names end in; other modes have none.
+ENDINGS = {"sample": ".png", "report": ".html", "cluster": "", "word2vec": ".bin", "export": ""}
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -52,7 +53,7 @@ class Files(Group, role="use"):
     "",
     "file to write: sample .png, report .html, word2vec .bin; cluster, export: a folder; further "
     "files go beside it",
-    modes=tuple(_ENDINGS),
+    modes=tuple(ENDINGS),
   )
 
   def check(self) -> None:
@@ -61,5 +62,5 @@ class Files(Group, role="use"):
         f"--output={self.output}: is written to a disk of this machine; give a path there, or "
         "leave it out: what is written to --workdir goes to its bucket"
       )
-    if self.output and not self.output.lower().endswith(_ENDINGS[self.mode]):
-      raise errors.InputError(f"--output={self.output}: end the name in {_ENDINGS[self.mode]}")
+    if self.output and not self.output.lower().endswith(ENDINGS[self.mode]):
+      raise errors.InputError(f"--output={self.output}: end the name in {ENDINGS[self.mode]}")

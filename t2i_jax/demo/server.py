@@ -9,7 +9,6 @@ import logging
 import os
 import re
 import socket
-import sys
 from collections.abc import Callable, Mapping
 
 import uvicorn
@@ -18,6 +17,7 @@ from starlette import applications, requests, responses, routing
 from t2i_jax import config as config_lib
 from t2i_jax import errors
 from t2i_jax.demo import drawing, limits, page
+from t2i_jax.process import interrupts
 
 log = logging.getLogger(__name__)
 
@@ -108,7 +108,7 @@ def serve(config: config_lib.Config, given: frozenset[str]) -> tuple[int, int]:
     except KeyboardInterrupt:
       pass
     if not worker.is_idle():
-      atexit.register(_leave)
+      atexit.register(interrupts.end_at_once, 0)
   return guard.requests if guard else 0, step
 
 
@@ -141,10 +141,3 @@ def _listen(host: str, port: int) -> socket.socket:
     raise errors.InputError(
       f"{setting}: cannot listen on {host}, port {port} ({why}); {way}"
     ) from None
-
-
-def _leave() -> None:
-  """Ends the process while a program is being compiled, which nothing can interrupt."""
-  sys.stdout.flush()
-  sys.stderr.flush()
-  os._exit(0)

@@ -125,27 +125,26 @@ def follow(
   while True:
     scored = kept.scored(workdir, task.wanted)
     done = {line["step"] for line in scored} | made.keys()
-    for step in checkpoints.steps_in(workdir):
-      if step not in done:
-        try:
-          run = open_step(step)
-        except (errors.Failed, errors.InputError):
-          if step in checkpoints.steps_in(workdir):
-            raise
-          continue  # The run at work has removed it since.
-        line = made[step] = evaluate(run, task)
-        bucket.push(workdir)
-        log.info("scored step %d", step)
+    for step in [step for step in checkpoints.steps_in(workdir) if step not in done]:
+      try:
+        run = open_step(step)
+      except (errors.Failed, errors.InputError):
+        if step in checkpoints.steps_in(workdir):
+          raise
+        continue  # The run at work has removed it since.
+      line = made[step] = evaluate(run, task)
+      bucket.push(workdir)
+      log.info("scored step %d", step)
     unkept = kept.add_unkept(workdir, task.wanted, made) if hosts.is_first() else []
     bucket.pull(workdir)  # The run at work may be on another machine.
     # The last checkpoint may have come while others were scored.
-    if _has_ended(workdir) and done | made.keys() >= {*checkpoints.steps_in(workdir)}:
-      kept.show(unkept)
-      return line or scored[-1]
+    is_over = _has_ended(workdir) and done | made.keys() >= {*checkpoints.steps_in(workdir)}
     is_remote = bucket.remote(workdir) != os.fspath(workdir)
     alone = 0 if is_remote or lock.is_held(workdir) else alone + 1
-    if alone * _PAUSE_S >= _ALONE_S and (line or scored):
+    if not is_over and alone * _PAUSE_S >= _ALONE_S and (line or scored):
       log.warning("%s: no process trains there; what there is has been scored", workdir)
+      is_over = True
+    if is_over:
       kept.show(unkept)
       return line or scored[-1]
     time.sleep(_PAUSE_S)
@@ -163,8 +162,8 @@ def _has_ended(workdir: str | os.PathLike) -> bool:
   data = records.read_data(workdir)
   if data is None and not config.steps:
     raise errors.InputError(
-      f"--follow: {os.path.join(workdir, files.DATA)} is not there, so that the last step of "
-      f"--epochs={config.epochs} is not known; leave --follow out"
+      f"`follow`: {os.path.join(workdir, files.DATA)} is not there, so that the last step of "
+      f"`epochs={config.epochs}` is not known; leave `follow` out"
     )
   if newest >= loop.total_steps(config, data["captions"] if data else 0):
     return True

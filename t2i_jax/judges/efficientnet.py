@@ -27,7 +27,7 @@ from jaxtyping import Float, UInt8
 
 from t2i_jax import errors
 from t2i_jax.judges import fitting, weight_files
-from t2i_jax.nets import efficientnet
+from t2i_jax.nets import efficientnet, pixels
 
 log = logging.getLogger(__name__)
 
@@ -62,7 +62,7 @@ class EfficientNet:
 def _look(side, weights, images_u8):
   # Full precision, so that features do not depend on the device.
   full = jax.lax.Precision.HIGHEST
-  images = efficientnet.from_bytes(images_u8)
+  images = pixels.to_unit_range(images_u8)
   if images.shape[1:3] != (side, side):
     shape = (len(images), side, side, 3)
     images = jax.image.resize(images, shape, "bilinear", precision=full)
@@ -112,19 +112,10 @@ def from_arrays(arrays: Mapping[str, Any], said: str) -> EfficientNet:
   unknown = {name for name in arrays if not name.endswith(_IGNORED)}
 
   def take(name: str, shape: tuple[int, ...]) -> np.ndarray:
-    if name not in arrays:
-      raise errors.InputError(
-        f"{said}: {name} is missing; the file must hold all of EfficientNet-Lite0, named as in the "
-        f"package {_PACKAGE}"
-      )
-    value = arrays[name]
-    if np.shape(value) != shape:
-      raise errors.InputError(f"{said}: {name} is {np.shape(value)}; it must be {shape}")
-    value = np.asarray(value, np.float64)
-    if not np.isfinite(value).all():
-      raise errors.InputError(f"{said}: {name} has values that are not finite")
+    whole = f"EfficientNet-Lite0, named as in the package {_PACKAGE}"
+    value = weight_files.take(arrays, name, shape, said, whole)
     unknown.discard(name)
-    return value
+    return np.asarray(value, np.float64)
 
   def fold(convolution: str, norm: str, shape: tuple[int, ...]) -> efficientnet.Layer:
     """A convolution and the batch norm after it as one layer."""

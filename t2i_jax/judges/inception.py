@@ -259,12 +259,7 @@ def _from_arrays(arrays: Mapping[str, Any], said: str) -> Inception:
   expected = {name: shape for name, (_, shape) in places().items()}
   expected |= {"fc.weight": (classes, FEATURES), "fc.bias": (classes,)}
   for name, shape in expected.items():
-    if name not in arrays:
-      raise errors.InputError(f"{said}: {name} is missing; the file must hold all of Inception v3")
-    if np.shape(arrays[name]) != shape:
-      raise errors.InputError(f"{said}: {name} is {np.shape(arrays[name])}; it must be {shape}")
-    if not np.isfinite(arrays[name]).all():
-      raise errors.InputError(f"{said}: {name} has values that are not finite")
+    weight_files.take(arrays, name, shape, said, "Inception v3")
   if classes not in _NAMES:
     raise errors.InputError(
       f"{said}: fc.weight has {classes} classes; the network of the distance has 1008, "

@@ -26,7 +26,6 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Float, UInt8
 
-from t2i_jax import errors
 from t2i_jax.judges import fitting, vgg16_network, weight_files
 
 log = logging.getLogger(__name__)
@@ -91,6 +90,12 @@ def load(path: str | os.PathLike, layer: vgg16_network.Layer = "fc7") -> VGG16:
   return found
 
 
+_WHOLE = (
+  "VGG16, its three fully connected layers too, under torchvision's names (features.0.weight) or "
+  "Keras's (block1_conv1/kernel, or layers/conv2d/vars/0)"
+)
+
+
 def from_arrays(
   arrays: Mapping[str, Any],
   said: str,
@@ -100,30 +105,14 @@ def from_arrays(
 ) -> VGG16:
   """As `load`, from arrays by name. `said` begins each error message."""
   network = network or vgg16_network.VGG16()
-  by_path = {}
-  for name, value in arrays.items():
-    if path := _keras_path(name, network):
-      by_path[path] = name, value
-  publisher = "keras" if by_path else "torchvision"
-  names = _torchvision_names(network)
+  names = {path: name for name in arrays if (path := _keras_path(name, network))}
+  publisher = "keras" if names else "torchvision"
+  names = names or _torchvision_names(network)
   variables = {}
   for path, shape in _shapes(network, side).items():
-    name = names[path] if publisher == "torchvision" else "/".join(path)
-    if publisher == "torchvision" and name in arrays:
-      by_path[path] = name, arrays[name]
-    if path not in by_path:
-      raise errors.InputError(
-        f"{said}: {name} is missing; the file must hold all of VGG16, its three fully connected "
-        "layers too, under torchvision's names (features.0.weight) or Keras's "
-        "(block1_conv1/kernel, or layers/conv2d/vars/0)"
-      )
-    name, value = by_path[path]
     there = _torchvision_shape(shape) if publisher == "torchvision" else shape
-    if np.shape(value) != there:
-      raise errors.InputError(f"{said}: {name} is {np.shape(value)}; it must be {there}")
-    if not np.isfinite(value).all():
-      raise errors.InputError(f"{said}: {name} has values that are not finite")
-    value = np.asarray(value, np.float32)
+    name = names.get(path, "/".join(path))
+    value = np.asarray(weight_files.take(arrays, name, there, said, _WHOLE), np.float32)
     if publisher == "torchvision":
       value = _from_torchvision(value, side >> len(network.blocks), path[0] == "fc1")
     variables["params", *path] = value

@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import zipfile
 import zlib
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import h5py
@@ -51,6 +51,22 @@ def read(path: str | os.PathLike, said: str, kinds: Sequence[str] = KINDS) -> di
     raise errors.InputError(f"{said}: cannot be read ({error}){near.path(path)}") from None
   except safetensors.SafetensorError as error:
     raise errors.InputError(f"{said}: not a safetensors file ({error})") from None
+
+
+def take(
+  arrays: Mapping[str, Any], name: str, shape: tuple[int, ...], said: str, whole: str
+) -> Any:
+  """The array of this name. `said` begins each error message; `whole`: what the file must hold all
+  of.
+
+  Raises InputError where it is missing, of another shape, or has values that are not finite."""
+  if name not in arrays:
+    raise errors.InputError(f"{said}: {name} is missing; the file must hold all of {whole}")
+  if np.shape(arrays[name]) != shape:
+    raise errors.InputError(f"{said}: {name} is {np.shape(arrays[name])}; it must be {shape}")
+  if not np.isfinite(arrays[name]).all():
+    raise errors.InputError(f"{said}: {name} has values that are not finite")
+  return arrays[name]
 
 
 def _read_hdf5(path: str | os.PathLike) -> dict[str, np.ndarray]:

@@ -65,16 +65,24 @@ def first_colour(words: Sequence[str]) -> tuple[int, int] | None:
 def shows(images_u8: UInt8[np.ndarray, "n h w 3"]) -> Bool[np.ndarray, "n c"]:
   """Which of NAMES each image shows: in the central disc, a tenth of the pixels that are not green
   have the colour. An image may show several, or none."""
-  height, width = images_u8.shape[1:3]
-  y, x = (np.arange(height) + 0.5) / height - 0.5, (np.arange(width) + 0.5) / width - 0.5
-  disc = np.hypot(y[:, None], x[None, :]) < _RADIUS
-  found = []
+  disc, found = ring(images_u8, 0.0, _RADIUS), []
   for start in range(0, len(images_u8), _IMAGES_AT_ONCE):
     colour = pixel_colours(images_u8[start : start + _IMAGES_AT_ONCE][:, disc])
     share = np.stack([(colour == i).mean(1) for i in range(len(_ALL))], 1)
     left = np.maximum(1 - share[:, -1:], _LEAST_LEFT)
     found.append(share[:, :-1] >= _LEAST_SHARE * left)
   return np.concatenate(found) if found else np.zeros((0, len(NAMES)), bool)
+
+
+def ring(
+  images_u8: UInt8[np.ndarray, "n h w 3"], low: float, high: float
+) -> Bool[np.ndarray, "h w"]:
+  """The pixels whose distance from the image's centre lies in [low, high) of the side."""
+  height, width = images_u8.shape[1:3]
+  y = (np.arange(height) + 0.5) / height - 0.5
+  x = (np.arange(width) + 0.5) / width - 0.5
+  distance = np.hypot(y[:, None], x[None, :])
+  return (distance >= low) & (distance < high)
 
 
 def pixel_colours(rgb_u8: UInt8[np.ndarray, "... 3"]) -> Int[np.ndarray, "..."]:

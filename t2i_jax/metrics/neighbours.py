@@ -23,7 +23,7 @@ _LEAST_UNSEEN = 20  # real images, for the ratio of memorisation
 
 def density_and_coverage(
   real: Float[np.ndarray, "n d"],
-  fake: Float[np.ndarray, "m d"],
+  generated: Float[np.ndarray, "m d"],
   k: int = 5,
   groups: intervals.Groups | None = None,
 ) -> tuple[intervals.Score, intervals.Score]:
@@ -40,17 +40,17 @@ def density_and_coverage(
   Raises:
     ValueError: a set has k rows or fewer, or values that are not finite.
   """
-  balls = _count_balls(*rows_lib.centred(real, fake, least=k + 1), k)
-  shares = [balls.held * (len(real) / len(fake) / k), balls.holders / k]
+  balls = _count_balls(*rows_lib.centred(real, generated, least=k + 1), k)
+  shares = [balls.held * (len(real) / len(generated) / k), balls.holders / k]
   density = intervals.of_influences(balls.holders.mean() / k, shares, groups)
   # A row's share of coverage: its own ball, or the balls that would be empty without it.
   covered = (balls.held > 0).astype(float)
-  shares = [covered, balls.alone * (len(fake) / len(real))]
+  shares = [covered, balls.alone * (len(generated) / len(real))]
   return density, intervals.of_influences(covered.mean(), shares, groups)
 
 
 def nearest_neighbour_accuracy(
-  real: Float[np.ndarray, "n d"], fake: Float[np.ndarray, "m d"], seed: int = 0
+  real: Float[np.ndarray, "n d"], generated: Float[np.ndarray, "m d"], seed: int = 0
 ) -> intervals.Score:
   """Share of rows whose nearest other row is of their own set: 0.5 for equal distributions, 1 for
   sets far apart, towards 0 where generated rows copy real ones.
@@ -65,11 +65,11 @@ def nearest_neighbour_accuracy(
   Raises:
     ValueError: a set has fewer than two rows, or values that are not finite.
   """
-  real, fake = rows_lib.centred(real, fake)
+  real, generated = rows_lib.centred(real, generated)
   rng = np.random.default_rng(seed)
-  size = min(len(real), len(fake))
-  real, fake = (x[np.sort(rng.permutation(len(x))[:size])] for x in (real, fake))
-  rows, tie = np.concatenate([real, fake]), rows_lib.tie(real, fake)
+  size = min(len(real), len(generated))
+  real, generated = (x[np.sort(rng.permutation(len(x))[:size])] for x in (real, generated))
+  rows, tie = np.concatenate([real, generated]), rows_lib.tie(real, generated)
   own = np.zeros(2 * size)
   nearest = np.zeros(2 * size, int)
   for part, distance in rows_lib.distances(rows, rows):
@@ -140,20 +140,20 @@ class _Balls(NamedTuple):
   alone: Int[np.ndarray, "m"]  # number of balls that contain this generated row and no other
 
 
-def _count_balls(real, fake, k: int) -> _Balls:
+def _count_balls(real, generated, k: int) -> _Balls:
   """Counts of generated rows in balls around real rows, of the radius to the k-th nearest other
   real row."""
   nearest = sklearn.neighbors.NearestNeighbors(n_neighbors=k, algorithm="brute").fit(real)
-  radius = nearest.kneighbors()[0][:, -1] + rows_lib.tie(real, fake)
-  held, holders = np.zeros(len(real), int), np.zeros(len(fake), int)
+  radius = nearest.kneighbors()[0][:, -1] + rows_lib.tie(real, generated)
+  held, holders = np.zeros(len(real), int), np.zeros(len(generated), int)
   index_sum = np.zeros(len(real), int)  # of the rows in a ball: of a single row, its index
-  for rows, distance in rows_lib.distances(fake, real):
+  for rows, distance in rows_lib.distances(generated, real):
     inside = distance <= radius
     held += inside.sum(0)
     holders[rows] = inside.sum(1)
     for row in np.flatnonzero(holders[rows]):
       index_sum[inside[row]] += rows.start + row
-  return _Balls(held, holders, np.bincount(index_sum[held == 1], minlength=len(fake)))
+  return _Balls(held, holders, np.bincount(index_sum[held == 1], minlength=len(generated)))
 
 
 def _density_and_coverage(view: str, inputs: Inputs) -> dict[str, dict[str, Any]]:

@@ -13,7 +13,7 @@ from typing import NamedTuple
 import jax
 import jax.numpy as jnp
 from jax import lax
-from jaxtyping import Array, Float, UInt8
+from jaxtyping import Array, Float
 
 from t2i_jax.nets import convolutions
 
@@ -57,11 +57,6 @@ class Weights(NamedTuple):
   blocks: tuple[Block, ...]
   head: Layer
   classes: Layer
-
-
-def from_bytes(images_u8: UInt8[Array, "n h w 3"]) -> Float[Array, "n h w 3"]:
-  """Images as `maps` takes them."""
-  return images_u8.astype(jnp.float32) / 127.5 - 1.0
 
 
 def maps(

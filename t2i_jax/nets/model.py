@@ -101,7 +101,10 @@ def eyes(config: Any) -> list[str]:
 
 def example_words(config: Any, count: int) -> words_lib.Words:
   """`count` words of one caption, all zeros, of the shapes that the networks get."""
-  text = {"noise": 0, "reader": config.reader_dim}.get(config.text, config.embedding_dim)
+  word = jax.ShapeDtypeStruct((1, 1, config.embedding_dim), jnp.float32)
+  text = jax.eval_shape(words_lib.READINGS[config.text], word).shape[-1]
+  if config.text == "reader":
+    text = config.reader_dim
   return words_lib.Words(
     vectors=jnp.zeros((count, text)),
     noise=jnp.zeros((count, config.noise_dim)),

@@ -32,8 +32,10 @@ class Reader(nn.Module):
     if self.kind == "convlstm":
       self.to_maps = nn.Dense(_SIDE * _SIDE * _CHANNELS)
       self.recurrence = convlstm.Recurrence(_KERNEL, peephole="full", forget_bias=1.0)
-    else:
+    elif self.kind == "gru":
       self.recurrence = nn.RNN(nn.GRUCell(_UNITS), time_major=True)
+    else:
+      raise ValueError(f"no reader {self.kind}")
     if self.eyes == "own":
       self.trunk = trunk.Trunk()
     self.to_state = nn.Dense(self.dimension)

@@ -132,7 +132,7 @@ def _read(folder: str, workdir: str, name: str, asked_by: str) -> Run:
     folder=folder,
     name=name,
     flags=_read_flags(at(files.FLAGS)),
-    step=max([0, *_saved_steps(folder), *(line["step"] for line in metrics[-1:])]),
+    step=max([0, *bucket.saved_steps(folder), *(line["step"] for line in metrics[-1:])]),
     metrics=metrics,
     scores=lines,
     data=records.read_data(folder) or {},
@@ -153,13 +153,6 @@ def _with_own_pictures(line: dict[str, Any]) -> dict[str, Any]:
     if not os.path.isabs(path) and os.path.normpath(path).split(os.sep)[0] != os.pardir
   }
   return {**line, "pictures": own}
-
-
-def _saved_steps(folder: str) -> list[int]:
-  saved = bucket.checkpoints(folder)
-  # A checkpoint that is still being written has a longer name than its step.
-  names = [path.name for path in saved.iterdir()] if saved.is_dir() else []
-  return [int(name) for name in names if name.isdigit()]
 
 
 def _sheets(folder: str, samples: Sequence[str], lines: Sequence[dict[str, Any]]) -> list[str]:

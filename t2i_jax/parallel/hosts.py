@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import contextlib
 import logging
-import os
 import signal
 import sys
 import threading
@@ -20,6 +19,7 @@ import numpy as np
 from jax.experimental import multihost_utils
 
 from t2i_jax import errors
+from t2i_jax.process import interrupts
 
 # Seconds without a heartbeat after which a process counts as lost and all others end.
 _LOST_AFTER = 30
@@ -83,7 +83,7 @@ def agree(values: Mapping[str, str], what: str) -> None:
   if different:
     raise errors.Failed(
       f"{what}: {', '.join(different)} not the same in all processes; let one process make and "
-      "keep them (without --multihost), and copy its --data_dir to the others"
+      "keep them (without `multihost`), and copy its `data_dir` to the others"
     )
 
 
@@ -155,11 +155,4 @@ def failing_together() -> Iterator[None]:
       "the run goes on from its last checkpoint",
       file=sys.stderr,
     )
-    leave(1)
-
-
-def leave(status: int) -> None:
-  """Ends this process at once, without waiting for others that may be gone."""
-  sys.stdout.flush()
-  sys.stderr.flush()
-  os._exit(status)
+    interrupts.end_at_once(1)

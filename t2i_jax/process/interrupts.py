@@ -35,7 +35,7 @@ def listen() -> None:
 def leave(status: int) -> NoReturn:
   """Ends this process. After Ctrl-C at once: Python's own end would wait for what is compiled."""
   if _heard:
-    _flush_and_exit(status)
+    end_at_once(status)
   sys.exit(status)
 
 
@@ -63,10 +63,12 @@ def _wait_for_second(reading: int) -> None:
       _heard.append(number)
   time.sleep(_GRACE_S)
   print("t2i_jax: ended; a run in training goes on from its last checkpoint", file=sys.stderr)
-  _flush_and_exit(1)
+  end_at_once(1)
 
 
-def _flush_and_exit(status: int) -> NoReturn:
+def end_at_once(status: int) -> NoReturn:
+  """Ends this process without waiting for its threads, for what is being compiled, or for other
+  processes."""
   sys.stdout.flush()
   sys.stderr.flush()
   os._exit(status)

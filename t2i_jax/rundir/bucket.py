@@ -32,6 +32,13 @@ if TYPE_CHECKING:
 _SETTLED_S = 5
 
 
+def saved_steps(workdir: str | os.PathLike) -> list[int]:
+  """The steps of the run's checkpoints by the names of their folders: without Orbax, which would
+  wait for other hosts. One that is still being written has a longer name than its step."""
+  saved = checkpoints(workdir)
+  return [int(x.name) for x in saved.iterdir() if x.name.isdigit()] if saved.is_dir() else []
+
+
 def is_bucket(path: str) -> bool:
   """Whether this is the address of a bucket rather than a path of this machine."""
   return "://" in path

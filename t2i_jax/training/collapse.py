@@ -54,24 +54,24 @@ def why_dead(metrics: Mapping[str, int | float | None]) -> str:
 
 class Looks:
   """Diversity ratios in order of steps, and whether networks have gradients. `ratios`: earlier
-  ones, None or NaN if undefined; `last`: the metrics of the last of them. is_hinge: the
-  discriminator's loss is the hinge, whose gradients are exactly 0 while all logits are beyond its
-  margin, and come back: they tell nothing."""
+  ones, None or NaN if undefined; `last`: the metrics of the last of them. has_margin: the
+  gradients of the discriminator's loss are exactly 0 while all logits are beyond its margin, as the
+  hinge's are, and come back: they tell nothing."""
 
   def __init__(
     self,
     ratios: Iterable[float | None] = (),
     last: Mapping[str, int | float | None] = {},
-    is_hinge: bool = False,
+    has_margin: bool = False,
   ):
-    self._low, self._is_hinge, self._dead = 0, is_hinge, ""
+    self._low, self._has_margin, self._dead = 0, has_margin, ""
     self.dead_twice(last)
     for ratio in ratios:
       self.add(math.nan if ratio is None else ratio)
 
   def dead_twice(self, metrics: Mapping[str, int | float | None]) -> str:
     """Takes the metrics of the next look; `why_dead` if it was the same at the look before."""
-    if self._is_hinge:
+    if self._has_margin:
       metrics = {name: value for name, value in metrics.items() if name != "d/gradient_norm"}
     before, self._dead = self._dead, why_dead(metrics)
     return self._dead if self._dead == before else ""

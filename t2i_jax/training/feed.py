@@ -184,7 +184,7 @@ def _streamed(corpus, devices, chooser, first, total, frozen) -> Feed:
 
   def load(step: int) -> tuple[dict[int, Any], batches.Chosen, int | None]:
     chosen, bucket = chooser(step)
-    captions, images = share(chosen.captions), None
+    captions = share(chosen.captions)
     images = corpus.image[captions]
     if chosen.real_image is not None:
       captions = np.concatenate([captions, share(chosen.real_caption)], 1)

@@ -1,4 +1,5 @@
-"""Whether a run may go on in its workdir: with the configuration and data that it began with."""
+"""Whether a run may go on in its workdir, with the configuration and data that it began with, and
+what it takes over from there: returns, looks at its images, its best checkpoint."""
 
 from __future__ import annotations
 
@@ -16,6 +17,7 @@ from t2i_jax.parallel import hosts
 from t2i_jax.rundir import bucket, files, metrics, records
 from t2i_jax.text import run_vectors
 from t2i_jax.training import checkpoints, collapse, window
+from t2i_jax.training.losses import adversarial
 
 log = logging.getLogger(__name__)
 
@@ -79,23 +81,17 @@ def has_word_vectors(config: config_lib.Config, texts: Sequence[str]) -> bool:
   if run_vectors.has_changed(config.workdir):
     log.warning("%s is not what was written", kept)
     return False
-  if has_checkpoint(config.workdir):
+  if bucket.saved_steps(config.workdir):
     return True
   path = os.path.join(config.workdir, files.WORD_VECTORS_RECORD)
   record = files.read_json(path) or {}
   return {name: record[name] for name in record if name != "crc32"} == _origin(config, texts)
 
 
-def has_checkpoint(workdir: str | os.PathLike) -> bool:
-  """As `checkpoints.has_any`, for one process alone: Orbax would wait for the other hosts."""
-  saved = bucket.checkpoints(workdir)
-  return saved.is_dir() and any(folder.name.isdigit() for folder in saved.iterdir())
-
-
 def check_word_vectors(config: config_lib.Config, corpus: corpus_lib.Corpus) -> None:
   """For word vectors that are made anew, before they are kept. Raises InputError where the run has
   a checkpoint and they, or the captions, are not those that it began with."""
-  before = records.read_data(config.workdir) if has_checkpoint(config.workdir) else None
+  before = records.read_data(config.workdir) if bucket.saved_steps(config.workdir) else None
   if before and before["crc32"] != corpus.fingerprint():
     raise errors.InputError(
       f"`workdir={config.workdir}`: its {files.WORD_VECTORS} is gone or damaged, and made anew it, "
@@ -109,7 +105,7 @@ def check_reader(config: config_lib.Config, fingerprint: str) -> None:
   and began with another one."""
   if (data := records.read_data(config.workdir)) is None:
     return
-  before = data.get("reader", fingerprint) if has_checkpoint(config.workdir) else fingerprint
+  before = data.get("reader", fingerprint) if bucket.saved_steps(config.workdir) else fingerprint
   if before != fingerprint:
     raise errors.InputError(
       f"`workdir={config.workdir}`: its {files.READER} is gone or damaged, and fitted anew it is "
@@ -193,7 +189,9 @@ def read_looks(config: config_lib.Config, step: int) -> collapse.Looks:
   """The looks at the run's images up to the checkpoint of this step."""
   looks = [line for line in _lines(config.workdir, step) if "g/diversity" in line]
   ratios = [line["g/diversity"] for line in looks]
-  return collapse.Looks(ratios, looks[-1] if looks else {}, config.adversarial == "hinge")
+  pair = adversarial.ADVERSARIAL.get(config.adversarial)
+  has_margin = pair is not None and pair.has_margin
+  return collapse.Looks(ratios, looks[-1] if looks else {}, has_margin)
 
 
 def choose_best(workdir: str | os.PathLike, step: int, saved: Collection[int]) -> None:

@@ -89,8 +89,8 @@ def init_state(
 
 
 def captions_seen(config: config_lib.Config, step: Int[Array, ""]) -> Float[Array, ""]:
-  """Number of captions of all steps before this one, each step's minibatches counted once; as i32
-  it would overflow."""
+  """step * batch_size: the captions of all steps before this one, of a step's k minibatches one. As
+  f32, since i32 would overflow."""
   return step.astype(jnp.float32) * config.batch_size
 
 

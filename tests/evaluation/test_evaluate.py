@@ -432,7 +432,7 @@ def test_following_epochs_needs_to_know_how_many_captions_there_are(monkeypatch,
   config = config_lib.Config(workdir=str(tmp_path), steps=9)
   assert evaluate._has_ended(str(tmp_path))
   config = config_lib.Config(workdir=str(tmp_path), epochs=3)
-  with pytest.raises(errors.InputError, match=r"data.json is not there.* leave --follow out"):
+  with pytest.raises(errors.InputError, match=r"data.json is not there.* leave `follow` out"):
     evaluate._has_ended(str(tmp_path))
 
 

@@ -56,7 +56,7 @@ def _drawn(height, width):
 
 @jax.jit
 def _look(weights, images_u8):
-  found = network.maps(weights, network.from_bytes(images_u8), FULL)
+  found = network.maps(weights, pixels.to_unit_range(images_u8), FULL)
   return found, network.logits(weights, found[-1], FULL)
 
 

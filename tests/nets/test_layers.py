@@ -52,7 +52,7 @@ KINDS = {
     (_maps(4 * N, 8), PACKED),
   ),
   "LSTM": (
-    lambda d: head.WithHead(lstm.PlainRecurrence(d), head.Head(3, d)), (_maps(4 * N, 4), PACKED)
+    lambda d: head.WithHead(lstm.Recurrence(d), head.Head(3, d)), (_maps(4 * N, 4), PACKED)
   ),
   "discriminator": (
     lambda d: dcgan.Discriminator(4, 4, d), (_maps(channels=3), WORDS, None)

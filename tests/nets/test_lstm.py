@@ -17,7 +17,7 @@ def _sigmoid(x):
 
 @pytest.mark.slow
 def test_it_is_the_report_s_lstm_over_flattened_maps():
-  module = lstm.PlainRecurrence()
+  module = lstm.Recurrence()
   packed = packing.pack(jnp.array([3, 1]), 3, True)
   maps = jax.random.normal(jax.random.key(0), (len(packed.slot), 2, 2, 3))
   variables = module.init(jax.random.key(1), maps, packed)

@@ -74,7 +74,7 @@ def test_each_place_of_the_convlstm_draws_images_of_the_size_asked_for(position,
       | {f"cell/peephole_{gate}" for gate in ("forget", "input", "output")},
     ),
     (
-      lstm.PlainRecurrence(),
+      lstm.Recurrence(),
       {f"cell/{x}{gate}/kernel" for x in "ih" for gate in "ifgo"}
       | {f"cell/h{gate}/bias" for gate in "ifgo"},
     ),

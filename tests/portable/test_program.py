@@ -205,7 +205,7 @@ def test_a_program_names_no_file_of_the_machine_that_wrote_it(folder):
 @pytest.mark.slow
 @pytest.mark.parametrize("wants", [len, lambda maps: 2 if maps.shape[0] > 2 else 1])
 def test_a_network_that_wants_the_number_of_rows_is_told_in_a_line(wants, monkeypatch):
-  class Counts(lstm.PlainRecurrence):
+  class Counts(lstm.Recurrence):
     def __call__(self, maps, packed):
       return super().__call__(maps * wants(maps), packed)
 
@@ -215,7 +215,7 @@ def test_a_network_that_wants_the_number_of_rows_is_told_in_a_line(wants, monkey
 
 
 def test_an_error_of_another_kind_keeps_its_traceback(monkeypatch):
-  class Broken(lstm.PlainRecurrence):
+  class Broken(lstm.Recurrence):
     def __call__(self, maps, packed):
       raise TypeError("a bug")
 

@@ -46,21 +46,21 @@ DEAD_D = {"g/gradient_norm": 0.3, "d/gradient_norm": 0.0}
 ALIVE = {"g/gradient_norm": 0.3, "d/gradient_norm": 0.3}
 
 
-@pytest.mark.parametrize(("is_hinge", "seen", "dead"), [
+@pytest.mark.parametrize(("has_margin", "seen", "dead"), [
   (False, [DEAD, ALIVE, DEAD, DEAD_D, DEAD_D, DEAD_D], [4, 5]),
   (False, [DEAD, DEAD, {}, DEAD], [1]),
   # A discriminator that is beyond its margin everywhere learns on when the generator is better.
   (True, [DEAD_D, DEAD_D, DEAD_D, DEAD, DEAD], [4]),
 ])  # fmt: skip
-def test_a_network_is_dead_by_two_looks_in_a_row(is_hinge, seen, dead, tmp_path):
-  looks = collapse.Looks(is_hinge=is_hinge)
+def test_a_network_is_dead_by_two_looks_in_a_row(has_margin, seen, dead, tmp_path):
+  looks = collapse.Looks(has_margin=has_margin)
   said = [looks.dead_twice(metrics) for metrics in seen]
   assert [i for i, why in enumerate(said) if why] == dead
   names = {"discriminator" if seen[i] is DEAD_D else "generator" for i in dead}
   assert all(any(name in said[i] for name in names) for i in dead)
   # A run that goes on after any of its looks says the same as the unbroken one.
   config = config_lib.Config(
-    workdir=str(tmp_path), steps=9, adversarial="hinge" if is_hinge else "saturating"
+    workdir=str(tmp_path), steps=9, adversarial="hinge" if has_margin else "saturating"
   )
   for step, metrics in enumerate(seen, 1):
     line = {"step": 10 * step, "g/diversity": 0.5, **metrics}

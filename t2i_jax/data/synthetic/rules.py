@@ -5,10 +5,10 @@ centre of the flower within 2 % of the image's, its disc a third as wide as the 
 """
 
 import numpy as np
-from jaxtyping import Bool, Float, Int, UInt8
+from jaxtyping import Float, Int, UInt8
 
 from t2i_jax.data.synthetic import draw
-from t2i_jax.metrics import cielab
+from t2i_jax.metrics import cielab, colours
 
 # Distances from the image's centre, as shares of its side. The smallest flower reaches to 0.30, the
 # largest disc to 0.15.
@@ -24,7 +24,7 @@ def petal_colour(images_u8: UInt8[np.ndarray, "n h w 3"]) -> Int[np.ndarray, "n"
   A pixel votes for the nearest petal colour in CIELAB unless a background colour is nearer. If no
   pixel votes, the answer is the petal colour nearest to the ring's mean.
   """
-  ring = _ring(images_u8, *_PETAL_RING)
+  ring = colours.ring(images_u8, *_PETAL_RING)
   starts = range(0, len(images_u8), _IMAGES_AT_ONCE)
   chunks = [_petal_votes(images_u8[i : i + _IMAGES_AT_ONCE, ring]) for i in starts]
   return np.concatenate(chunks) if chunks else np.zeros(0, int)
@@ -45,23 +45,16 @@ def _petal_votes(pixels: UInt8[np.ndarray, "n p 3"]) -> Int[np.ndarray, "n"]:
 
 def centre_colour(images_u8: UInt8[np.ndarray, "n h w 3"]) -> Int[np.ndarray, "n"]:
   """Index into ATTRIBUTES["centre_colour"]: the colour nearest in CIELAB to the disc's median."""
-  disc = np.median(cielab.from_rgb(images_u8[:, _ring(images_u8, 0.0, _CENTRE_DISC)]), axis=1)
+  disc = np.median(
+    cielab.from_rgb(images_u8[:, colours.ring(images_u8, 0.0, _CENTRE_DISC)]), axis=1
+  )
   return _distance(disc, _palette("centre_colour")).argmin(-1)
 
 
 def background(images_u8: UInt8[np.ndarray, "n h w 3"]) -> Int[np.ndarray, "n"]:
   """Index into ATTRIBUTES["background"]: the colour nearest in CIELAB to the corners' median."""
-  corners = np.median(cielab.from_rgb(images_u8[:, _ring(images_u8, *_CORNERS)]), axis=1)
+  corners = np.median(cielab.from_rgb(images_u8[:, colours.ring(images_u8, *_CORNERS)]), axis=1)
   return _distance(corners, _palette("background")).argmin(-1)
-
-
-def _ring(images_u8, low: float, high: float) -> Bool[np.ndarray, "h w"]:
-  """The pixels whose distance from the image's centre lies in [low, high) of the side."""
-  height, width = images_u8.shape[1:3]
-  y = (np.arange(height) + 0.5) / height - 0.5
-  x = (np.arange(width) + 0.5) / width - 0.5
-  distance = np.hypot(y[:, None], x[None, :])
-  return (distance >= low) & (distance < high)
 
 
 def _palette(attribute: str, light: float = 1.0) -> Float[np.ndarray, "k 3"]:

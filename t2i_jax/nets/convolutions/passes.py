@@ -68,11 +68,11 @@ def same_without_kernel_gradient(
 
 
 def kernel_gradient(
-  x: jax.Array, dy: jax.Array, k: int, stride: int = 1, bfloat16_products: bool = False
+  x: jax.Array, dy: jax.Array, k: int, bfloat16_products: bool = False
 ) -> jax.Array:
-  """Gradient [k k c f] with respect to the kernel of `strided`, for input x [n h w c] and output
-  gradient dy [n h/stride w/stride f]."""
-  return _to_kernel(x, dy, k, stride, bfloat16_products)
+  """Gradient [k k c f] with respect to the kernel of `same`, for input x [n h w c] and output
+  gradient dy [n h w f]."""
+  return _to_kernel(x, dy, k, 1, bfloat16_products)
 
 
 def _check(kernel, stride: int) -> None:

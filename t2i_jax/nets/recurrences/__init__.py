@@ -12,5 +12,5 @@ from t2i_jax.nets.recurrences import convlstm, lstm
 
 RECURRENCES = {
   "convlstm": convlstm.Recurrence,
-  "lstm": lstm.PlainRecurrence,
+  "lstm": lstm.Recurrence,
 }

@@ -12,7 +12,7 @@ from jaxtyping import Array, Float
 from t2i_jax.nets import packing
 
 
-class PlainRecurrence(nn.Module):
+class Recurrence(nn.Module):
   """Section 3.3 of the thesis over flattened maps: 8 d^2 weights and 4 d biases for d = h w c."""
 
   dtype: Any = jnp.float32

@@ -16,11 +16,14 @@ from jax import Array
 @dataclasses.dataclass(frozen=True)
 class Adversarial:
   """What each side loses on an image: the discriminator on a `real` and on a generated (`fake`)
-  one, the generator on one of its own. The discriminator's loss is the sum of its two means."""
+  one, the generator on one of its own. The discriminator's loss is the sum of its two means.
+  has_margin: whether that is exactly 0 where the discriminator is right by a margin, so that its
+  gradients may be 0 for a while."""
 
   real: Callable[[Array], Array]
   fake: Callable[[Array], Array]
   generator: Callable[[Array], Array]
+  has_margin: bool = False
 
 
 def _cross_entropy_of_real(logits: Array) -> Array:
@@ -44,6 +47,7 @@ ADVERSARIAL = {
     real=lambda logits: jax.nn.relu(1 - logits),
     fake=lambda logits: jax.nn.relu(1 + logits),
     generator=lambda logits: -logits,
+    has_margin=True,
   ),
   # G maximises log D(G): section 3.2; Goodfellow et al. 2014, https://arxiv.org/abs/1406.2661.
   "non_saturating": Adversarial(
