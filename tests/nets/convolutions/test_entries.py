@@ -24,6 +24,15 @@ PADDINGS = {
 }
 
 
+def _cases(sizes, whole):
+  """(k, name of a padding): quick are all sizes with SAME, and one size with every padding."""
+  return [
+    pytest.param(k, padding, marks=() if padding == "SAME" or k == whole else pytest.mark.slow)
+    for k in sizes
+    for padding in PADDINGS
+  ]
+
+
 def _maps(k, c=2, f=3, rows=7, columns=8):
   rng = np.random.default_rng(k)
   x, kernel = rng.normal(size=(2, rows, columns, c)), rng.normal(size=(k, k, c, f))
@@ -49,8 +58,7 @@ def _assert_equal(ours, theirs, arguments):
     np.testing.assert_allclose(a, b, rtol=1e-4, atol=1e-4)
 
 
-@pytest.mark.parametrize("padding", PADDINGS)
-@pytest.mark.parametrize("k", [1, 2, 3, 4, 5, 7])
+@pytest.mark.parametrize(("k", "padding"), _cases([1, 2, 3, 4, 5, 7], whole=3))
 def test_conv_is_the_library_s(k, padding):
   ours, theirs = (
     [
@@ -63,8 +71,7 @@ def test_conv_is_the_library_s(k, padding):
   _assert_equal(ours, theirs, _maps(k, rows=8 if k == 7 else 7, columns=9))
 
 
-@pytest.mark.parametrize("padding", PADDINGS)
-@pytest.mark.parametrize("k", [2, 3, 4, 5])
+@pytest.mark.parametrize(("k", "padding"), _cases([2, 3, 4, 5], whole=4))
 def test_conv_transpose_is_the_library_s(k, padding):
   def functions(convolve):
     return [
