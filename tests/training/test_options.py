@@ -254,19 +254,26 @@ def test_minibatches_in_turn_are_g_s_update_and_then_d_s():
   _assert_same(after.generator.batch_stats, alone[2].generator.batch_stats)
 
 
+@functools.cache
+def _packed():
+  """The first minibatch's words."""
+  length = jnp.asarray(CORPUS.length[ROWS[0]])
+  return jax.jit(lambda: packing.pack(length, CONFIG.max_words, True))()
+
+
 @pytest.mark.parametrize("target", ["last", "mean_image", "mean_distance"])
 @pytest.mark.parametrize("reduction", ["pixel_mean", "norm", "sum"])
 def test_each_euclidean_term_by_hand(target, reduction):
-  _, _, _, _, (batch,) = _step()
-  packed = batch.packed
-  images = np.random.default_rng(1).uniform(-1, 1, (len(packed.slot), 16, 16, 3))
+  packed = _packed()
+  rng = np.random.default_rng(1)
+  images, owns = (rng.uniform(-1, 1, (n, 16, 16, 3)) for n in (len(packed.slot), 3))
   reduce = {
     "pixel_mean": lambda d: (d**2).mean(),
     "norm": lambda d: np.sqrt((d**2).sum()),
     "sum": lambda d: (d**2).sum(),
   }[reduction]
   terms = []
-  for caption, own in enumerate(np.asarray(batch.own, np.float64)):
+  for caption, own in enumerate(owns):
     words = (np.asarray(packed.caption) == caption) & (np.asarray(packed.weight) > 0)
     assert words.sum() == CORPUS.length[caption]
     terms.append({
@@ -274,8 +281,8 @@ def test_each_euclidean_term_by_hand(target, reduction):
       "mean_image": reduce(images[words].mean(0) - own),
       "mean_distance": np.mean([reduce(image - own) for image in images[words]]),
     }[target])  # fmt: skip
-  images = jnp.asarray(images, jnp.float32)
-  got = euclid.euclid(images, batch.own, packed.caption, packed.weight, target, reduction)
+  images, owns = (jnp.asarray(a, jnp.float32) for a in (images, owns))
+  got = euclid.euclid(images, owns, packed.caption, packed.weight, target, reduction)
   assert float(got) == pytest.approx(np.mean(terms), rel=1e-5)
 
 
