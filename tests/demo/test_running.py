@@ -1,6 +1,7 @@
 """The server as a process and behind a socket: how it ends; slow clients do not stop it."""
 
 import contextlib
+import errno
 import http.client
 import json
 import os
@@ -52,15 +53,20 @@ def _is_ended(client, seconds=10):
 def test_clients_that_ask_slowly_or_do_not_read_are_left(drawing, monkeypatch):
   monkeypatch.setattr(limits, "SECONDS_TO_ASK", 0.5)
   monkeypatch.setattr(limits, "SECONDS_IN_ALL", 1.0)
+  made, met = [], limits.Impatient.connection_made
+  meet = lambda self, transport: (met(self, transport), made.append(self))[0]  # noqa: E731
+  monkeypatch.setattr(limits.Impatient, "connection_made", meet)
   with running(drawing) as port:
     slow = [socket.create_connection(("127.0.0.1", port)) for _ in range(3)]
     slow[1].sendall(b"GET / HTTP/1.1\r\nHost: 127.0")
     slow[2].sendall(b"GET /?caption=red HTTP/1.1\r\nHost: 127.0.0.1\r\nContent-Le")
-    assert _get(port).status == 200
-    assert all(map(_is_ended, slow))
+    while len(made) < 3:
+      time.sleep(0.01)
     # From here on nobody is slow but perhaps this machine.
     monkeypatch.setattr(limits, "SECONDS_TO_ASK", 60.0)
     monkeypatch.setattr(limits, "SECONDS_IN_ALL", 60.0)
+    assert _get(port).status == 200
+    assert all(map(_is_ended, slow))
     # One that sends what is no request, and one that goes away before it is answered.
     with socket.create_connection(("127.0.0.1", port)) as broken:
       broken.sendall(b"\x16\x03\x01\xff\xff" * 100 + b"\r\n\r\n")
@@ -146,8 +152,30 @@ def test_a_port_that_is_taken_is_one_line(command, trained):
   assert "--host" not in line
 
 
-@pytest.mark.parametrize("host", ["no.such.host.invalid", "192.0.2.1"])  # this machine has neither
-def test_a_host_that_cannot_be_listened_on_is_named(command, trained, host):
+NO_NAME, NO_ADDRESS = "no.such.host.invalid", "192.0.2.1"
+
+
+@pytest.fixture
+def elsewhere(monkeypatch):
+  """A name without an address and an address of another machine, whatever this one's network."""
+  resolve, create = socket.getaddrinfo, socket.create_server
+
+  def getaddrinfo(host, *more, **how):
+    if host == NO_NAME:
+      raise socket.gaierror(socket.EAI_NONAME, "Name or service not known")
+    return resolve(host, *more, **how)
+
+  def create_server(address, **how):
+    if address[0] == NO_ADDRESS:
+      raise OSError(errno.EADDRNOTAVAIL, os.strerror(errno.EADDRNOTAVAIL))
+    return create(address, **how)
+
+  monkeypatch.setattr(socket, "getaddrinfo", getaddrinfo)
+  monkeypatch.setattr(socket, "create_server", create_server)
+
+
+@pytest.mark.parametrize("host", [NO_NAME, NO_ADDRESS])
+def test_a_host_that_cannot_be_listened_on_is_named(command, trained, elsewhere, host):
   command("--mode=demo", f"--workdir={trained}", f"--host={host}", "--port=0", tiny=False)
   (line,) = [li for li in command.err.splitlines() if li.startswith("t2i_jax: ")]
   assert command.status == 2 and f"--host={host}: " in line and line.endswith("leave --host out")
@@ -157,7 +185,7 @@ def test_a_host_that_cannot_be_listened_on_is_named(command, trained, host):
   ("words", "named"),
   [
     (["--workdir=absent", "--port=0"], "--workdir=absent"),
-    (["--host=no.such.host.invalid"], "--host=no.such.host.invalid"),
+    ([f"--host={NO_NAME}"], f"--host={NO_NAME}"),
     (["--host="], "--host=127.0.0.1"),
     (["--host=127.0.0..1"], "--host=127.0.0..1: cannot listen"),  # no name, for IDNA
     ([f"--host={'a' * 64}"], f"--host={'a' * 64}: cannot listen"),
@@ -165,7 +193,7 @@ def test_a_host_that_cannot_be_listened_on_is_named(command, trained, host):
     (["--port=70000"], "--port"),
   ],
 )
-def test_wrong_use_is_one_line(command, trained, words, named):
+def test_wrong_use_is_one_line(command, trained, elsewhere, words, named):
   command("--mode=demo", f"--workdir={trained}", *words, tiny=False)
   (line,) = [li for li in command.err.splitlines() if li.startswith("t2i_jax: ")]
   assert command.status == 2 and named in line and command.lines == []
