@@ -60,7 +60,7 @@ def _look(weights, images_u8):
   return found, network.logits(weights, found[-1], FULL)
 
 
-@pytest.mark.parametrize("size", REFERENCE)
+@pytest.mark.parametrize("size", [(64, 64), pytest.param((50, 37), marks=pytest.mark.slow)])
 def test_logits_equal_an_independent_implementation_s(eyes, size):
   classes, largest, first, squares = REFERENCE[size]
   found, logits = _look(eyes.weights, _drawn(*size)[None])
@@ -136,6 +136,7 @@ def test_without_the_package_one_line_says_what_to_install(command, monkeypatch)
   assert command.status == 2 and "--feature_weights: of --features=efficientnet" in command.err
 
 
+@pytest.mark.slow
 @pytest.mark.skipif(not FLOWERS.is_dir(), reason="the Oxford flowers are not beside the project")
 def test_imagenet_s_daisy_is_the_flowers_oxeye_daisy(eyes):
   import scipy.io

@@ -1,11 +1,14 @@
 """Judges are kept in files and read back as they were; images are augmented as described."""
 
+import dataclasses
+
 import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
 
 from t2i_jax import errors
+from t2i_jax.data import datasets
 from t2i_jax.judges import classifier, fitting
 from tests.fixtures import coloured
 
@@ -13,7 +16,7 @@ from tests.fixtures import coloured
 @pytest.fixture(scope="module")
 def trained():
   images_u8, colour = coloured.coloured(40, seed=0)
-  return classifier.fit_classifier(images_u8, {"colour": colour}, seed=0, steps=2)
+  return classifier.fit_classifier(images_u8, {"colour": colour}, seed=0, steps=0)
 
 
 def test_kept_equals_trained_and_another_record_trains_again(trained, tmp_path):
@@ -66,6 +69,29 @@ def test_a_file_that_cannot_be_read_is_made_again(trained, tmp_path, content):
   path.write_bytes(whole[: len(whole) // 2] if content == "cut" else content)
   fitting.load_or_fit(path, classifier.Classifier, {}, lambda: trained)
   assert path.read_bytes() == whole
+
+
+def test_each_part_of_what_a_network_is_fitted_on_has_an_entry_of_its_own():
+  examples = datasets.Examples(
+    images_u8=np.zeros((2, 4, 4, 3), np.uint8), captions=["a red one", "blue"],
+    caption_image=np.arange(2, dtype=np.int32), labels=np.array([3, 5], np.int32),
+    names=["a", "b"], attributes={}, named={},
+  )  # fmt: skip
+  images_u8, labels = examples.images_u8.copy(), examples.labels.copy()
+  images_u8[1, 2, 3, 0], labels[1] = 1, 4
+  record = fitting.data_record("classifier", examples, 0)
+  assert record == fitting.data_record("classifier", dataclasses.replace(examples), 0)
+  for entry, field, value in (
+    ("images", "images_u8", images_u8),
+    ("captions", "captions", ["a red one", "blues"]),
+    ("labels", "labels", labels),
+  ):
+    other = dataclasses.replace(examples, **{field: value})
+    found = fitting.data_record("classifier", other, 0)
+    assert [name for name in record if found[name] != record[name]] == [entry]
+  for entry, asked in (("network", ("encoder", 0)), ("seed", ("classifier", 1))):
+    found = fitting.data_record(asked[0], examples, asked[1])
+    assert [name for name in record if found[name] != record[name]] == [entry]
 
 
 def test_a_fit_that_diverges_is_told_in_one_line():
@@ -171,9 +197,10 @@ def test_what_cannot_be_kept_is_used_all_the_same(trained, tmp_path, caplog):
 
 def test_images_are_moved_a_little_and_mirrored_only_when_asked():
   ramp = jnp.broadcast_to(jnp.arange(32.0)[None, None, :, None], (64, 32, 32, 3))
-  still = fitting.augment(jax.random.key(0), ramp, flips=False)
+  still, mirrored = jax.jit(
+    lambda key: [fitting.augment(key, ramp, flips) for flips in (False, True)]
+  )(jax.random.key(0))
   assert np.all(np.diff(still, axis=2) >= 0)
   assert set(np.unique(still[:, :, 16] - 16)) == {-2, -1, 0, 1, 2}
-  mirrored = fitting.augment(jax.random.key(0), ramp, flips=True)
   share = np.mean(mirrored[:, 0, 0, 0] > mirrored[:, 0, -1, 0])
   assert 0.25 < share < 0.75

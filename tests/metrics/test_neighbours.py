@@ -117,6 +117,7 @@ def test_memorisation_by_hand():
   np.testing.assert_array_equal(pairs, [[3, 2], [1, 1], [0, 0]])
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("paired", [False, True])
 def test_the_interval_of_a_ratio_of_medians_covers_it_in_small_sets(paired):
   """A delete-block jackknife covers 0.86 of these."""
