@@ -61,15 +61,20 @@ def _made(**settings) -> sampling.TrainedRun:
     max_words=7, seed=5, **settings,
   )  # fmt: skip
   networks = model.build(config)
-  made = model.init(networks, jax.random.key(0), model.example_words(config, 2))
-  variables = {name: made[name] for name in model.DRAWING}
-  if config.text == "reader":
-    reader = reading.make_reader(config)
-    variables["reader"] = reader.init(jax.random.key(1), jnp.zeros((2, 1, 6)))
+
+  @jax.jit  # one program, which compiles sooner than the operations one by one
+  def init():
+    made = model.init(networks, jax.random.key(0), model.example_words(config, 2))
+    variables = {name: made[name] for name in model.DRAWING}
+    if config.text == "reader":
+      reader = reading.make_reader(config)
+      variables["reader"] = reader.init(jax.random.key(1), jnp.zeros((2, 1, 6)))
+    return variables
+
   words = ("a", "flower", "with", "red", "petals", "blüten")
   vectors = np.random.default_rng(0).normal(size=(len(words), 6)).astype(np.float32)
   vectors = word2vec.WordVectors(words, vectors)
-  return _louder(sampling.TrainedRun(config, 3, variables, vectors, ""))
+  return _louder(sampling.TrainedRun(config, 3, init(), vectors, ""))
 
 
 @pytest.fixture(scope="module", params=[pytest.param("thesis", marks=pytest.mark.slow), "modern"])
@@ -112,51 +117,79 @@ def test_draw_py_draws_the_bytes_of_its_run_without_this_package(folder):
     np.testing.assert_array_equal(last, expected[-1])
 
 
+@pytest.fixture(scope="module")
+def names(folder):
+  """What draw.py defines, in this process."""
+  return runpy.run_path(str(folder / program.SCRIPT))
+
+
+@pytest.fixture
+def draw(names, folder, monkeypatch, capsys):
+  """Runs draw.py's `main` here, as in a process whose folder is the one above the model; returns
+  the status and standard error."""
+  monkeypatch.chdir(folder.parent)
+
+  def run(*words, names=names):
+    monkeypatch.setattr(sys, "argv", ["draw.py", *words])
+    capsys.readouterr()
+    try:
+      status = names["main"]() or 0
+    except SystemExit as ended:
+      status = ended.code
+    return status, capsys.readouterr().err
+
+  return run
+
+
+def test_a_refusal_of_draw_py_is_a_line_and_status_2(folder):
+  told = _draw(folder, "zebra quagga", "nothing.png")
+  assert told.returncode == 2 and "no word of the caption is known" in told.stderr
+  assert "Traceback" not in told.stderr and not (folder.parent / "nothing.png").exists()
+
+
 @pytest.mark.parametrize(
   ("words", "says"),
   [
-    (["zebra quagga", "nothing.png"], "no word of the caption is known"),
     (["red", "nothing.png", "-1"], "from 0 to 999999999"),
     (["red", "nothing.png", "three"], "invalid int value"),
     (["red", "nothing"], "nothing: must be a .png file in a folder that exists"),
     (["red", "nowhere/nothing.png"], "must be a .png file in a folder that exists"),
   ],
 )
-def test_draw_py_tells_what_is_wrong(folder, words, says):
-  told = _draw(folder, *words)
-  assert told.returncode == 2 and says in told.stderr
-  assert "Traceback" not in told.stderr and not (folder.parent / "nothing.png").exists()
+def test_draw_py_tells_what_is_wrong(draw, folder, words, says):
+  status, told = draw(*words)
+  assert status == 2 and says in told and not (folder.parent / "nothing.png").exists()
 
 
-def test_draw_py_tells_that_its_picture_cannot_be_written(folder):
+def test_draw_py_tells_that_its_picture_cannot_be_written(draw, folder):
   (folder.parent / "taken.png").mkdir()
-  told = _draw(folder, "red", "taken.png")
-  assert told.returncode == 2 and "taken.png" in told.stderr and "Traceback" not in told.stderr
+  status, told = draw("red", "taken.png")
+  assert status == 2 and "taken.png" in told
 
 
-def test_draw_py_tells_that_a_caption_is_cut_off(folder):
+def test_draw_py_tells_that_a_caption_is_cut_off(draw, folder):
   most = json.loads((folder / program.SETTINGS).read_text("utf8"))["max_words"]
-  told = _draw(folder, "red " * (most + 1), "out.png")
-  assert told.returncode == 0 and told.stderr == f"the caption is cut off after {most} words\n"
-  assert _draw(folder, "red " * most, "out.png").stderr == ""
+  cut_off = f"the caption is cut off after {most} words\n"
+  assert draw("red " * (most + 1), "out.png") == (0, cut_off)
+  assert draw("red " * most, "out.png") == (0, "")
 
 
-def test_draw_py_tells_that_its_jax_is_too_old(folder, tmp_path):
+def test_draw_py_tells_that_its_jax_is_too_old(draw, folder, tmp_path):
   copy = tmp_path / "model"
   shutil.copytree(folder, copy)
+  names = runpy.run_path(str(copy / program.SCRIPT))
   settings = json.loads((copy / program.SETTINGS).read_text("utf8"))
   (copy / program.SETTINGS).write_text(json.dumps({**settings, "jax": [9, 1]}), "utf8")
-  told = _draw(copy, "red", "out.png")
-  assert told.returncode == 2 and "draw.json is not what was written" in told.stderr
+  status, told = draw("red", "out.png", names=names)
+  assert status == 2 and "draw.json is not what was written" in told
   about = json.loads((copy / "config.json").read_text("utf8"))
   about["crc32"][program.SETTINGS] = zlib.crc32((copy / program.SETTINGS).read_bytes())
   (copy / "config.json").write_text(json.dumps(about), "utf8")
-  told = _draw(copy, "red", "out.png")
-  assert told.returncode == 2 and "need 9.1" in told.stderr and "Traceback" not in told.stderr
+  status, told = draw("red", "out.png", names=names)
+  assert status == 2 and "need 9.1" in told
 
 
-def test_draw_py_reads_letters_beyond_ascii_as_the_package_does(folder):
-  names = runpy.run_path(str(folder / program.SCRIPT))
+def test_draw_py_reads_letters_beyond_ascii_as_the_package_does(names):
   for text in ("It’s 5‑petaled_rose", "İstanbul GÜL", "फूल लाल", "cafe\u0301 rose", "a--b 'c'"):
     assert names["clean"](text) == captions.clean(text), text
 
