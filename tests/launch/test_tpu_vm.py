@@ -106,19 +106,21 @@ def asked(script_words):
       [*TPU, "create", "my-tpu", "--accelerator-type=v5litepod-8",
        "--version=v2-alpha-tpuv5-lite"],
     ),
-    (
+    pytest.param(
       ["--type=v4-32", "--spot"],
       [*TPU, "create", "my-tpu", "--accelerator-type=v4-32", "--version=tpu-ubuntu2204-base",
        "--spot"],
+      marks=pytest.mark.slow,
     ),
     (
       ["--type=v6e-8", "--queued", "--spot"],
       [*QUEUE, "create", "my-tpu", "--node-id=my-tpu", "--accelerator-type=v6e-8",
        "--runtime-version=v2-alpha-tpuv6e", "--spot"],
     ),
-    (
+    pytest.param(
       ["--type=v9x-8", "--version=mine"],
       [*TPU, "create", "my-tpu", "--accelerator-type=v9x-8", "--version=mine"],
+      marks=pytest.mark.slow,
     ),
   ],
 )  # fmt: skip
@@ -268,15 +270,22 @@ def test_flags_arrive_on_each_worker_as_they_were_given(ready):
   assert ready.starts() == [[*FLAGS, "--multihost"]] * 2
   start = next(word for word in ready.gcloud[-1] if word.startswith("--command="))
   assert ready.gcloud == here(*LOOK, [*TPU, "ssh", "my-tpu", "--worker=all", start])
+  ready("run", "--", *FLAGS, "--seed=1")
+  assert ready.status == 1 and ready.starts() == []
+  assert ready.out.count("another run is at work, stop it first") == 2
+  assert ready("stop").status == 0
+  assert (ready.folder / "heard").read_text() == "TERM\n" * 2
 
+
+@pytest.mark.slow
+def test_a_run_at_work_is_not_started_twice_and_may_start_again_once_stopped(ready):
+  ready("run", "--", *FLAGS)
+  stand_ins.wait_until(lambda: len(ready.starts()) == 2)
   ready("run", "--", *FLAGS)
   assert ready.status == 0 and ready.starts() == []
   assert sorted(ready.out.splitlines()) == [
     f"worker{i}: this run is at work already" for i in range(2)
   ]
-  ready("run", "--", *FLAGS, "--seed=1")
-  assert ready.status == 1 and ready.starts() == []
-  assert ready.out.count("another run is at work, stop it first") == 2
 
   ready("status")
   assert ready.out.splitlines()[0] == "my-tpu: READY"
