@@ -12,7 +12,7 @@ import pytest
 from PIL import Image
 
 import t2i_jax
-from t2i_jax import library, model_folder, texts
+from t2i_jax import library, model_folder, sampling, texts
 from t2i_jax.text import word2vec
 
 TEXTS = ["a flower with red petals", "blue"]
@@ -28,6 +28,17 @@ def run(trained):
   return t2i_jax.open(trained)
 
 
+@pytest.fixture(scope="module")
+def lively(run):
+  """With larger parameters: after ten steps the images are nearly grey, and bytes could not tell
+  them apart."""
+  variables = {
+    name: {**found, "params": jax.tree.map(lambda x: 10 * x, found["params"])}
+    for name, found in run.trained.variables.items()
+  }
+  return library.Run(dataclasses.replace(run.trained, variables=variables))
+
+
 def test_nothing_heavy_is_imported_before_a_run_is_opened():
   code = "import sys, t2i_jax; print(*sys.modules)"
   told = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
@@ -35,40 +46,47 @@ def test_nothing_heavy_is_imported_before_a_run_is_opened():
   assert not {"jax", "numpy", "absl", "t2i_jax.library"} & set(told.stdout.split())
 
 
-def test_the_bytes_are_those_of_mode_sample(command, flowers, tmp_path):
+def test_the_bytes_are_those_of_mode_sample(command, lively, tmp_path, monkeypatch):
   """Of each caption alone, though the library is given both; and of its variations."""
-  drawn = [flowers.draw(TEXTS, noise) for noise in (0, 1)]
+  open_run, variables = sampling.open_run, lively.trained.variables
+  as_lively = lambda *given: dataclasses.replace(open_run(*given), variables=variables)  # noqa: E731
+  monkeypatch.setattr(sampling, "open_run", as_lively)
+  drawn = [lively.draw(TEXTS, noise) for noise in (0, 1)]
   for i, text in enumerate(TEXTS):
-    command("--mode=sample", f"--captions={text}", f"--output={tmp_path}/{i}.png", tiny=False)
+    words = [f"--workdir={lively.config.workdir}", f"--captions={text}"]
+    command("--mode=sample", *words, f"--output={tmp_path}/{i}.png", tiny=False)
     assert command.status == 0
     last = np.asarray(Image.open(tmp_path / f"{i}_01.png"))
-    assert drawn[0][i].shape == (len(text.split()), 128, 128, 3)
+    assert drawn[0][i].shape == (len(text.split()), 16, 16, 3)
     np.testing.assert_array_equal(drawn[0][i][-1], last)
     assert (drawn[1][i] != drawn[0][i]).mean() > 0.5
     strip = np.asarray(Image.open(tmp_path / f"{i}.png"))
-    np.testing.assert_array_equal(np.asarray(flowers.strip(text)), strip)
+    np.testing.assert_array_equal(np.asarray(lively.strip(text)), strip)
 
 
-def test_a_noise_has_the_number_that_it_has_everywhere(flowers):
-  ids, length, table, _ = texts.read(flowers.trained, TEXTS[1:])
-  ((_, (varied,)),) = flowers.trained.variation_batches(ids, length, table, 3)
+def test_the_bytes_of_the_model_of_the_package_are_those_of_mode_sample(command, flowers, tmp_path):
+  (drawn,) = flowers.draw(TEXTS[0])
+  command("--mode=sample", f"--captions={TEXTS[0]}", f"--output={tmp_path}/a.png", tiny=False)
+  assert command.status == 0 and drawn.shape == (5, 128, 128, 3)
+  np.testing.assert_array_equal(drawn[-1], np.asarray(Image.open(tmp_path / "a_01.png")))
+
+
+def test_a_noise_has_the_number_that_it_has_everywhere(lively):
+  ids, length, table, _ = texts.read(lively.trained, TEXTS[1:])
+  ((_, (varied,)),) = lively.trained.variation_batches(ids, length, table, 3)
+  assert (varied[0] != varied[1]).mean() > 0.5
   for noise in range(3):
-    np.testing.assert_array_equal(flowers.draw(TEXTS[1], noise)[0][-1], varied[noise])
+    np.testing.assert_array_equal(lively.draw(TEXTS[1], noise)[0][-1], varied[noise])
 
 
-def test_a_checkpoint_and_a_model_s_folder_are_opened(trained, run, tmp_path):
+def test_a_checkpoint_and_a_model_s_folder_are_opened(trained, run, lively, tmp_path):
   assert run.step == t2i_jax.open(trained, checkpoint=10).step == 10
-  # With larger parameters: after ten steps the images are nearly grey.
-  variables = {
-    name: {**found, "params": jax.tree.map(lambda x: 10 * x, found["params"])}
-    for name, found in run.trained.variables.items()
-  }
-  source = dataclasses.replace(run.trained, variables=variables)
-  found = model_folder.Model(source.config, 10, source.variables, source.vectors)
+  source = lively.trained
+  found = model_folder.Model(source.config, 10, jax.device_get(source.variables), source.vectors)
   model_folder.write(tmp_path / "model", found, "")
   opened = t2i_jax.open(tmp_path / "model")
   drawn = opened.draw("red")[0]
-  np.testing.assert_array_equal(drawn, library.Run(source).draw("red")[0])
+  np.testing.assert_array_equal(drawn, lively.draw("red")[0])
   assert drawn.std() > 10
   assert f"{tmp_path}/model: step 10, 16x16 pixels" in repr(opened)
 
@@ -94,13 +112,13 @@ def test_states_are_what_is_read_up_to_each_word(flowers):
   np.testing.assert_allclose((a**2).mean(1), 1, rtol=1e-4)
 
 
-def test_unknown_words_are_listed_and_left_out(flowers, caplog):
+def test_unknown_words_are_listed_and_left_out(flowers, lively, caplog):
   assert flowers.unknown("A zebra, with RED petals and 1,000 quaggas") == [
     "zebra",
     "000",
     "quaggas",
   ]
-  np.testing.assert_array_equal(flowers.draw("zebra red")[0], flowers.draw("red")[0])
+  np.testing.assert_array_equal(lively.draw("zebra red")[0], lively.draw("red")[0])
   assert "zebra" in caplog.text
 
 
