@@ -109,13 +109,20 @@ def test_an_aborted_prepare_is_begun_again(tmp_path, monkeypatch):
   assert folders.prepare(tmp_path, raw).images == 3
 
 
-@pytest.mark.parametrize("of", ["3.png", "3.txt"])
 @pytest.mark.parametrize(
-  ("number", "end", "status"),
+  ("of", "number", "end", "status"),
   [
-    (errno.EMFILE, "no run was changed", 1),
-    (errno.EIO, "no run was changed", 1),
-    (errno.EACCES, "give another path", 2),
+    ("3.png", errno.EMFILE, "no run was changed", 1),
+    ("3.txt", errno.EACCES, "give another path", 2),
+    *(
+      pytest.param(*more, marks=pytest.mark.slow)
+      for more in (
+        ("3.txt", errno.EMFILE, "no run was changed", 1),
+        ("3.png", errno.EIO, "no run was changed", 1),
+        ("3.txt", errno.EIO, "no run was changed", 1),
+        ("3.png", errno.EACCES, "give another path", 2),
+      )
+    ),
   ],
 )
 def test_what_the_system_refuses_to_read_ends_the_program_and_is_not_left_out(

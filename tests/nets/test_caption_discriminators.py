@@ -30,11 +30,16 @@ def _words():
 def _judged(name):
   """Variables, and the function of images and words."""
   module, given = MADE[name], _words()
-  variables = jax.jit(lambda: module.init(jax.random.key(0), IMAGES, given, None))()
-  # Parameters that differ, biases too.
-  variables = jax.tree.map(
-    lambda x: x + 0.1 * jax.random.normal(jax.random.key(x.size), x.shape), variables
-  )
+
+  @jax.jit
+  def init():
+    variables = module.init(jax.random.key(0), IMAGES, given, None)
+    # Parameters that differ, biases too.
+    return jax.tree.map(
+      lambda x: x + 0.1 * jax.random.normal(jax.random.key(x.size), x.shape), variables
+    )
+
+  variables = init()
   return variables, jax.jit(lambda x, w: module.apply(variables, x, w, None))
 
 
@@ -62,7 +67,7 @@ def test_the_caption_stands_beside_the_maps_at_every_place():
     def __call__(self, images):
       return dcgan.convolve(images, None, 4, 4, jnp.float32, ())
 
-  maps = np.asarray(Maps().apply({"params": p}, IMAGES))
+  maps = np.asarray(jax.jit(Maps().apply)({"params": p}, IMAGES))
   p = jax.tree.map(np.asarray, p)
   rectify = lambda x: np.where(x > 0, x, 0.2 * x)  # noqa: E731
   text = rectify(np.asarray(_words().vectors) @ p["project"]["kernel"] + p["project"]["bias"])
@@ -107,8 +112,8 @@ def test_the_residual_logits_of_an_image_and_a_caption_by_hand():
 def test_a_block_adds_convolutions_to_the_mean_of_its_places():
   block = residual.Block(5)
   x = jax.random.normal(jax.random.key(3), (2, 8, 8, 3))
-  params = block.init(jax.random.key(0), x)["params"]
-  y = block.apply({"params": params}, x)
+  params = jax.jit(block.init)(jax.random.key(0), x)["params"]
+  y = jax.jit(block.apply)({"params": params}, x)
   # By other code: an average pool, and XLA's convolutions. Padding of one all round.
   along = functools.partial(
     jax.lax.conv_general_dilated, dimension_numbers=("NHWC", "HWIO", "NHWC")

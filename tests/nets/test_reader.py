@@ -8,7 +8,7 @@ import pytest
 from t2i_jax.nets import efficientnet, reader
 
 
-@pytest.fixture(params=["convlstm", "gru"])
+@pytest.fixture(scope="module", params=["convlstm", "gru"])
 def made(request):
   module = reader.Reader(request.param, 12)
   vectors = jnp.asarray(np.random.default_rng(0).normal(size=(4, 2, 5)), jnp.float32)

@@ -65,7 +65,7 @@ def test_both_forms_hold_the_same_and_nothing_else_is_left(train, tmp_path):
   assert sorted(path.name for path in tmp_path.iterdir()) == ["v.bin", "v.safetensors"]
 
 
-@pytest.mark.parametrize("cut_at", [0, 1, 2])
+@pytest.mark.parametrize("cut_at", [1, *(pytest.param(n, marks=pytest.mark.slow) for n in (0, 2))])
 def test_training_that_was_interrupted_goes_on_and_ends_with_the_same_bits(
   train, tmp_path, monkeypatch, cut_at
 ):

@@ -60,7 +60,10 @@ def test_the_value_is_the_sum_over_each_window(taps, strides, size, padding):
   np.testing.assert_allclose(found, expected, rtol=1e-4, atol=1e-5)
 
 
-@pytest.mark.parametrize(("taps", "strides", "size", "padding"), CASES)
+@pytest.mark.parametrize(
+  ("taps", "strides", "size", "padding"),
+  [pytest.param(*c, marks=pytest.mark.slow if n in (0, 2, 3) else ()) for n, c in enumerate(CASES)],
+)
 def test_gradients_are_those_of_the_library_s_own(taps, strides, size, padding):
   x, kernel = _given(taps, size)
   pads = convolutions._pads(x, kernel, strides, padding)
