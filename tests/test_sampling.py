@@ -84,12 +84,12 @@ def test_many_captions_become_several_pictures_of_the_same_images(
   words += [f"--captions={text}" for text in texts]
   command("--mode=sample", f"--output={tmp_path}/a.png", *words, tiny=False)
   assert len(command.json["images"]) == 1 + 5 + 1 + 3
-  draw_batches = sampling.TrainedRun.draw_batches
+  draw_noises = sampling.TrainedRun._draw_noises
 
-  def two_at_once(run, ids, length, table, _=64, *rest, **how):
-    return draw_batches(run, ids, length, table, 2, *rest, **how)
+  def two_at_once(run, ids, length, table, _, *rest):
+    return draw_noises(run, ids, length, table, 2, *rest)
 
-  monkeypatch.setattr(sampling.TrainedRun, "draw_batches", two_at_once)
+  monkeypatch.setattr(sampling.TrainedRun, "_draw_noises", two_at_once)
   monkeypatch.setattr(sample, "_ROWS", 2)
   command("--mode=sample", f"--output={tmp_path}/b.png", *words, tiny=False)
   assert all(os.path.exists(path) for path in command.json["images"])
@@ -301,10 +301,28 @@ def test_interpolation_is_written_with_each_caption_and_the_next(command, traine
     assert sheet.width > 8 * 128 and sheet.height > 2 * 128
   command("--mode=sample", *more, words[0], tiny=False)
   assert command.status == 2 and "--captions twice" in command.err
-  command("--mode=sample", *more, words[0], "--variations=2", tiny=False)
-  assert [path.rpartition("_")[2] for path in command.json["images"][-2:]] == [
-    "variations.png", "noises.png"
-  ]  # fmt: skip
+
+
+@pytest.mark.parametrize(
+  ("interpolate", "ends"),
+  [(False, ["variations"]), (True, ["variations", "noises"])],
+)
+def test_one_caption_has_variations_and_passages_between_them(
+  tmp_path, monkeypatch, interpolate, ends
+):
+  """And none to another caption. What is drawn is black."""
+  config = config_lib.Config(
+    mode="sample", workdir="w", captions=("red petals",), max_words=4, noise_dim=2, variations=2,
+    interpolate=interpolate,
+  )  # fmt: skip
+  table = np.zeros((4, 3), np.float32)
+  run = sampling.TrainedRun(config, 1, {}, word2vec.WordVectors(("red", "blue"), table[2:]), "")
+
+  black = lambda variables, table, ids, *_: np.zeros((len(ids), 4, 16, 16, 3), np.uint8)  # noqa: E731
+  monkeypatch.setattr(sampling, "_make_draw", lambda *_: (mesh.ALONE, black))
+  caption = np.array([[2, 3, 0, 0]], np.int32), np.array([2], np.int32), table
+  paths = sample._draw_further(f"{tmp_path}/a", run, caption, [["red", "petals"]])
+  assert paths == [f"{tmp_path}/a_{end}.png" for end in ends]
 
 
 def test_a_caption_s_images_do_not_depend_on_its_neighbours_or_later_words(trained):
@@ -373,18 +391,6 @@ def test_nothing_is_drawn_without_weights(command, tmp_path):
   assert command.status == 2 and "no checkpoint" in command.err
   assert not checkpoints.has_any(tmp_path)
   assert list(tmp_path.iterdir()) == []
-
-
-def test_evaluate_scores_the_unseen_split(command, trained):
-  words = [f"--workdir={trained}", "--split=unseen", "--metrics=attributes"]
-  command("--mode=evaluate", *words, tiny=False)
-  assert command.status == 0
-  line = command.json
-  assert line["split"] == "unseen" and line["images"] == 15  # 3 unseen images, 5 captions each
-  for name in ("petal_colour", "centre_colour"):
-    score = line[f"{name}_accuracy"]
-    assert score["real"] == 1.0 and 0 < score["captions"] <= 15
-    assert 0.0 <= score["low"] <= score["value"] <= score["high"] <= 1.0
 
 
 def test_params_counts_by_hand(command):

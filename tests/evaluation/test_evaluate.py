@@ -51,16 +51,19 @@ def test_one_caption_of_each_image():
 
 
 def test_attributes_alone_need_no_judges(command, tmp_path, trained):
-  command("--mode=evaluate", f"--workdir={trained}", "--metrics=attributes", tiny=False)
+  words = ["--mode=evaluate", f"--workdir={trained}", "--split=unseen", "--metrics=attributes"]
+  command(*words, tiny=False)
   assert command.status == 0
   line = command.json
+  assert line["split"] == "unseen" and line["images"] == 15  # 3 unseen images, 5 captions each
   assert line["images_trained_on"] == 0 and "trained on" not in command.err
   assert line["attribute_accuracy"]["real"] > 0.9
+  for name in ("petal_colour", "centre_colour"):
+    score = line[f"{name}_accuracy"]
+    assert score["real"] == 1.0 and 0 < score["captions"] <= 15
+    assert 0.0 <= score["low"] <= score["value"] <= score["high"] <= 1.0
   assert not {"frechet_classifier", "features"} & line.keys()
-  command(
-    "--mode=evaluate", f"--workdir={trained}", "--metrics=attributes", "--captions_scored=2",
-    tiny=False,
-  )  # fmt: skip
+  command(*words, "--captions_scored=2", tiny=False)
   assert command.json["captions"] == 2 * line["real_images"] < line["captions"]
   command("--mode=evaluate", f"--workdir={trained}", tiny=False)
   assert command.status == 2 and "3 images" in command.err
@@ -265,7 +268,9 @@ def test_each_caption_has_a_noise_of_its_own(data_dir, tmp_path, monkeypatch):
   assert len(np.unique(same, axis=0)) == 1
 
 
-def test_a_checkpoint_is_scored_again_with_other_settings_only(command, trained, tmp_path):
+def test_a_checkpoint_is_scored_again_with_other_settings_only(
+  command, trained, tmp_path, monkeypatch
+):
   workdir = tmp_path / "run"
   shutil.copytree(trained, workdir, ignore=shutil.ignore_patterns("scores.jsonl"))
 
@@ -280,8 +285,14 @@ def test_a_checkpoint_is_scored_again_with_other_settings_only(command, trained,
   line, added = follow("--captions_scored=1")
   assert added == 1 and (line["captions_scored"], line["seed"]) == (1, 0)
   assert line["captions"] == line["real_images"]
+
+  def score(run, task):
+    scores_file.append(workdir, {**line, **task.settings})
+    return {**line, **task.settings}
+
+  monkeypatch.setattr(evaluate, "evaluate", score)
   other, added = follow("--captions_scored=2")
-  assert added == 1 and other["captions"] == 2 * line["captions"]
+  assert added == 1 and other["captions_scored"] == 2
   assert follow("--captions_scored=1") == (line, 0)
   seeded, added = follow("--captions_scored=1", "--seed=7")
   assert added == 1 and (seeded["captions_scored"], seeded["seed"]) == (1, 7)
