@@ -7,8 +7,10 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from t2i_jax import config as config_lib
 from t2i_jax import errors, sampling
 from t2i_jax.page import ablation, runs, side_by_side
+from t2i_jax.text import word2vec
 from tests.fixtures import runs as run_folders
 
 
@@ -53,14 +55,32 @@ def test_each_experiments_image_of_the_same_captions_stands_beside_the_real_one(
   np.testing.assert_array_equal(columns[0], columns[0][::8, ::8].repeat(8, 0).repeat(8, 1))
 
 
-def test_runs_on_other_data_are_not_put_side_by_side(trained, second, monkeypatch):
-  found = runs.read_all([str(trained), str(second)])
+@pytest.fixture
+def two(tmp_path, data_dir, monkeypatch):
+  """The folders of two runs on the toy data. Opened, such a run has its settings alone."""
+  config = config_lib.Config(
+    mode="report", workdir="w", dataset="synthetic", synthetic_images=30, image_size=16,
+    start_size=4, data_dir=str(data_dir),
+  )  # fmt: skip
+  vectors = word2vec.WordVectors(("red",), np.ones((1, 3), np.float32))
+
+  def open_run(asked, given):
+    changes = {name: getattr(asked, name) for name in (*given, "workdir")}
+    return sampling.TrainedRun(dataclasses.replace(config, **changes), 5, {}, vectors, "")
+
+  monkeypatch.setattr(sampling, "open_run", open_run)
+  flags = {"first": [], "second": ["--peephole=none"]}
+  return [run_folders.make_run(tmp_path / name, own) for name, own in flags.items()]
+
+
+def test_runs_on_other_data_are_not_put_side_by_side(two, monkeypatch):
+  found = runs.read_all(two)
   groups = ablation.experiments(found)
   open_run = sampling.open_run
 
   def other_data(config, given):
     run = open_run(config, given)
-    if config.workdir != str(second):
+    if config.workdir != two[1]:
       return run
     config = dataclasses.replace(run.config, synthetic_images=31)
     return dataclasses.replace(run, config=config)
@@ -70,10 +90,10 @@ def test_runs_on_other_data_are_not_put_side_by_side(trained, second, monkeypatc
     side_by_side.draw_grid(found, groups, {"split": "train"})
 
 
-def test_a_comparison_without_a_picture_says_why(trained, second, tmp_path, command, monkeypatch):
+def test_a_comparison_without_a_picture_says_why(two, tmp_path, command, monkeypatch):
   """Of runs from another machine, whose data_dir cannot be made here; of checkpoints that cannot be
   read."""
-  words = ["--mode=report", f"--workdir={trained}", f"--compare={second}", "--split=train"]
+  words = ["--mode=report", f"--workdir={two[0]}", f"--compare={two[1]}", "--split=train"]
   (tmp_path / "file").touch()
   elsewhere = f"--data_dir={tmp_path}/file/data"
   command(*words, f"--output={tmp_path}/r.html", elsewhere, tiny=False)
