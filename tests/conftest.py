@@ -18,6 +18,9 @@ os.environ["XLA_FLAGS"] = (
   + "LIBRARY_FUSION_TYPE_DOT,LIBRARY_FUSION_TYPE_INDIVIDUAL_DOT,LIBRARY_FUSION_TYPE_REDUCE"
 )
 
+# What the tests expect, some of it to the last bit, is what the CPU computes.
+os.environ.setdefault("JAX_PLATFORMS", "cpu")
+
 # Processes of tests keep to a core each where there are no more cores: otherwise the threads of one
 # wait for those of the other.
 if "PYTEST_XDIST_WORKER" in os.environ and hasattr(os, "sched_setaffinity"):
