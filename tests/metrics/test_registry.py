@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 from t2i_jax.evaluation import scores
-from t2i_jax.metrics import colours, registry
+from t2i_jax.metrics import colours, distances, neighbours, registry
 from t2i_jax.metrics.metric import (
   Arrival,
   Attribute,
@@ -175,3 +175,38 @@ def test_what_scores_share_is_computed_once():
 
   assert [inputs.once(count), inputs.once(count)] == [1, 1] and calls == [inputs]
   assert Inputs().once(count) == 2
+
+
+def _halves(rows):
+  order = np.random.default_rng(0).permutation(len(rows))
+  return rows[order[: len(rows) // 2]], rows[order[len(rows) // 2 :]]
+
+
+@pytest.mark.parametrize(("name", "of"), [
+  ("density", lambda a, b: neighbours.density_and_coverage(a, b)[0].value),
+  ("coverage", lambda a, b: neighbours.density_and_coverage(a, b)[1].value),
+  ("nearest_neighbour_accuracy", lambda a, b: neighbours.nearest_neighbour_accuracy(a, b).value),
+  ("frechet_classifier", distances.frechet),
+  ("kernel_classifier", lambda a, b: distances.kernel(a, b).value),
+])  # fmt: skip
+def test_beside_a_score_of_two_sets_stands_that_of_two_halves_of_the_real_images(name, of):
+  """Generated images lie otherwise than real ones, so that their halves score otherwise."""
+  (metric,) = (metric for metric in registry.ALL if metric.name == name)
+  rng = np.random.default_rng(5)
+  real = rng.normal(size=(60, 3))
+  generated = np.exp(2 * rng.normal(1, [0.5, 1, 1.5], size=(60, 3)))
+  groups = np.arange(60), np.arange(60)
+  (found,) = metric.compute(Inputs(classifier=View(generated, real), groups=groups)).values()
+  assert found["real"] == pytest.approx(of(*_halves(real)), rel=1e-5)
+  others = found["value"], of(*_halves(generated)), of(real, generated)
+  assert min(abs(found["real"] - other) for other in others) > 1e-3
+
+
+def test_beside_a_fitted_classifier_s_accuracy_stands_that_of_the_judges_own():
+  (metric,) = (metric for metric in registry.ALL if metric.name == "classification_accuracy")
+  hits, of_judge = np.array([0.0, 1.0, 0.0, 0.0]), np.array([1.0, 1.0, 0.0, 1.0])
+  (found,) = metric.compute(Inputs(hits=lambda: (hits, of_judge))).values()
+  assert found["value"] == 0.25 and found["real"] == 0.75
+  (found,) = metric.compute(Inputs(hits=lambda: (hits, None))).values()
+  assert found["value"] == 0.25 and "real" not in found
+  assert metric.compute(Inputs(hits=lambda: None)) == {}
