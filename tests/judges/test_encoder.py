@@ -9,38 +9,20 @@ import numpy as np
 import pytest
 
 from t2i_jax.judges import encoder, fitting
-
-COLOURS = np.array([(220, 30, 30), (30, 200, 40), (40, 60, 220), (230, 220, 40)])
-# Rows of the table: 0 padding, 1 unknown, then four colours, "over", "on".
-TABLE = np.concatenate([np.zeros((2, 12)), np.random.default_rng(9).normal(size=(6, 12))])
-TABLE = TABLE.astype(np.float32)
-OVER, ON = 6, 7
-
-
-def pairs(per_pair, seed):
-  """Images whose upper half has one colour and the lower another; of each the captions "A over B"
-  and "A on B", in an order that tells nothing of the image that they belong to."""
-  rng = np.random.default_rng(seed)
-  kinds = [(a, b) for a in range(4) for b in range(4) if a != b] * per_pair
-  images_u8 = np.zeros((len(kinds), 8, 8, 3))
-  for i, (a, b) in enumerate(kinds):
-    images_u8[i, :4], images_u8[i, 4:] = COLOURS[a], COLOURS[b]
-  images_u8 = np.clip(images_u8 + rng.normal(0, 20, images_u8.shape), 0, 255).astype(np.uint8)
-  image, joined = rng.permutation(list(itertools.product(range(len(kinds)), (OVER, ON)))).T
-  above, below = np.array(kinds)[image].T
-  ids = np.stack([2 + above, joined, 2 + below, 0 * joined], 1).astype(np.int32)
-  return images_u8, ids, np.full(len(ids), 3, np.int32), image.astype(np.int32), kinds
+from tests.fixtures import coloured
 
 
 @pytest.fixture(scope="module")
 def trained():
-  images_u8, ids, length, image, _ = pairs(6, seed=0)
-  return encoder.fit_encoder(images_u8, TABLE, ids, length, image, seed=0, steps=60, flips=False)
+  images_u8, ids, length, image, _ = coloured.pairs(6, seed=0)
+  return encoder.fit_encoder(
+    images_u8, coloured.TABLE, ids, length, image, seed=0, steps=60, flips=False
+  )
 
 
 @pytest.mark.slow
 def test_held_out_captions_find_their_images_in_either_order_of_words(trained):
-  images_u8, ids, length, image, kinds = pairs(1, seed=1)
+  images_u8, ids, length, image, kinds = coloured.pairs(1, seed=1)
   points, words = trained.embed_images(images_u8), trained.embed_captions(ids, length)
   closeness, row = words @ points.T, np.arange(len(ids))
   assert np.mean(closeness.argmax(1) == image) >= 0.75  # By chance: 1/12.
@@ -56,10 +38,10 @@ def test_captions_find_the_features_of_their_images():
     noise = np.random.default_rng(seed).normal(0, 0.1, (versions, *flat.shape))
     return (flat + noise).astype(np.float32)
 
-  images_u8, ids, length, image, _ = pairs(6, seed=0)
+  images_u8, ids, length, image, _ = coloured.pairs(6, seed=0)
   seen = features(images_u8, 2, seed=2)
-  found = encoder.fit_encoder(seen, TABLE, ids, length, image, seed=0, steps=60)
-  images_u8, ids, length, image, _ = pairs(1, seed=1)
+  found = encoder.fit_encoder(seen, coloured.TABLE, ids, length, image, seed=0, steps=60)
+  images_u8, ids, length, image, _ = coloured.pairs(1, seed=1)
   points = found.embed_images(features(images_u8, 1, seed=3)[0])
   words = found.embed_captions(ids, length)
   assert np.mean((words @ points.T).argmax(1) == image) >= 0.75  # By chance: 1/12.
@@ -67,7 +49,7 @@ def test_captions_find_the_features_of_their_images():
 
 @pytest.mark.slow
 def test_points_have_length_one_and_one_space(trained):
-  images_u8, ids, length, *_ = pairs(1, seed=1)
+  images_u8, ids, length, *_ = coloured.pairs(1, seed=1)
   found = {12: trained.embed_images(images_u8), 24: trained.embed_captions(ids, length)}
   for count, points in found.items():
     assert points.shape == (count, encoder.DIMENSION)
@@ -76,9 +58,9 @@ def test_points_have_length_one_and_one_space(trained):
 
 @pytest.mark.slow
 def test_padding_does_not_matter(trained):
-  _, ids, length, *_ = pairs(1, seed=1)
+  _, ids, length, *_ = coloured.pairs(1, seed=1)
   noisy = np.pad(ids, ((0, 0), (0, 3)))
-  noisy[:, 3:] = np.random.default_rng(0).integers(0, len(TABLE), (len(ids), 4))
+  noisy[:, 3:] = np.random.default_rng(0).integers(0, len(coloured.TABLE), (len(ids), 4))
   expected = trained.embed_captions(ids, length)
   np.testing.assert_allclose(trained.embed_captions(noisy, length), expected, atol=1e-5)
   shorter = trained.embed_captions(ids, length - 1)
@@ -87,7 +69,7 @@ def test_padding_does_not_matter(trained):
 
 @pytest.mark.slow
 def test_points_do_not_depend_on_the_batch(trained):
-  images_u8, ids, length, *_ = pairs(1, seed=1)
+  images_u8, ids, length, *_ = coloured.pairs(1, seed=1)
   alone = trained.embed_images(images_u8[3:4])
   np.testing.assert_allclose(alone[0], trained.embed_images(images_u8)[3], atol=1e-5)
   alone = trained.embed_captions(ids[3:4], length[3:4])
@@ -115,6 +97,15 @@ def test_captions_of_other_groups_are_no_negatives():
   np.testing.assert_allclose(loss, np.log(1 + np.exp(-3.0)), rtol=1e-6)
   crossed = encoder.contrastive_loss(points, points[::-1], jnp.array(3.0))
   np.testing.assert_allclose(crossed, np.log(1 + np.exp(3.0)), rtol=1e-6)
+
+
+@pytest.mark.parametrize(("asked", "counted"), [(0.07, 0.07), (0.02, 0.02), (0.001, 0.01)])
+def test_the_temperature_is_not_below_a_hundredth(asked, counted, monkeypatch):
+  for tower in ("images", "captions"):
+    monkeypatch.setattr(encoder.EncoderNetwork, tower, lambda self, *_: None)
+  variables = {"params": {"scale": jnp.float32(np.log(1 / asked))}}
+  *_, scale = encoder.EncoderNetwork(True).apply(variables, None, None, None, train=False)
+  np.testing.assert_allclose(scale, 1 / counted, rtol=1e-5)
 
 
 class _Given:
@@ -163,7 +154,7 @@ def test_an_image_s_captions_are_compared_with_others_of_their_group_alone(monke
 
 @pytest.mark.slow
 def test_kept_equals_trained(trained, tmp_path):
-  images_u8, ids, length, *_ = pairs(1, seed=2)
+  images_u8, ids, length, *_ = coloured.pairs(1, seed=2)
   path, record = tmp_path / "encoder.msgpack", {"split": "train"}
   fitting.load_or_fit(path, encoder.Encoder, record, lambda: trained)
   kept = fitting.load_or_fit(path, encoder.Encoder, record, lambda: pytest.fail("was kept"))
@@ -173,5 +164,5 @@ def test_kept_equals_trained(trained, tmp_path):
     kept.embed_captions(ids, length), trained.embed_captions(ids, length)
   )
   # The table is part of what is named and kept.
-  other = encoder.Encoder({**trained.variables, "table": TABLE + 1})
+  other = encoder.Encoder({**trained.variables, "table": coloured.TABLE + 1})
   assert other.fingerprint() != trained.fingerprint()
