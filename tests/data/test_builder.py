@@ -5,9 +5,11 @@ import io
 import json
 import os
 import pathlib
+import shutil
 import subprocess
 import sys
 import tempfile
+import time
 
 import numpy as np
 import PIL.Image
@@ -98,6 +100,22 @@ def test_a_killed_prepare_leaves_nothing_that_is_read(tmp_path):
   assert prepared.splits == {"train": 32, "test": 4, "unseen": 4}
   assert prepared.captions == 200
   assert [p.name for p in config.iterdir()] == ["1.0.0"]
+
+
+def test_what_another_process_may_be_writing_stays(tmp_path):
+  raw = folders.make_folder(tmp_path / "raw")
+  folders.prepare(tmp_path, raw)
+  (content,) = tmp_path.glob("prepared/folder/*/1.0.0")
+  shutil.rmtree(content)
+  hours = {"incomplete.young": 1, "incomplete.yesterday": 23, "incomplete.old": 25}
+  for name, ago in hours.items():
+    (content.parent / name).mkdir()
+    (content.parent / name / "part").touch()
+    os.utime(content.parent / name, (time.time() - 3600 * ago,) * 2)
+  folders.prepare(tmp_path, raw)
+  left = {path.name for path in content.parent.iterdir()}
+  assert left == {"1.0.0", "incomplete.young", "incomplete.yesterday"}
+  assert (content.parent / "incomplete.young" / "part").exists()
 
 
 def test_an_aborted_prepare_is_begun_again(tmp_path, monkeypatch):
