@@ -10,6 +10,7 @@ import shutil
 import jax
 import numpy as np
 import pytest
+import scipy.special
 
 from t2i_jax import config as config_lib
 from t2i_jax import errors
@@ -17,7 +18,7 @@ from t2i_jax.data import corpus as corpus_lib
 from t2i_jax.judges import efficientnet, fitting
 from t2i_jax.rundir import records
 from t2i_jax.training import frozen, reading
-from tests.fixtures import corpora
+from tests.fixtures import coloured, corpora
 
 
 def test_a_batch_has_the_words_that_are_read_of_its_captions(monkeypatch):
@@ -177,7 +178,7 @@ def test_a_reader_of_a_try_that_failed_serves_the_same_captions_and_settings_alo
 
 @pytest.mark.slow
 def test_a_reader_is_fitted_on_captions_as_far_as_they_are_read_with_their_own_images(monkeypatch):
-  """The contrastive loss of a batch, by what it is given; nothing is fitted."""
+  """The loss of a batch by hand, and what it is given; nothing is fitted."""
   monkeypatch.setattr(frozen, "_BATCH", 8)
   monkeypatch.setattr(frozen, "_AT_ONCE", 8)
   monkeypatch.setattr(frozen, "_WORD_DROPOUT", 0.0)
@@ -200,29 +201,108 @@ def test_a_reader_is_fitted_on_captions_as_far_as_they_are_read_with_their_own_i
     mode="train", workdir="w", steps=1, image_size=16, start_size=4, text="reader", reader="gru",
     reader_dim=8, reader_eyes="own", recurrence="none", max_words=5,
   )  # fmt: skip
-  fits, compared = [], []
+  fits, compared, contrast = [], [], frozen.contrast.contrast
   monkeypatch.setattr(fitting, "adamw", lambda *given, **_: fits.append(given) or given[1])
-  monkeypatch.setattr(frozen.contrast, "contrast", lambda *given: compared.append(given) or 0.0)
+  monkeypatch.setattr(
+    frozen.contrast, "contrast", lambda *given: compared.append(given) or contrast(*given)
+  )
   variables = frozen.fit(config, corpus, None)
   ((loss_of, _, data, batches, *_),) = fits
   # One that is not all read as far as its longest caption.
   batch = next(batch for batch in batches if 0 < batch.last.min() < batch.last.max())
+  # A tenth of the images is for `_log_retrieval` alone.
+  assert len({n for _ in range(40) for n in image[next(batches).caption]}) == 24 - 24 // 10
 
   @jax.jit
-  def given_to_contrast(variables, data, batch):
-    loss_of(variables["params"], variables["batch_stats"], data, batch, jax.random.key(0))
-    return compared.pop()
+  def loss_and_given_to_contrast(variables, data, batch):
+    params, stats = variables["params"], variables["batch_stats"]
+    return loss_of(params, stats, data, batch, jax.random.key(0)), compared.pop()
 
-  states, points, kind, weight = given_to_contrast(variables, data, batch)
+  (loss, stats), (states, points, kind, weight) = loss_and_given_to_contrast(variables, data, batch)
   own = image[batch.caption]
   np.testing.assert_array_equal(kind, corpus.kind[own])
   np.testing.assert_allclose(weight, (batch.last + 1) / length[batch.caption], rtol=1e-6)
   module, vectors = reading.make_reader(config), corpus.table[corpus.ids[batch.caption].T]
   shown = corpus.images_u8[own] / np.float32(127.5) - 1  # Neither cropped nor mirrored.
   both = functools.partial(module.apply, train=True, method="both", mutable=["batch_stats"])
-  expected, _ = jax.jit(both)(variables, vectors, shown)
+  expected, moved = jax.jit(both)(variables, vectors, shown)
   np.testing.assert_allclose(states, expected[0][batch.last, np.arange(8)], atol=1e-4)
   np.testing.assert_allclose(points, expected[1], atol=1e-3)
+  # The mean cross-entropy of choosing each state's image and each image's state; an image that is
+  # there twice, of two captions, is not chosen against itself.
+  logits = np.asarray(states, np.float64) @ np.asarray(points).T / (8 * 0.1)
+  logits[(own[:, None] == own) & ~np.eye(8, dtype=bool)] = -np.inf
+  both_ways = sum(scipy.special.logsumexp(logits, axis) - np.diag(logits) for axis in (0, 1))
+  np.testing.assert_allclose(loss, (both_ways * weight).mean() / 2, rtol=1e-5)
+  for found, after, before in zip(
+    *map(jax.tree.leaves, (stats, moved["batch_stats"], variables["batch_stats"])), strict=True
+  ):
+    np.testing.assert_allclose(found, after, rtol=1e-4, atol=1e-5)
+    assert np.abs(found - before).max() > 1e-3
+
+
+class _Spelt:
+  """In place of a reader: a word's state is its vector, and an image is shown as its own point."""
+
+  def apply(self, variables, given, train=None, method=None):
+    return given
+
+
+@pytest.mark.parametrize(("count", "told"), [
+  (10, ["the reader finds the own caption of 0.700 of the held-out images, of 19"]), (1, []),
+])  # fmt: skip
+def test_what_is_told_of_a_reader_is_how_many_held_out_images_find_their_caption(
+  count, told, logged
+):
+  """Of captions of other held-out images and the own one. Each of 30 images has two captions, whose
+  last word is the image's alone; three of ten held-out images look like another held-out one."""
+  rng = np.random.default_rng(0)
+  is_held_out = np.isin(np.arange(30), rng.permutation(30)[:count])
+  held_out = np.flatnonzero(is_held_out)
+  seen = np.eye(30, dtype=np.float32)
+  seen[held_out[:3]] = np.roll(seen[held_out[:3]], 1, 0)
+  seen[~is_held_out] = 1  # None of these is looked for.
+  image = rng.permutation(np.repeat(np.arange(30, dtype=np.int32), 2))
+  length = rng.integers(1, 5, 60).astype(np.int32)
+  ids = rng.permuted(np.tile(np.arange(30, dtype=np.int32), (60, 1)), axis=1)[:, :5]
+  ids[np.arange(60), length - 1] = image
+  corpus = dataclasses.replace(
+    corpora.one_caption_each(rng, 60, 5), table=np.eye(30, dtype=np.float32), ids=ids,
+    length=length, image=image,
+  )  # fmt: skip
+  frozen._log_retrieval(_Spelt(), {}, corpus, seen, is_held_out)
+  assert logged() == told
+
+
+@pytest.mark.slow
+def test_a_small_reader_learns_which_captions_and_images_belong_together():
+  """Images of two colours, one over the other, and captions that name both in order."""
+
+  def pairs(per_pair, seed):
+    images_u8, ids, length, image, kinds = coloured.pairs(per_pair, seed)
+    numbers = {pair: number for number, pair in enumerate(sorted(set(kinds)))}
+    return corpus_lib.Corpus(
+      images_u8=images_u8,
+      table=coloured.TABLE,
+      ids=ids,
+      length=length,
+      image=image,
+      source=np.arange(len(ids), dtype=np.int32),
+      sentences=[[]] * len(ids),
+      kind=np.array([numbers[pair] for pair in kinds], np.int32),
+    )
+
+  config = config_lib.Config(
+    mode="train", workdir="w", steps=1, text="reader", reader="gru", reader_dim=32,
+    reader_eyes="own", reader_steps=60, recurrence="none", max_words=4,
+  )  # fmt: skip
+  variables = frozen.fit(config, pairs(6, seed=0), None)
+  new, module = pairs(1, seed=1), reading.make_reader(config)
+  states, points = jax.jit(functools.partial(module.apply, train=False, method="both"))(
+    variables, new.table[new.ids.T], new.images_u8 / np.float32(127.5) - 1
+  )
+  nearest = np.asarray(states[2] @ points.T).argmax(1)  # of the third word, the last
+  assert np.mean(nearest == new.image) >= 0.75  # By chance: 1/12.
 
 
 class _Given:
