@@ -7,7 +7,8 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from t2i_jax.nets import efficientnet, words
+from t2i_jax.judges import efficientnet as judge
+from t2i_jax.nets import efficientnet, pixels, words
 from t2i_jax.nets.discriminators import projected
 
 
@@ -44,6 +45,23 @@ def test_what_it_is_given_are_efficientnet_s_maps():
   assert count == projected.GROUP
   assert [x.shape for x in shapes] == [(8, 8, 8, 24), (8, 4, 4, 40), (8, 2, 2, 112), (8, 1, 1, 320)]
   assert projected.Discriminator.eyes == "efficientnet" and len(shapes) == len(efficientnet.MAPS)
+
+
+def test_it_sees_of_images_what_the_judge_sees_of_their_bytes(monkeypatch):
+  """Through the first layers with random weights; the bytes are those of the images."""
+  layer = lambda seed, *shape: efficientnet.Layer(  # noqa: E731
+    np.asarray(0.5 * _normal(seed, *shape)), np.asarray(_normal(seed + 1, shape[-1]))
+  )
+  monkeypatch.setattr(efficientnet, "STAGES", efficientnet.STAGES[:1])
+  monkeypatch.setattr(efficientnet, "_AFTER", (0,))
+  block = efficientnet.Block(None, layer(0, 3, 3, 32), layer(2, 32, 16))
+  weights = efficientnet.Weights(layer(4, 3, 3, 3, 32), (block,), layer(6, 16, 4), layer(8, 4, 2))
+  images_u8 = np.random.default_rng(0).integers(0, 256, (3, 32, 32, 3)).astype(np.uint8)
+  shown = pixels.to_unit_range(jnp.asarray(images_u8))
+  (seen,) = jax.jit(projected.Discriminator.look)(weights, shown)
+  expected = judge.EfficientNet(weights, 32).features(images_u8)
+  assert expected.std(0).max() > 0.05
+  np.testing.assert_allclose(np.asarray(seen).mean((1, 2)), expected, rtol=1e-4, atol=1e-4)
 
 
 @pytest.mark.slow

@@ -1,5 +1,7 @@
 """A state depends on the words up to its own, in order, and on no later one."""
 
+import functools
+
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -56,6 +58,22 @@ def test_features_and_states_have_one_length(made):
   points = module.apply(variables, features, False, method="embed")
   assert points.shape == (3, 12)
   np.testing.assert_allclose((points**2).mean(-1), 1.0, rtol=1e-4)
+
+
+def test_in_training_images_are_centred_over_their_batch(made):
+  """By NumPy; then running statistics move by a twentieth of the way."""
+  module, variables, _, _ = made
+  features = np.random.default_rng(3).normal([1, -2, 0, 5, 3, 0, 1], [1, 2, 3, 1, 2, 9, 4], (6, 7))
+  run = functools.partial(module.apply, train=True, method="embed", mutable=["batch_stats"])
+  points, new = run(variables, jnp.asarray(features, jnp.float32))
+  mean, variance = features.mean(0), features.var(0)
+  layer = variables["params"]["to_embedding"]
+  expected = (features - mean) / np.sqrt(variance + 1e-5) @ layer["kernel"] + layer["bias"]
+  expected /= np.sqrt((expected**2).mean(1, keepdims=True))
+  np.testing.assert_allclose(points, expected, rtol=1e-4, atol=1e-5)
+  own = new["batch_stats"]["spread"]
+  np.testing.assert_allclose(own["mean"], 0.05 * mean, rtol=1e-4)
+  np.testing.assert_allclose(own["var"], 0.95 + 0.05 * variance, rtol=1e-4)
 
 
 def test_features_are_the_means_of_the_last_three_maps():
