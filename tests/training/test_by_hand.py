@@ -259,6 +259,28 @@ def test_states_between_captions_give_the_generator_a_gradient():
   _assert_same(jax.tree.map(jnp.subtract, with_term, without), expected)
 
 
+class CountingPainter(Painter):
+  """It counts its draws in training in its own state."""
+
+  def setup(self):
+    super().setup()
+    self.draws = self.variable("batch_stats", "draws", lambda: jnp.zeros(()))
+
+  def upper(self, maps, words, train):
+    if train and not self.is_initializing():
+      self.draws.value = self.draws.value + 1
+    return super().upper(maps, words, train)
+
+
+@pytest.mark.parametrize(("weight", "draws"), [(0.0, 1), (0.5, 2)])
+def test_what_is_drawn_between_captions_carries_the_statistics_on(monkeypatch, weight, draws):
+  monkeypatch.setitem(globals(), "Painter", CountingPainter)
+  updates, state = _make(dataclasses.replace(CONFIG, interpolation_weight=weight))
+  after, _ = jax.jit(lambda s: steps.update(updates, s, [_batch()]))(state)
+  found = [float(s.generator.batch_stats["draws"]) for s in (state, after)]
+  assert found == [0, draws]
+
+
 def test_each_step_has_random_numbers_of_its_own():
   """Noise, the words that are read, and crops: those of the state's key folded with the step."""
   config = config_lib.Config(

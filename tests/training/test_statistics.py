@@ -10,6 +10,7 @@ import pytest
 from t2i_jax import config as config_lib
 from t2i_jax.data import corpus as corpus_lib
 from t2i_jax.nets import model, words
+from t2i_jax.parallel import mesh
 from t2i_jax.training import batches, reading, statistics
 from t2i_jax.training import state as state_lib
 
@@ -90,6 +91,46 @@ def test_statistics_are_the_minibatches_means_with_averaged_parameters():
     other.batch_stats,
     found.batch_stats,
   )
+
+
+class _Two(mesh.Devices):
+  """Two devices as one: what each computes, side by side."""
+
+  axes, count = ("data",), 2
+
+  def shard_map(self, run, in_specs, out_specs):
+    assert set(in_specs) == {mesh.REPLICATED, mesh.ROWS} and out_specs == mesh.REPLICATED
+
+    def both(*given):
+      shards = [
+        jnp.stack(jnp.split(x, 2, 1)) if spec == mesh.ROWS else x
+        for x, spec in zip(given, in_specs)
+      ]
+      along = [0 if spec == mesh.ROWS else None for spec in in_specs]
+      found = jax.vmap(run, along, axis_name="data")(*shards)
+      return jax.tree.map(lambda x: x[0], found)
+
+    return both
+
+
+@pytest.mark.slow
+def test_statistics_of_each_device_are_averaged_over_devices():
+  """Of the first maps, by NumPy: over two minibatches, and the two captions of each device."""
+  config = dataclasses.replace(CONFIG, bn_devices="each")
+  state, networks = _state(config), model.build(config, _Two().axes)
+  refresh = statistics.make_refresh(config, CORPUS, batches.Frozen(), networks, _Two())
+  own = refresh(state).generator.batch_stats["modulate_0"]["BatchNorm_0"]
+  params = jax.tree.map(np.asarray, state.average["generator"])["project"]
+  means, variances = [], []
+  for key in reading.minibatch_keys(jax.random.key(0), 0, 2):
+    noise = np.asarray(reading.draw_noise(key, 4, 3))
+    noise = noise / np.sqrt((noise**2).mean(-1, keepdims=True))
+    for part in np.split(noise @ params["kernel"] + params["bias"], 2):
+      means.append(part.reshape(2 * 16, -1).mean(0))
+      variances.append(part.reshape(2 * 16, -1).var(0))
+  np.testing.assert_allclose(own["mean"], np.mean(means, 0), rtol=1e-4, atol=1e-5)
+  np.testing.assert_allclose(own["variance"], np.mean(variances, 0), rtol=1e-4)
+  assert np.abs(np.mean(means, 0) - np.mean(means[::2], 0)).max() > 0.01  # one device's alone
 
 
 def test_statistics_of_a_network_without_an_image_that_counts_stay():
