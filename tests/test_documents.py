@@ -66,6 +66,23 @@ def _examples(language):
   return [body for kind, body in _FENCE.findall(ADDING) if kind == language]
 
 
+@pytest.mark.parametrize(("documents", "least"), [
+  (DOCUMENTS, {_LINK: 100, _PATH: 150, _FLAG: 500, _FENCE: 40}),
+  (FLAG_FILES, {_PATH: 80, _FLAG: 400}),
+])  # fmt: skip
+def test_what_is_looked_for_in_documents_is_found(documents, least):
+  """Where nothing is found, nothing is checked."""
+  text = "\n".join(path.read_text(encoding="utf8") for path in documents)
+  found = {kind: kind.findall(text) for kind in least}
+  assert all(len(found[kind]) > count for kind, count in least.items())
+  # Flags with values, and links to files and to headings, are each a check of their own.
+  assert sum(bool(value) for _, value in found[_FLAG]) > len(found[_FLAG]) / 4
+  if _LINK in found:
+    inside = [link for link in found[_LINK] if not link.startswith("https://")]
+    assert len(inside) > 90 and sum("#" in link for link in inside) > 20
+    assert {language for language, _ in found[_FENCE]} >= {"bash", "python", "diff"}
+
+
 @pytest.mark.parametrize("document", DOCUMENTS, ids=_by_name)
 def test_every_link_leads_somewhere(document):
   for link in _LINK.findall(document.read_text(encoding="utf8")):
