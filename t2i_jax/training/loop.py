@@ -164,7 +164,8 @@ def _load(
   if hosts.is_first() and not resume.has_word_vectors(config, examples.captions):
     log.info("making the word vectors")
     made = corpus_lib.make_word_vectors(config, examples)
-    resume.check_word_vectors(config, corpus_lib.make_corpus(config, examples, made, chosen))
+    if bucket.saved_steps(config.workdir):
+      resume.check_word_vectors(config, corpus_lib.make_corpus(config, examples, made, chosen))
     word2vec.save(path, made)
     resume.record_word_vectors(config, examples.captions)
   if hosts.is_first():

@@ -89,9 +89,9 @@ def has_word_vectors(config: config_lib.Config, texts: Sequence[str]) -> bool:
 
 
 def check_word_vectors(config: config_lib.Config, corpus: corpus_lib.Corpus) -> None:
-  """For word vectors that are made anew, before they are kept. Raises InputError where the run has
-  a checkpoint and they, or the captions, are not those that it began with."""
-  before = records.read_data(config.workdir) if bucket.saved_steps(config.workdir) else None
+  """For word vectors that are made anew for a run that has a checkpoint, before they are kept.
+  Raises InputError where they, or the captions, are not those that it began with."""
+  before = records.read_data(config.workdir)
   if before and before["crc32"] != corpus.fingerprint():
     raise errors.InputError(
       f"`workdir={config.workdir}`: its {files.WORD_VECTORS} is gone or damaged, and made anew it, "
