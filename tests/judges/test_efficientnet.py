@@ -14,6 +14,7 @@ from PIL import Image
 from t2i_jax import errors
 from t2i_jax.judges import efficientnet, weight_files
 from t2i_jax.nets import efficientnet as network
+from t2i_jax.nets import pixels
 from tests.fixtures import coloured
 
 FULL = jax.lax.Precision.HIGHEST
