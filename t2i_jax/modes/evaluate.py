@@ -15,13 +15,13 @@ from t2i_jax import config as config_lib
 
 def run(config: config_lib.Config, given: frozenset[str]) -> dict[str, Any]:
   from t2i_jax import sampling
-  from t2i_jax.evaluation import evaluate, ladder
+  from t2i_jax.evaluation import evaluate, following, ladder
 
   def open_step(step: int) -> sampling.TrainedRun:
     return sampling.open_run(config, given, step)
 
   if config.follow:
-    evaluate.await_first(config.workdir)
+    following.await_first(config.workdir)
   trained = open_step(0)
   task = evaluate.make_task(trained)
   if config.ladder:
@@ -29,5 +29,5 @@ def run(config: config_lib.Config, given: frozenset[str]) -> dict[str, Any]:
     print(ladder.table(found["ladder"]), file=sys.stderr)
     return found
   if config.follow:
-    return evaluate.follow(config.workdir, task, open_step)
+    return following.follow(config.workdir, task, open_step)
   return evaluate.evaluate(trained, task)
