@@ -248,7 +248,7 @@ KINDS = {
     file, "`weights`", (*weight_files.KINDS, weight_files.HDF5)
   )),
   "corpus": Kind(_corpus, lambda folder, file: list(
-    corpus.Corpus(path=str(file), progress=False).sentences()
+    corpus.Corpus(path=str(file)).sentences()
   )),
   "labels": Kind(_labels, _read_labels),
   "captions": Kind(_captions, _read_captions),

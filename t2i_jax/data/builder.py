@@ -88,13 +88,11 @@ class Builder(tfds.core.GeneratorBasedBuilder, skip_registration=True):
     config_name: str,
     image_size: int,
     content: listing.Listing | None = None,
-    progress: bool = False,
   ):
     self.name = dataset.name
     self._dataset = dataset
     self._image_size = image_size
     self._content = content
-    self._progress = progress
     config = tfds.core.BuilderConfig(name=config_name)
     super().__init__(data_dir=data_dir, config=config)
 
@@ -197,7 +195,7 @@ class Builder(tfds.core.GeneratorBasedBuilder, skip_registration=True):
     self._captions = 0
     workers = os.cpu_count() or 1
     total = sum(len(sources) for sources in found.splits.values())
-    bar = progress.bar(self.name, total, "images", is_shown=self._progress)
+    bar = progress.bar(self.name, total, "images")
     pool = concurrent.futures.ThreadPoolExecutor(workers)
     try:
       with bar as self._bar:

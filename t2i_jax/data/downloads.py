@@ -16,8 +16,7 @@ import requests
 import tensorflow_datasets as tfds
 from tensorflow_datasets.core.download import checksums, download_manager, resource
 
-from t2i_jax import errors
-from t2i_jax import progress as progress_lib
+from t2i_jax import errors, progress
 from t2i_jax.data import builder, listing
 
 log = logging.getLogger(__name__)
@@ -37,9 +36,7 @@ def addresses(published: listing.Published) -> dict[str, checksums.UrlInfo]:
   return {urls[name]: listed[urls[name]] for name in published.files}
 
 
-def fetch(
-  published: listing.Published, downloads: pathlib.Path, layout: str, progress: bool = True
-) -> pathlib.Path:
+def fetch(published: listing.Published, downloads: pathlib.Path, layout: str) -> pathlib.Path:
   """The folder below `downloads` that holds the published files, with archives unpacked.
 
   Fetches nothing if the folder exists, and no archive that was fetched before; archives are kept.
@@ -51,8 +48,7 @@ def fetch(
   folder = downloads / "extracted" / published.builder
   if folder.is_dir():
     return folder
-  has_bar = progress and progress_lib.is_terminal()
-  (tfds.enable_progress_bar if has_bar else tfds.disable_progress_bar)()
+  (tfds.enable_progress_bar if progress.is_terminal() else tfds.disable_progress_bar)()
   infos = addresses(published)
   files = {}
   with builder.quiet():

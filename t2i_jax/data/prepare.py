@@ -32,7 +32,6 @@ class Settings:
   synthetic_images: number of synthetic images.
   crop: birds are cropped to their bounding boxes.
   allow_missing: images that the lists of birds and flickr30k name may be missing.
-  progress: show a progress bar on standard error.
   """
 
   data_dir: str | os.PathLike
@@ -41,7 +40,6 @@ class Settings:
   synthetic_images: int = 4000
   crop: bool = False
   allow_missing: bool = False
-  progress: bool = True
 
 
 @dataclasses.dataclass(frozen=True)
@@ -77,7 +75,7 @@ def verify(name: str, settings: Settings) -> int:
     raise errors.InputError(
       "`verify`: compares the prepared copy with its raw files; give their `raw_dir`"
     )
-  return verify_lib.check(builder, read(), settings.image_size, settings.progress)
+  return verify_lib.check(builder, read(), settings.image_size)
 
 
 def open_builder(name: str, settings: Settings) -> builder_lib.Builder:
@@ -106,7 +104,7 @@ def _open(
     found = source.read()
     _check_missing(dataset, found.origin, found, settings)
     with builder_lib.quiet():
-      builder = make(content=found, progress=settings.progress)
+      builder = make(content=found)
     builder.write()
     origin.record(info.parent, source.seen)
   origin.check(info.parent, source.raw_dir, source.seen if looks_at_raw else {})
@@ -182,9 +180,7 @@ def _raw_folders(
   Raises:
     InputError: there is no such raw folder; it has no captions; or as `downloads.fetch`.
   """
-  fetch = functools.partial(
-    downloads.fetch, dataset.published, folder, dataset.layout, settings.progress
-  )
+  fetch = functools.partial(downloads.fetch, dataset.published, folder, dataset.layout)
   if not settings.raw_dir:
     return fetch(), {}
   raw_dir = pathlib.Path(settings.raw_dir).expanduser()

@@ -15,24 +15,21 @@ import numpy as np
 import tensorflow_datasets as tfds
 import tqdm
 
-from t2i_jax import errors
-from t2i_jax import progress as progress_lib
+from t2i_jax import errors, progress
 from t2i_jax.data import builder as builder_lib
 from t2i_jax.data import images, listing
 
 _AT_ONCE = 128  # images in memory
 
 
-def check(
-  builder: builder_lib.Builder, found: listing.Listing, image_size: int, progress: bool = False
-) -> int:
+def check(builder: builder_lib.Builder, found: listing.Listing, image_size: int) -> int:
   """The number of images of the copy, all of which are those that were found, with the same
   captions and labels.
 
   Raises InputError, which names the first that differ, and the folder to remove."""
   count, different = 0, []
   total = sum(len(sources) for sources in found.splits.values())
-  with progress_lib.bar("verify", total, "images", is_shown=progress) as bar:
+  with progress.bar("verify", total, "images") as bar:
     for split, sources in found.splits.items():
       kept = _kept(builder, split)
       for source, image in _usable(sources, image_size, bar):

@@ -25,8 +25,7 @@ from xml.etree import ElementTree
 
 from gensim.corpora import wikicorpus
 
-from t2i_jax import errors, near
-from t2i_jax import progress as progress_lib
+from t2i_jax import errors, near, progress
 from t2i_jax.text import captions
 
 LONGEST = 10_000  # words; gensim ignores the rest of a longer sentence
@@ -62,7 +61,6 @@ class Corpus:
 
   path: str
   workers: int = 1
-  progress: bool = True
 
   def __post_init__(self):
     if not self.files:
@@ -85,7 +83,7 @@ class Corpus:
     """The sentences, the same each time; label: of the progress bar. Raises InputError for files
     that are cut off, damaged or not in UTF-8."""
     total, before = sum(size for _, size in self.files), 0
-    with progress_lib.bar(label, total, "B", is_shown=self.progress, unit_scale=True) as bar:
+    with progress.bar(label, total, "B", unit_scale=True) as bar:
       for path, size in self.files:
         try:
           with open(path, "rb") as packed:

@@ -22,7 +22,7 @@ def served(publisher):
 
 
 def fetch(tmp_path):
-  return downloads.fetch(PUBLISHED, tmp_path / "downloads", LAYOUT, progress=False)
+  return downloads.fetch(PUBLISHED, tmp_path / "downloads", LAYOUT)
 
 
 def contents(folder):

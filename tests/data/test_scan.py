@@ -17,7 +17,7 @@ from tests.fixtures import folders
 
 def test_what_the_program_writes_into_the_folder_is_none_of_its_data(tmp_path):
   raw = folders.make_folder(tmp_path / "raw")
-  settings = prepare.Settings(data_dir=raw / "data", raw_dir=raw, image_size=8, progress=False)
+  settings = prepare.Settings(data_dir=raw / "data", raw_dir=raw, image_size=8)
   first = prepare.prepare("folder", settings)
   for step in (500, 1000):
     folders.draw(raw, f"runs/a/samples/step_{step}.png")
@@ -60,7 +60,7 @@ def test_a_prepared_copy_of_class_folders_may_lie_among_them(tmp_path):
   for k, name in enumerate(("rose/a.png", "tulip/b.png")):
     folders.draw(tmp_path, name, k)
   for _ in range(2):
-    settings = prepare.Settings(raw_dir=tmp_path, data_dir=tmp_path, image_size=8, progress=False)
+    settings = prepare.Settings(raw_dir=tmp_path, data_dir=tmp_path, image_size=8)
     assert prepare.prepare("folder", settings).images == 2
 
 

@@ -60,7 +60,7 @@ def fruit(monkeypatch, tmp_path):
   monkeypatch.setitem(sets.DATASETS, "fruit", record)
   (tmp_path / "raw").mkdir()
   (tmp_path / "raw" / "words.txt").write_text("pear apple cherry")
-  settings = {"data_dir": tmp_path, "raw_dir": tmp_path / "raw", "image_size": 8, "progress": False}
+  settings = {"data_dir": tmp_path, "raw_dir": tmp_path / "raw", "image_size": 8}
   return lambda split, **more: datasets.load("fruit", split, prepare.Settings(**settings | more))
 
 

@@ -29,7 +29,7 @@ SENTENCES = [
 
 
 def _read(path):
-  return list(corpus_lib.Corpus(path=str(path), progress=False).sentences())
+  return list(corpus_lib.Corpus(path=str(path)).sentences())
 
 
 def test_words_are_those_of_captions_and_marks_are_skipped(tmp_path):
@@ -166,7 +166,7 @@ def test_several_processes_read_in_order_and_few_pieces_wait(tmp_path, monkeypat
 
   monkeypatch.setattr(corpus_lib, "_pieces", pieces)
   sentences = []
-  for words in corpus_lib.Corpus(path=str(path), workers=2, progress=False).sentences():
+  for words in corpus_lib.Corpus(path=str(path), workers=2).sentences():
     sentences.append(words)
     most = max(most, pulled - len(sentences))
   assert sentences == expected

@@ -32,7 +32,7 @@ def text(tmp_path_factory):
 def train(text, tmp_path):
   def run(path=text, a_is_one=False, **changes):
     settings = train_word2vec.Settings(**{"workers": 1, "dimension": 8, "epochs": 3, **changes})
-    read = corpus.Corpus(path=str(path), progress=False)
+    read = corpus.Corpus(path=str(path))
     return train_word2vec.train(read, tmp_path / "v.bin", settings, a_is_one)
 
   return run
@@ -164,7 +164,7 @@ def test_frequent_words_keep_their_counts_when_rare_ones_are_forgotten(tmp_path,
   monkeypatch.setattr(train_word2vec, "_MOST_TYPES", 20)
   lines = [f"red red petals twice{i}x twice{i}x" for i in range(100)]
   (tmp_path / "t").write_text("\n".join(lines))
-  read = corpus.Corpus(path=str(tmp_path / "t"), progress=False)
+  read = corpus.Corpus(path=str(tmp_path / "t"))
   settings = train_word2vec.Settings(dimension=4, min_count=1, workers=1)
   progress = train_word2vec.begin(read, settings)
   keyed = progress.model.wv
