@@ -40,6 +40,10 @@ SCORES = (
 )  # fmt: skip
 DATA, CLAIMS, TABLES, CURVES = "scores.jsonl", "claims.jsonl", "tables.md", "curves.svg"
 _HEAD = f"*Generated from {DATA} and {CLAIMS}: `python -m t2i_jax.page.study` and this folder.*"
+_DIFFERING = (
+  "In what scores were not made alike, and the experiments that have each value at some step. Two "
+  "values compare if they have the same in all that is named below their table."
+)
 _KEY = ("experiment", "seed", "split", "step")
 _DRAWN = ("frechet_classifier", "coverage", "r_precision", "variance_by_caption")
 _DASHES = ("-", "--", ":")
@@ -98,8 +102,9 @@ def merge(before: Sequence[Line], new: Sequence[Line]) -> list[Line]:
 
 def markdown(lines: Sequence[Line], claims: Sequence[Mapping[str, str]]) -> str:
   """The claims' verdicts, then for each score a table: a row an experiment, a column a step, the
-  values of its seeds."""
+  values of its seeds. Last, what was not scored alike."""
   parts = [_HEAD]
+  values: dict[tuple[str, str], dict[str, None]] = {}  # scored with -> experiments
   if claims:
     parts.append("\n".join([verdicts.RULE, "", *_claims_table(lines, claims)]))
   steps = sorted({line["step"] for line in lines})
@@ -115,7 +120,13 @@ def markdown(lines: Sequence[Line], claims: Sequence[Mapping[str, str]]) -> str:
     ]
     parts.append("\n".join([head, "", *_table(["step", *map(str, steps)], rows)]))
     if differ := verdicts.differing(lines, name):
-      parts.append(f"Not scored alike, so not all of these compare. {alike.in_words(differ)}.")
+      parts.append(f"Not all of these compare: not scored alike in {', '.join(differ)} (below).")
+    for key, of_value in differ.items():
+      for value, experiments in of_value.items():
+        values.setdefault((key, value), {}).update(dict.fromkeys(experiments))
+  if values:
+    rows = [[*made, ", ".join(experiments)] for made, experiments in sorted(values.items())]
+    parts.append("\n".join([_DIFFERING, "", *_table(["what", "value", "experiments"], rows)]))
   return "\n\n".join(parts) + "\n"
 
 
