@@ -65,6 +65,15 @@ class Group:
   def __init_subclass__(
     cls, role: Role = "shape", modes: tuple[Mode, ...] = (), anywhere: bool = False
   ):
+    for name in vars(cls).get("__annotations__", {}):
+      if not isinstance(getattr(cls, name, None), dataclasses.Field):
+        raise TypeError(f"{cls.__name__}.{name}: declare it by knob(default, help)")
+    declared: dict[str, type] = {}
+    for base in cls.__bases__:
+      for field in dataclasses.fields(base):
+        if field.metadata["group"] is base and declared.setdefault(field.name, base) is not base:
+          both = f"{declared[field.name].__name__} and {base.__name__}"
+          raise TypeError(f"--{field.name}: declared in both {both}")
     for field in vars(cls).values():
       if isinstance(field, dataclasses.Field):
         own = {

@@ -89,7 +89,11 @@ def spread(packing: Packing, x: Float[Array, "n *rest"]) -> Float[Array, "t b *r
 
 
 def collect(packing: Packing, x: Float[Array, "t b *rest"]) -> Float[Array, "n *rest"]:
-  """The words' values from their slots; 0 in rows that pad."""
+  """The words' values from their slots; 0 in rows that pad.
+
+  Raises ValueError if x has other axes t and b than the packing."""
+  if x.shape[:2] != packing.place.shape:
+    raise ValueError(f"{x.shape[:2]} slots of values for {packing.place.shape} of the packing")
   flat = x.reshape(-1, *x.shape[2:])
   return _move(flat, packing.slot, packing.place.reshape(-1))
 

@@ -32,7 +32,14 @@ def weighted_mean(
 ) -> Float[Array, ""]:
   """Sum of values times weights over the sum of weights; 0 when all weights are 0.
 
-  With `axes`, this device's part: the sum over devices is the mean over all devices' values."""
+  With `axes`, this device's part: the sum over devices is the mean over all devices' values.
+
+  Raises ValueError if their shapes differ: [n 1] times [n] would be [n n]."""
+  if values.shape != weights.shape:
+    raise ValueError(
+      f"losses of shape {values.shape} for weights of shape {weights.shape}: a discriminator gives "
+      "one logit an image, [n], and a loss one value a logit"
+    )
   return (values * weights).sum() / jnp.maximum(total(weights.sum(), axes), 1e-9)
 
 

@@ -267,3 +267,23 @@ def test_every_flag_is_read_somewhere():
     if path.parent.name != "config":
       read.update(_names_read(path, "nets" in path.parts))
   assert {f.name for f, _ in config_lib.fields()} - read == set()
+
+
+def test_a_flag_of_two_groups_is_refused_where_they_meet():
+  @dataclasses.dataclass(frozen=True, kw_only=True)
+  class One(groups.Group):
+    width: int = groups.knob(1, "of one")
+
+  @dataclasses.dataclass(frozen=True, kw_only=True)
+  class Other(groups.Group):
+    width: int = groups.knob(2, "of the other")
+
+  with pytest.raises(TypeError, match="--width: declared in both One and Other"):
+    type("Both", (One, Other), {})
+
+
+def test_a_setting_without_a_default_and_help_is_refused():
+  with pytest.raises(TypeError, match=r"Plain\.depth: declare it by knob\(default, help\)"):
+
+    class Plain(groups.Group):
+      depth: int = 3

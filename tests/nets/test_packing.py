@@ -1,5 +1,7 @@
 """Packing: every word once, the last words last; spread and collect undo each other."""
 
+import inspect
+
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -67,3 +69,10 @@ def test_a_bucket_holds_the_words_and_has_few_sizes(monkeypatch):
   # A single caption of 1 to 25 words.
   alone = [packing.bucket_of(words, 1, 25) for words in range(1, 26)]
   assert alone == 7 * [6] + 6 * [12] + 6 * [18] + 6 * [24]
+
+
+def test_values_whose_axes_are_exchanged_are_refused():
+  packed = packing.pack(LENGTH, 4, True)
+  unchecked = inspect.unwrap(packing.collect)  # as outside the tests
+  with pytest.raises(ValueError, match="slots of values"):
+    unchecked(packed, jnp.zeros((3, 4, 2)))

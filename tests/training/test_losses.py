@@ -1,5 +1,6 @@
 """Losses against numbers worked out by hand."""
 
+import inspect
 import math
 from unittest import mock
 
@@ -35,6 +36,13 @@ def test_weights_count_and_nothing_counted_is_zero():
     collectives.weighted_mean(jnp.array([1.0, 4.0]), jnp.array([3.0, 1.0])), 7 / 4, rtol=1e-6
   )
   assert collectives.weighted_mean(jnp.ones(3), jnp.zeros(3)) == 0.0
+
+
+@pytest.mark.parametrize("shape", [(3, 1), ()])
+def test_losses_of_another_shape_than_the_images_are_refused(shape):
+  unchecked = inspect.unwrap(collectives.weighted_mean)  # as outside the tests
+  with pytest.raises(ValueError, match=rf"of shape \({', ?'.join(map(str, shape))}"):
+    unchecked(jnp.ones(shape), jnp.ones(3))
 
 
 def test_a_discriminator_is_asked_of_mixed_captions_what_it_is_asked_of_others(monkeypatch):
