@@ -65,15 +65,7 @@ class Group:
   def __init_subclass__(
     cls, role: Role = "shape", modes: tuple[Mode, ...] = (), anywhere: bool = False
   ):
-    for name in vars(cls).get("__annotations__", {}):
-      if not isinstance(getattr(cls, name, None), dataclasses.Field):
-        raise TypeError(f"{cls.__name__}.{name}: declare it by knob(default, help)")
-    declared: dict[str, type] = {}
-    for base in cls.__bases__:
-      for field in dataclasses.fields(base):
-        if field.metadata["group"] is base and declared.setdefault(field.name, base) is not base:
-          both = f"{declared[field.name].__name__} and {base.__name__}"
-          raise TypeError(f"--{field.name}: declared in both {both}")
+    _check_declared(cls)
     for field in vars(cls).values():
       if isinstance(field, dataclasses.Field):
         own = {
@@ -99,6 +91,20 @@ class Group:
 
   def check(self) -> None:
     """Raises InputError, which names the flag and what would work, for values that do not fit."""
+
+
+def _check_declared(group: type[Group]) -> None:
+  """Raises TypeError for a setting without `knob`, and for a flag that two of the groups of which
+  this one is made declare, since one would silently take the other's place."""
+  for name in vars(group).get("__annotations__", {}):
+    if not isinstance(getattr(group, name, None), dataclasses.Field):
+      raise TypeError(f"{group.__name__}.{name}: declare it by knob(default, help)")
+  declared: dict[str, type] = {}
+  for base in group.__bases__:
+    for field in dataclasses.fields(base):
+      if field.metadata["group"] is base and declared.setdefault(field.name, base) is not base:
+        both = f"{declared[field.name].__name__} and {base.__name__}"
+        raise TypeError(f"--{field.name}: declared in both {both}")
 
 
 @functools.cache

@@ -104,7 +104,7 @@ def markdown(lines: Sequence[Line], claims: Sequence[Mapping[str, str]]) -> str:
   """The claims' verdicts, then for each score a table: a row an experiment, a column a step, the
   values of its seeds. Last, what was not scored alike."""
   parts = [_HEAD]
-  values: dict[tuple[str, str], dict[str, None]] = {}  # scored with -> experiments
+  differing = []
   if claims:
     parts.append("\n".join([verdicts.RULE, "", *_claims_table(lines, claims)]))
   steps = sorted({line["step"] for line in lines})
@@ -121,12 +121,9 @@ def markdown(lines: Sequence[Line], claims: Sequence[Mapping[str, str]]) -> str:
     parts.append("\n".join([head, "", *_table(["step", *map(str, steps)], rows)]))
     if differ := verdicts.differing(lines, name):
       parts.append(f"Not all of these compare: not scored alike in {', '.join(differ)} (below).")
-    for key, of_value in differ.items():
-      for value, experiments in of_value.items():
-        values.setdefault((key, value), {}).update(dict.fromkeys(experiments))
-  if values:
-    rows = [[*made, ", ".join(experiments)] for made, experiments in sorted(values.items())]
-    parts.append("\n".join([_DIFFERING, "", *_table(["what", "value", "experiments"], rows)]))
+      differing.append(differ)
+  if differing:
+    parts.append("\n".join([_DIFFERING, "", *_differing_table(differing)]))
   return "\n\n".join(parts) + "\n"
 
 
@@ -143,6 +140,17 @@ def _claims_table(lines: Sequence[Line], claims: Sequence[Mapping[str, str]]) ->
     said = ": ".join(filter(None, (found["verdict"], alike.in_words(found["differ"]))))
     rows.append([claim["claim"], claim["says"], compared, told, said])
   return _table(["claim", "says", "compared", "difference [over seeds]", "verdict"], rows)
+
+
+def _differing_table(differing: Iterable[Mapping[str, Mapping[str, Sequence[str]]]]) -> list[str]:
+  """All that `verdicts.differing` gave, a row for each value of each entry."""
+  found: dict[tuple[str, str], dict[str, None]] = {}
+  for differ in differing:
+    for key, values in differ.items():
+      for value, experiments in values.items():
+        found.setdefault((key, value), {}).update(dict.fromkeys(experiments))
+  rows = [[*made, ", ".join(experiments)] for made, experiments in sorted(found.items())]
+  return _table(["what", "value", "experiments"], rows)
 
 
 def _cell(of_seed: Mapping[int, Sequence[float | None]]) -> str:

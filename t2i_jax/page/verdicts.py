@@ -17,8 +17,9 @@ RULE = (
   "and undecided if some overlap, or if one of the two has a single seed. (These intervals leave "
   "the noise of seeds out; the difference's own, over seeds, stands beside it.) Not comparable if "
   "the two sides differ in the networks that score (fingerprints), the number of real images, the "
-  "number of captions (of a score that takes all), the batch norm statistics that images are drawn "
-  "with (`sampling_statistics`) or their size (`resizing`), or if one side alone is partial: "
+  "number of captions (of a score that takes all), how these were read (`reading`, of such a score "
+  "and of one by word), the batch norm statistics that images are drawn with "
+  "(`sampling_statistics`) or their size (`resizing`), or if one side alone is partial: "
   "trained through the network that scores it."
 )
 
