@@ -68,8 +68,13 @@ def _define() -> absl_flags.FlagValues:
       absl_flags.DEFINE_float(*arguments, flag_values=values)
     elif kind is str or typing.get_origin(kind) is Literal:
       absl_flags.DEFINE_string(*arguments, flag_values=values)
-    else:
+    elif kind == tuple[str, ...]:
       absl_flags.DEFINE_multi_string(*arguments, flag_values=values)
+    else:
+      raise TypeError(
+        f"--{field.name}: a flag is a bool, int, float, str, Literal of strings or "
+        f"tuple[str, ...], not {kind}"
+      )
   for old, idle in config_lib.REMOVED.items():
     absl_flags.DEFINE_string(old, idle, "", flag_values=values)
   for name, short in zip(_HELP, ("h", None)):

@@ -175,7 +175,14 @@ class Builder(tfds.core.GeneratorBasedBuilder, skip_registration=True):
       key += 1
 
   def _encode(self, source: listing.Source) -> bytes:
-    return images.encode_png(source.image(self._image_size))
+    image = source.image(self._image_size)
+    wanted = (self._image_size, self._image_size, 3)
+    if image.dtype != np.uint8 or image.shape != wanted:
+      raise TypeError(
+        f"{self.name}: the image of {source.name} is {image.dtype} of shape {image.shape}, where "
+        f"uint8 of shape {wanted} is wanted"
+      )
+    return images.encode_png(image)
 
   def _example(self, source: listing.Source, png: bytes) -> dict:
     return {

@@ -28,6 +28,11 @@ class Source:
   attributes: Mapping[str, int] = dataclasses.field(default_factory=dict)
   positions: Mapping[str, Sequence[int]] = dataclasses.field(default_factory=dict)
 
+  def __post_init__(self):
+    """Raises TypeError for captions that are one string, whose letters would be captions."""
+    if isinstance(self.captions, str):
+      raise TypeError(f"{self.name}: captions={self.captions!r}: give a list, one string a caption")
+
 
 @dataclasses.dataclass(frozen=True)
 class Listing:

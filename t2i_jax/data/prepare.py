@@ -102,6 +102,8 @@ def _open(
   info = _info_file(data_dir, dataset, source.config_name)
   if not info.exists():
     found = source.read()
+    if unknown := sorted(found.splits.keys() - set(dataset.splits)):
+      raise TypeError(f"{dataset.name}: read gives splits that it does not name: {unknown}")
     _check_missing(dataset, found.origin, found, settings)
     with builder_lib.quiet():
       builder = make(content=found)

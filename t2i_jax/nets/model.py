@@ -82,10 +82,23 @@ def build(config: Any, axes: collectives.Axes = ()) -> Networks:
 
 
 def _make(kind: type[nn.Module], config: Any, **computed: Any) -> nn.Module:
-  """The module; each attribute is what is computed for it, or else the setting of its name."""
-  names = [f.name for f in dataclasses.fields(kind) if f.init and f.name not in ("parent", "name")]
-  settings = {name: getattr(config, name) for name in names if hasattr(config, name)}
-  return kind(**settings | {name: v for name, v in computed.items() if name in names})
+  """The module; each attribute is what is computed for it, or else the setting of its name, of
+  those that are the shape of a run. Raises TypeError for one that is neither and has no default."""
+  roles = {field.name: field.metadata["role"] for field in dataclasses.fields(config)}
+  found = {}
+  for field in dataclasses.fields(kind):
+    if not field.init or field.name in ("parent", "name"):
+      continue
+    if field.name in computed:
+      found[field.name] = computed[field.name]
+    elif roles.get(field.name) == "shape":
+      found[field.name] = getattr(config, field.name)
+    elif field.default is dataclasses.MISSING:
+      raise TypeError(
+        f"{kind.__module__}.{kind.__qualname__}: its attribute {field.name} is neither a flag that "
+        f"says what a run is, nor one of {', '.join(computed)}"
+      )
+  return kind(**found)
 
 
 def eyes(config: Any) -> list[str]:

@@ -22,7 +22,7 @@ from t2i_jax import config as config_lib
 from t2i_jax import errors
 from t2i_jax.data import corpus as corpus_lib
 from t2i_jax.data import subsets
-from t2i_jax.nets import model
+from t2i_jax.nets import contract, model
 from t2i_jax.parallel import hosts, mesh
 from t2i_jax.rundir import bucket, environment, files, lock, records
 from t2i_jax.rundir import metrics as metrics_lib
@@ -77,6 +77,7 @@ def train(config: config_lib.Config) -> dict[str, Any]:
 
 def _train(config: config_lib.Config, notice: hosts.Notice) -> dict[str, Any]:
   resume.check_config(config)
+  contract.check(config)
   optimizers = state_lib.make_optimizers(config)
   devices = state_lib.find_devices(config)
   eyes = frozen_lib.load_eyes(config)

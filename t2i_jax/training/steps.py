@@ -185,12 +185,17 @@ class Updates:
     return loss, {"g/loss": loss, **metrics}
 
   def _terms(self, side: str, batch, drawn, score) -> tuple[Float[Array, ""], Metrics]:
-    """The weighted sum of this side's `losses.TERMS`, and each of them by itself."""
+    """The weighted sum of this side's `losses.TERMS`, and each of them by itself. Raises ValueError
+    for one that is not a scalar."""
     loss, metrics = jnp.zeros(()), {}
     for name, term in losses.TERMS.items():
       weight = getattr(self.config, term.weight)
       if term.side == side and (weight or term.always):
         value = term.value(self.config, batch, drawn, score, self.devices.axes)
+        if value.shape:
+          raise ValueError(
+            f"the term {name} of a loss has shape {value.shape}, and must be one value"
+          )
         loss += weight * value
         metrics[f"{side[0]}/{name}"] = value
     return loss, metrics
