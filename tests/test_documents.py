@@ -16,10 +16,10 @@ import numpy as np
 import pytest
 
 from t2i_jax import config as config_lib
-from t2i_jax import errors, sampling
+from t2i_jax import sampling
 from t2i_jax.benchmark import parts
 from t2i_jax.metrics import metric
-from t2i_jax.nets import model, packing
+from t2i_jax.nets import contract, model, packing
 from t2i_jax.nets import words as words_lib
 from t2i_jax.portable import program
 from t2i_jax.text import word2vec
@@ -225,22 +225,8 @@ def test_a_network_that_is_added_as_written_works_with_the_default_flags(
   monkeypatch.setitem(kinds, name, getattr(module, flag.title()))
   config = config_lib.Config(mode="train", workdir="runs/a", steps=1)
   object.__setattr__(config, flag, name)  # as if its Literal had the name
-  (diff,) = [body for body in _examples("diff") if f'"{flag}": _Needs(' in body]
-  removed, added = (re.findall(rf'^\{sign} *\((".*")\.\.\.$', diff, re.MULTILINE) for sign in "-+")
-  needs = config_lib._NEEDS[flag]
-  first = f'"{needs.without[0]}"'  # others may have been added behind it
-  assert (removed, added) == ([first], [f'{first}, "{name}"'])
-  before = tuple(
-    other for other in needs.without if other != name
-  )  # it may have been added already
-  monkeypatch.setitem(config_lib._NEEDS, flag, needs._replace(without=before))
-  with pytest.raises(errors.InputError, match=f"--{flag}={name}: needs"):
-    config.check()
-  monkeypatch.setitem(config_lib._NEEDS, flag, needs._replace(without=(*before, name)))
   config.check()
-  networks, words = model.build(config), model.example_words(config, 2)
-  made = jax.eval_shape(lambda: model.init(networks, jax.random.key(0), words))
-  assert made["generator"]["params"] and made["discriminator"]["params"]
+  contract.check(config)
 
 
 def test_training_from_a_program_keeps_absolute_inputs_as_mode_train_does(monkeypatch):
@@ -290,6 +276,7 @@ def test_the_recurrence_to_add_stands_at_every_place(example, monkeypatch):
     mode="bench", image_size=16, start_size=4, base_channels=2, embedding_dim=6, max_words=3
   )
   object.__setattr__(config, "recurrence", "gru")  # as if its Literal had the name
+  contract.check(config)
   costs = {}
   for position in ("start", "penultimate", "last", "last_plus_deconv"):
     object.__setattr__(config, "recurrence_position", position)

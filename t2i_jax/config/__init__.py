@@ -57,23 +57,28 @@ _WITHOUT_D = {  # what flags of the discriminator are where there is none
 }
 
 
-class _Needs(NamedTuple):
-  """What a flag needs unless it has one of these values: the values of other flags."""
+_OF_PAIRS = ("concatenated", "projected", "residual")  # discriminators that judge image and caption
 
-  without: tuple[Any, ...]
+
+class _Needs(NamedTuple):
+  """What these values of a flag need, or, where none are named, all that turn it on: the values of
+  other flags."""
+
   values: dict[str, tuple[Any, ...]]
+  of: tuple[str, ...] = ()
+
+  def are_asked(self, value: Any) -> bool:
+    """Whether the flag's value needs them."""
+    return value in self.of if self.of else bool(value)
 
 
 _NEEDS = {
-  "text": _Needs(
-    ("sequence", "word", "sum", "mean", "noise"),
-    {"recurrence": ("none",), "normalize_text": (False,)},
-  ),
+  "text": _Needs({"recurrence": ("none",), "normalize_text": (False,)}, of=("reader",)),
   "generator": _Needs(
-    ("dcgan",), {"recurrence": ("none",), "bn_statistics": ("joint",), "share_gnn": (True,)}
+    {"recurrence": ("none",), "bn_statistics": ("joint",), "share_gnn": (True,)},
+    of=("modulated",),
   ),
   "discriminator": _Needs(
-    ("dcgan",),
     {
       "text": ("reader",),
       "prefixes": ("one",),
@@ -81,24 +86,26 @@ _NEEDS = {
       "euclid_target": ("none",),
       "blurry_fakes": (0,),
     },
+    of=_OF_PAIRS,
   ),
-  "each_word_weight": _Needs((0,), {"prefixes": ("all",)}),
-  "contrast_weight": _Needs(
-    (0,), {"discriminator": ("projected",), "reader_eyes": ("efficientnet",)}
+  "each_word_weight": _Needs({"prefixes": ("all",)}),
+  "contrast_weight": _Needs({"discriminator": ("projected",), "reader_eyes": ("efficientnet",)}),
+  "r1_weight": _Needs({"discriminator": ("dcgan", "concatenated", "residual")}),
+  "mismatched": _Needs({"discriminator": _OF_PAIRS}, of=("none", "one")),
+  "judged_on": _Needs({"discriminator": _OF_PAIRS}, of=("caption",)),
+  "interpolation_weight": _Needs({"text": ("reader",), "prefixes": ("one",)}),
+  "random_crops": _Needs({"real_pairing": ("corresponding",)}),
+  "mirror": _Needs({"real_pairing": ("corresponding",)}),
+  "augment": _Needs(
+    {"prefixes": ("one",), "real_pairing": ("corresponding",)},
+    of=("move_and_cut", "move_cut_and_colour"),
   ),
-  "r1_weight": _Needs((0,), {"discriminator": ("dcgan", "concatenated", "residual")}),
-  "mismatched": _Needs(("all",), {"discriminator": ("concatenated", "projected", "residual")}),
-  "judged_on": _Needs(("prefix",), {"discriminator": ("concatenated", "projected", "residual")}),
-  "interpolation_weight": _Needs((0,), {"text": ("reader",), "prefixes": ("one",)}),
-  "random_crops": _Needs((False,), {"real_pairing": ("corresponding",)}),
-  "mirror": _Needs((False,), {"real_pairing": ("corresponding",)}),
-  "augment": _Needs(("none",), {"prefixes": ("one",), "real_pairing": ("corresponding",)}),
   "prefixes": _Needs(
-    ("all",),
     {"text": ("sequence", "reader"), "euclid_target": ("none", "last"), "share_gnn": (True,)},
+    of=("one",),
   ),
-  "text_noise": _Needs((0,), {"text": ("reader",)}),
-  "average_images": _Needs((0,), {"bn_statistics": ("joint",)}),
+  "text_noise": _Needs({"text": ("reader",)}),
+  "average_images": _Needs({"bn_statistics": ("joint",)}),
 }
 # Without a discriminator all real images are the captions' own: these need no --real_pairing.
 _OF_REALS = ("random_crops", "mirror")
@@ -206,7 +213,7 @@ def _check_networks(config: Config) -> None:
     )
   for flag, needs in _NEEDS.items():
     is_met = config.adversarial == "none" and flag in _OF_REALS
-    if is_met or getattr(config, flag) in needs.without:
+    if is_met or not needs.are_asked(getattr(config, flag)):
       continue
     for name, values in needs.values.items():
       if getattr(config, name) not in values:

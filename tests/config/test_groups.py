@@ -287,3 +287,13 @@ def test_a_setting_without_a_default_and_help_is_refused():
 
     class Plain(groups.Group):
       depth: int = 3
+
+
+def test_a_flag_of_a_type_that_the_command_line_cannot_give_is_refused(monkeypatch):
+  @dataclasses.dataclass(frozen=True, kw_only=True)
+  class Odd(groups.Group):
+    depths: tuple[int, ...] = groups.knob((1, 2), "of the networks")
+
+  monkeypatch.setattr(config_lib, "fields", lambda: groups.fields(Odd))
+  with pytest.raises(TypeError, match=r"--depths: a flag is a bool, .*, not tuple\[int, \.\.\.\]"):
+    flags.parse(["main"])

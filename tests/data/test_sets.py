@@ -98,3 +98,36 @@ def test_an_unusable_image_of_any_dataset_is_skipped(monkeypatch, fruit):
   record = dataclasses.replace(sets.DATASETS["fruit"], read=read)
   monkeypatch.setitem(sets.DATASETS, "fruit", record)
   assert len(fruit("train").names) == 29
+
+
+def _large(size):
+  return np.zeros((size + 1, size, 3), np.uint8)
+
+
+def _floats(size):
+  return np.zeros((size, size, 3))
+
+
+@pytest.mark.parametrize(
+  ("image", "split", "message"),
+  [
+    (_large, "train", r"fruit: the image of pear is uint8 of shape \(9, 8, 3\).* \(8, 8, 3\)"),
+    (_floats, "train", r"fruit: the image of pear is float64 .*uint8"),
+    (None, "dev", r"fruit: read gives splits that it does not name: \['dev'\]"),
+  ],
+)
+def test_a_record_that_does_not_do_what_it_says_is_named(image, split, message, monkeypatch, fruit):
+  def read(raw_dir, crop):
+    found = _read(raw_dir, crop).splits["train"]
+    found[0] = dataclasses.replace(found[0], image=image or found[0].image)
+    return listing.Listing("fruit", {split: found}, len(found), len(found))
+
+  record = dataclasses.replace(sets.DATASETS["fruit"], read=read)
+  monkeypatch.setitem(sets.DATASETS, "fruit", record)
+  with pytest.raises(TypeError, match=message):
+    fruit("all")
+
+
+def test_captions_of_a_source_are_a_list():
+  with pytest.raises(TypeError, match=r"a\.png: captions='a red flower': give a list"):
+    listing.Source("a.png", _floats, "a red flower")
