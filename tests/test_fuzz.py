@@ -9,6 +9,7 @@ from t2i_jax.text import word2vec
 from tests import fuzz
 
 
+@pytest.mark.slow
 def test_damaged_inputs_are_read_or_refused(capsys):
   assert fuzz.main(["--inputs=150"]) == 0, capsys.readouterr().err
   lines = [json.loads(line) for line in capsys.readouterr().out.splitlines()]

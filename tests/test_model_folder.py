@@ -173,6 +173,7 @@ def test_the_package_s_model_is_small_and_describes_itself():
     assert said in card, said
 
 
+@pytest.mark.slow
 def test_last_words_drawn_alone_are_the_same_images():
   asked = config_lib.Config(mode="sample", captions=("red",))
   run = sampling.open_run(asked, frozenset({"captions"}))

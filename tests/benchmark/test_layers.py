@@ -15,6 +15,7 @@ SMALL = [
 ]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("layer", SMALL, ids=lambda layer: layer.kind)
 def test_both_sides_compute_the_same(layer):
   arguments = layer.arguments(jax.random.key(0), 2)

@@ -77,6 +77,7 @@ def test_the_files_agree_with_the_line(command, data_dir, tmp_path, looks):
   assert command.json == line and sum(looks) == 8 * 24
 
 
+@pytest.mark.slow
 def test_a_class_is_a_subset_to_cluster_or_train_on(command, tmp_path, looks):
   words = [*CLUSTER, "--features=random", "--components=1"]
   command(*words, f"--output={tmp_path}/a")

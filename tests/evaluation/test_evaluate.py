@@ -48,6 +48,7 @@ def test_one_caption_of_each_image():
   assert not len(scores.others(mixed, one_each, 1))
 
 
+@pytest.mark.slow
 def test_attributes_alone_need_no_judges(command, tmp_path, trained):
   words = ["--mode=evaluate", f"--workdir={trained}", "--split=unseen", "--metrics=attributes"]
   command(*words, tiny=False)
@@ -266,6 +267,7 @@ def test_each_caption_has_a_noise_of_its_own(data_dir, tmp_path, monkeypatch):
   assert len(np.unique(same, axis=0)) == 1
 
 
+@pytest.mark.slow
 def test_a_checkpoint_is_scored_again_with_other_settings_only(
   command, trained, tmp_path, monkeypatch
 ):

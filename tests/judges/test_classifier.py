@@ -17,6 +17,7 @@ def trained():
   return classifier.fit_classifier(images_u8, {"colour": colour}, seed=0, steps=30)
 
 
+@pytest.mark.slow
 def test_two_colours_are_told_apart_held_out(trained):
   images_u8, colour = coloured(30, seed=1)
   assert (trained.predict(images_u8)["colour"] == colour).mean() >= 0.95

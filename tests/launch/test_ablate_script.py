@@ -115,6 +115,7 @@ def test_every_file_runs_under_every_seed_and_what_is_finished_is_left_alone(abl
   assert ["--mode=train" in call for call in calls] == [True, True, False]
 
 
+@pytest.mark.slow
 def test_followed_runs_are_scored_at_every_checkpoint_and_become_a_study(ablate):
   (ablate.here / "a.flags").write_text("--steps=4\n")
   folder = ablate.here / "runs" / "ablation"
@@ -130,6 +131,7 @@ def test_followed_runs_are_scored_at_every_checkpoint_and_become_a_study(ablate)
   assert ["--mode=evaluate" in call for call in ablate(*words[:-1])[2]] == [False]
 
 
+@pytest.mark.slow
 def test_runs_followed_on_a_second_split_become_a_second_study(ablate):
   (ablate.here / "a.flags").write_text("--steps=4\n")
   studies = ablate.here / "runs" / "ablation" / "study"
@@ -142,6 +144,7 @@ def test_runs_followed_on_a_second_split_become_a_second_study(ablate):
     assert f'"split": "{split}"' in line
 
 
+@pytest.mark.slow
 def test_runs_scored_otherwise_are_scored_again(ablate):
   (ablate.here / "a.flags").write_text("--steps=4\n")
   words = ["a.flags", "--", "--seeds=1"]
@@ -162,6 +165,7 @@ def test_runs_scored_otherwise_are_scored_again(ablate):
   assert is_scored()
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("removed", ["checkpoints/4", "checkpoints"])
 @pytest.mark.parametrize("more", [[], ["--follow"]])
 def test_a_run_whose_checkpoints_were_removed_is_scored_if_it_has_scores(ablate, removed, more):

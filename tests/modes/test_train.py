@@ -2,6 +2,8 @@
 
 import shlex
 
+import pytest
+
 from t2i_jax.config import flags
 from t2i_jax.training import loop
 from tests.fixtures import folders
@@ -27,6 +29,7 @@ def test_the_commands_that_come_next_are_flags_as_they_are(command, tmp_path, mo
   assert modes == ["sample", "demo", "report"]
 
 
+@pytest.mark.slow
 def test_the_caption_that_comes_next_is_one_that_the_run_draws(command, tmp_path):
   """Of images without flowers, of which no example of another dataset has a word."""
   for i in range(8):

@@ -99,6 +99,7 @@ def test_values_and_gradients_follow_the_equations(peephole):
     )
 
 
+@pytest.mark.slow
 def test_second_derivatives_follow_the_first():
   """Of the squared norm of the gradient to the input, with respect to every parameter."""
   module, params, x, mask = _case("full")

@@ -78,6 +78,7 @@ class _Gated(nn.Module):
 QUICK = ("bias of a convolution", "scale and shift by text")
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
   "kind", [pytest.param(k, marks=[] if k in QUICK else pytest.mark.slow) for k in KINDS]
 )

@@ -45,6 +45,7 @@ def _draw(networks, variables, words, length, train, mask_padding=True):
   return packing.spread(packed, images), stats
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("position", ["start", "penultimate", "last", "last_plus_deconv"])
 @pytest.mark.parametrize("size", [16, pytest.param(32, marks=pytest.mark.slow)])
 def test_each_place_of_the_convlstm_draws_images_of_the_size_asked_for(position, size):
@@ -65,6 +66,7 @@ def test_each_place_of_the_convlstm_draws_images_of_the_size_asked_for(position,
     np.testing.assert_array_equal(images[:, 1:], changed[:, 1:])
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
   ("recurrence", "paths"),
   [

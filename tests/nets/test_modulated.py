@@ -148,6 +148,7 @@ def test_a_gate_is_of_the_means_of_sixteen_cells():
   np.testing.assert_allclose(found, expected, rtol=1e-4, atol=1e-5)
 
 
+@pytest.mark.slow
 def test_small_maps_gate_large_ones():
   module, variables = _made(32)
   without, plain = _made(32, excitation=False)

@@ -78,6 +78,7 @@ def test_all_pairs_at_once_are_each_pair():
   np.testing.assert_allclose(other.alone, found.alone, rtol=1e-5)
 
 
+@pytest.mark.slow
 def test_statistics_are_of_eight_images():
   maps, given = _maps(), _words()
   found, _ = _judge(_variables(), maps, given)

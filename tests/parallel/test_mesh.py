@@ -178,6 +178,7 @@ def _maps(eyes, images):
   return tuple(jnp.zeros((len(images), *x.shape[1:])) + images.mean() for x in shapes)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
   "changes",
   [

@@ -96,6 +96,7 @@ def _draw(folder, *words, **settings):
   )  # fmt: skip
 
 
+@pytest.mark.slow
 def test_draw_py_draws_the_bytes_of_its_run_without_this_package(folder):
   """Also under other settings of JAX."""
   run = library.open_run(folder, 0)
@@ -258,6 +259,7 @@ def test_an_error_of_another_kind_keeps_its_traceback(monkeypatch):
     program.exported(run, "cpu")
 
 
+@pytest.mark.slow
 def test_a_program_is_written_where_empty_slots_count_as_words():
   run = _thesis()
   config = dataclasses.replace(run.config, mask_padding=False)

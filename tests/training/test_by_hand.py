@@ -281,6 +281,7 @@ def test_what_is_drawn_between_captions_carries_the_statistics_on(monkeypatch, w
   assert found == [0, draws]
 
 
+@pytest.mark.slow
 def test_each_step_has_random_numbers_of_its_own():
   """Noise, the words that are read, and crops: those of the state's key folded with the step."""
   config = config_lib.Config(

@@ -138,6 +138,7 @@ def _steps(config, corpus, first, total):
   return found
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
   "changes",
   [
@@ -191,6 +192,7 @@ def _beside(config, devices, step):
   return found, bucket
 
 
+@pytest.mark.slow
 def test_a_real_image_comes_with_the_same_caption_on_any_number_of_devices():
   config = dataclasses.replace(CONFIG, discriminator_steps=2)
   (one, its_bucket), (four, other_bucket) = (_beside(config, devices, 3) for devices in (1, 4))

@@ -140,6 +140,7 @@ def test_other_data_is_refused(trained, command, tmp_path):
   assert command.status == 2 and "other data" in command.err
 
 
+@pytest.mark.slow
 def test_a_finished_run_is_told_so_and_fewer_steps_are_refused(trained, command):
   command("--mode=train", f"--workdir={trained}", "--steps=10")
   assert command.status == 0 and command.json["step"] == 10

@@ -133,6 +133,7 @@ def test_statistics_of_each_device_are_averaged_over_devices():
   assert np.abs(np.mean(means, 0) - np.mean(means[::2], 0)).max() > 0.01  # one device's alone
 
 
+@pytest.mark.slow
 def test_statistics_of_a_network_without_an_image_that_counts_stay():
   """Captions of one word are the GNN's alone, and the generator draws none that counts."""
   config = dataclasses.replace(

@@ -31,6 +31,7 @@ def _exactly(found, expected):
   np.testing.assert_array_equal(found, jnp.asarray(expected, jnp.bfloat16))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("form", "k", "stride"), [
   (strided, 5, 2), (strided, 4, 1), (transposed, 4, 2),
   *(pytest.param(*more, marks=pytest.mark.slow)

@@ -71,6 +71,7 @@ def test_conv_is_the_library_s(k, padding):
   _assert_equal(ours, theirs, _maps(k, rows=8 if k == 7 else 7, columns=9))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("k", "padding"), _cases([2, 3, 4, 5], whole=4))
 def test_conv_transpose_is_the_library_s(k, padding):
   def functions(convolve):
@@ -156,6 +157,7 @@ print(taken.depthwise(x, kernel[:, :, :1], (1, 1), "VALID").shape)
 """
 
 
+@pytest.mark.slow
 def test_the_folder_works_wherever_it_is_copied_to(tmp_path):
   shutil.copytree(pathlib.Path(convolutions.__file__).parent, tmp_path / "taken")
   run = subprocess.run(

@@ -258,6 +258,7 @@ def _second_orders():
       yield pytest.param(*case.values, form, in_scan, id=name, marks=() if is_quick else SLOW)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("stride", "c", "f", "forms", "form", "in_scan"), _second_orders())
 def test_second_derivatives_equal_autodiff_and_stay_in_the_forms(
   few_values, monkeypatch, stride, c, f, forms, form, in_scan
