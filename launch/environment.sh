@@ -22,7 +22,8 @@ use_environment() {
     *) echo "t2i_jax needs Python 3.11 to 3.13, and $python is $version; try: $works" >&2; exit 2 ;;
   esac
   if [ -z "${VIRTUAL_ENV:-}" ]; then
-    [ -x .venv/bin/python ] || "$python" -m venv .venv
+    # --clear: of a Python that was removed, a link that leads nowhere is left.
+    [ -x .venv/bin/python ] || "$python" -m venv --clear .venv
     python="$PWD/.venv/bin/python"
   fi
   [ "${INSTALL:-yes}" != no ] || return 0

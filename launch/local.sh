@@ -35,7 +35,8 @@ list_gpus() {
   if [ -n "${CUDA_VISIBLE_DEVICES+set}" ]; then
     tr ', ' '\n' <<<"$CUDA_VISIBLE_DEVICES" | sed '/^$/d; /^-/d'
   else
-    nvidia-smi --query-gpu=index --format=csv,noheader 2>/dev/null || true
+    # Without a driver that answers it says so on standard output.
+    { nvidia-smi --query-gpu=index --format=csv,noheader 2>/dev/null || true; } | sed -n '/^[0-9]*$/p'
   fi
 }
 
@@ -135,7 +136,7 @@ run_all() {
     pids=(${left[@]+"${left[@]}"})
     if [ "$worst" != 0 ] && [ -z "$deadline" ]; then
       tell TERM
-      deadline=$((SECONDS + grace))
+      deadline=$((SECONDS + 10#$grace)) # not octal where it begins with a 0
     elif [ -n "$deadline" ] && [ "$SECONDS" -ge "$deadline" ]; then
       tell KILL
     fi

@@ -14,6 +14,9 @@ for flag in "$@"; do
       echo "quickstart: $flag: it trains on synthetic flowers, and scores unseen ones; for other datasets see" \
         "docs/datasets.md" >&2
       exit 2 ;;
+    --workdir=*://*)
+      echo "quickstart: $flag: give a folder of this machine; for a bucket see docs/scaling.md" >&2
+      exit 2 ;;
     --workdir=?*) workdir="${flag#*=}" ;;
     --workdir* | -workdir*)
       echo "quickstart: $flag needs its value behind --workdir=, as in --workdir=runs/mine" >&2

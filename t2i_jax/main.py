@@ -119,6 +119,8 @@ def _as_one_of_many(config: config_lib.Config, given: frozenset[str]) -> int:
     hosts.start(config.coordinator_address, config.process_count, config.process_index)
   except errors.InputError as error:
     return _tell(error, 2)
+  except errors.Failed as error:
+    return _tell(error, 1)
   if not hosts.is_first():
     logging.getLogger("t2i_jax").setLevel(logging.WARNING)
   with hosts.failing_together():
@@ -158,6 +160,8 @@ def _print(text: str) -> int:
 def _keep_standard_output() -> None:
   """Sends to standard error what libraries in C++ print, such as Gloo, by which CPUs talk to each
   other; Python's standard output stays."""
+  if isinstance(sys.stdout, standard_error.Closed):
+    return
   sys.stdout.flush()
   sys.stdout = os.fdopen(os.dup(1), "w", encoding=sys.stdout.encoding)
   os.dup2(2, 1)

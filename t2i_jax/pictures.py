@@ -218,7 +218,7 @@ def _font(size: int):
   return ImageFont.load_default(size)
 
 
-@functools.cache
+@functools.lru_cache(4096)
 def _fit(title: str, width: int):
   """(text, font): the title in the largest font in which it is at most `width` wide, shortened if
   there is none.

@@ -211,3 +211,11 @@ def test_a_run_without_noise_has_none(run):
   quiet = library.Run(dataclasses.replace(run.trained, config=config))
   with pytest.raises(t2i_jax.InputError, match="`noise=2`: this run has no noise"):
     quiet.draw("red", 2)
+
+
+def test_a_folder_of_its_name_does_not_take_its_place(tmp_path):
+  """Such as a clone, in the folder where Python starts."""
+  (tmp_path / "t2i_jax" / "docs").mkdir(parents=True)
+  command = [sys.executable, "-c", "import t2i_jax; print(t2i_jax.open)"]
+  done = subprocess.run(command, capture_output=True, text=True, cwd=tmp_path)
+  assert done.returncode == 0, done.stderr

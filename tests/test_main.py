@@ -102,16 +102,18 @@ def test_every_mode_says_in_a_line_what_the_system_refused(capsys, monkeypatch, 
 
 
 @pytest.mark.parametrize("words", [["--mode=params"], ["--help"]])
-@pytest.mark.parametrize("reader", ["full", "gone"])
+@pytest.mark.parametrize("reader", ["full", "gone", "closed"])
 def test_a_standard_output_that_cannot_be_written_is_one_line(words, reader):
   command = [sys.executable, "-m", "t2i_jax.main", *words]
+  if reader == "closed":
+    command = ["bash", "-c", 'exec "$@" >&-', "bash", *command]
   reads, writes = os.pipe()
   os.close(reads)
   with open("/dev/full", "w") if reader == "full" else os.fdopen(writes, "w") as output:
     done = subprocess.run(command, stdout=output, stderr=subprocess.PIPE, text=True, cwd=ROOT)
   assert done.returncode == 1 and "Traceback" not in done.stderr
   assert done.stderr.splitlines()[-1].startswith("t2i_jax: standard output: ")
-  if reader == "full" and words == ["--mode=params"]:  # The result is not lost.
+  if reader != "gone" and words == ["--mode=params"]:  # The result is not lost.
     assert '{"' in done.stderr.splitlines()[-1]
 
 

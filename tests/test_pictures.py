@@ -276,3 +276,8 @@ def test_a_failed_write_leaves_the_picture_that_was_there(tmp_path, monkeypatch,
     write(_noise(4, 4, 3))
   assert path.read_bytes() == first
   assert list(path.parent.iterdir()) == [path]
+
+
+def test_of_words_that_strangers_type_a_bounded_number_is_kept():
+  most = pictures._fit.cache_info().maxsize
+  assert most and most < 10_000

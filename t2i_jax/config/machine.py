@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import re
 from typing import Literal
 
 from t2i_jax import errors
@@ -56,6 +57,12 @@ class Hosts(Group, role="machine", modes=("train", "sample", "evaluate")):
       raise errors.InputError(
         "--multihost: give --coordinator_address=HOST:PORT and --process_count=N together, and "
         "each process its --process_index; or none of them on a TPU pod and under Slurm"
+      )
+    port = re.fullmatch(r".+:(\d{1,5})", self.coordinator_address)
+    if self.coordinator_address and not (port and 0 < int(port[1]) < 65536):
+      raise errors.InputError(
+        f"--coordinator_address={self.coordinator_address}: give the host and a port of process 0, "
+        "such as 10.0.0.1:8476"
       )
     if self.process_index >= max(self.process_count, 1):
       raise errors.InputError(

@@ -17,7 +17,7 @@ from starlette import responses
 from uvicorn.protocols.http import h11_impl
 
 WAITING = 16  # requests that wait for the drawing thread
-CONNECTIONS = 128  # at once; uvicorn answers 503 beyond them
+CONNECTIONS = 128  # at once; uvicorn answers 503 beyond them, and beyond twice as many none is kept
 SECONDS_TO_ASK, SECONDS_IN_ALL = 10, 120  # of a connection
 _MOMENT_S = 0.2
 
@@ -176,6 +176,10 @@ class Impatient(h11_impl.H11Protocol):
 
   def connection_made(self, transport: Any) -> None:
     super().connection_made(transport)
+    self._timers: list[asyncio.TimerHandle] = []
+    if len(self.connections) > 2 * CONNECTIONS:  # Each holds an open file.
+      transport.abort()
+      return
     self._timers = [
       self.loop.call_later(SECONDS_TO_ASK, self._end_unless_asked),
       self.loop.call_later(SECONDS_IN_ALL, transport.abort),

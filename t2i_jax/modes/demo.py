@@ -13,8 +13,8 @@ log = logging.getLogger(__name__)
 
 
 def run(config: config_lib.Config, given: frozenset[str]) -> dict[str, Any]:
-  """The JSON line, after Ctrl-C or SIGTERM: the run's folder, the number of requests, and the step
-  of the checkpoint that is drawn by if none is named."""
+  """The JSON line, after Ctrl-C, SIGTERM or a closed terminal: the run's folder, the number of
+  requests, and the step of the checkpoint that is drawn by if none is named."""
   try:
     import starlette  # noqa: F401
     import uvicorn  # noqa: F401
@@ -25,6 +25,9 @@ def run(config: config_lib.Config, given: frozenset[str]) -> dict[str, Any]:
   requests = step = 0
   told = signal.SIGTERM, signal.SIGINT  # which a script's background jobs are told to ignore
   before = {number: signal.signal(number, signal.default_int_handler) for number in told}
+  if signal.getsignal(signal.SIGHUP) is not signal.SIG_IGN:  # as nohup has it
+    as_told = lambda *_: signal.raise_signal(signal.SIGTERM)  # noqa: E731
+    before[signal.SIGHUP] = signal.signal(signal.SIGHUP, as_told)
   try:
     from t2i_jax.demo import limits, server
 

@@ -8,8 +8,10 @@ from __future__ import annotations
 import contextlib
 import logging
 import signal
+import socket
 import sys
 import threading
+import time
 import traceback
 import zlib
 from collections.abc import Iterator, Mapping
@@ -24,6 +26,7 @@ from t2i_jax.process import interrupts
 # Seconds without a heartbeat after which a process counts as lost and all others end.
 _LOST_AFTER = 30
 _START_WITHIN = 300
+_BETWEEN_TRIES = 1
 
 log = logging.getLogger(__name__)
 
@@ -32,9 +35,13 @@ def start(coordinator_address: str = "", process_count: int = 0, process_index: 
   """Joins the other processes, which the arguments tell of, or else a TPU pod or Slurm. To be
   called before JAX is used.
 
-  Raises InputError when nothing tells of them, RuntimeError when the others do not come."""
+  Raises InputError when nothing tells of them, and Failed when the first process, at
+  `coordinator_address`, cannot be reached in five minutes. JAX itself ends the first process when
+  the others do not come."""
   given = {}
   if coordinator_address:
+    if process_index:
+      _wait_for_first(coordinator_address)
     given = {
       "coordinator_address": coordinator_address,
       "num_processes": process_count,
@@ -54,6 +61,23 @@ def start(coordinator_address: str = "", process_count: int = 0, process_index: 
     "process %d of %d: %d of %d devices are here",
     jax.process_index(), jax.process_count(), jax.local_device_count(), jax.device_count(),
   )  # fmt: skip
+
+
+def _wait_for_first(address: str) -> None:
+  """Returns once the first process listens. Raises Failed where it does not: JAX would abort."""
+  host, _, port = address.rpartition(":")
+  until = time.monotonic() + _START_WITHIN
+  while True:
+    try:
+      socket.create_connection((host.strip("[]"), int(port)), timeout=_BETWEEN_TRIES).close()
+      return
+    except OSError as error:
+      if time.monotonic() > until:
+        raise errors.Failed(
+          f"`coordinator_address={address}`: process 0 cannot be reached there ({error}) in "
+          f"{_START_WITHIN} s; is it started, and is that its address?"
+        ) from None
+    time.sleep(_BETWEEN_TRIES)
 
 
 def index() -> int:

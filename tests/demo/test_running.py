@@ -77,6 +77,17 @@ def test_clients_that_ask_slowly_or_do_not_read_are_left(drawing, monkeypatch):
     assert answer.status == 200 and answer.getheader("connection") == "close"
 
 
+def test_more_clients_than_are_kept_are_ended_and_the_others_told(drawing, monkeypatch):
+  monkeypatch.setattr(limits, "CONNECTIONS", 3)
+  with running(drawing) as port, contextlib.ExitStack() as silent:
+    connect = lambda: silent.enter_context(socket.create_connection(("127.0.0.1", port)))  # noqa: E731
+    for _ in range(5):
+      connect()
+    assert _get(port).status == 503
+    connect()
+    assert _is_ended(connect(), 5)  # before it was to ask, which is after 10 s
+
+
 def test_who_goes_away_is_not_waited_for(drawing):
   worker, go, busy = limits.Worker(), threading.Event(), threading.Event()
   worker.ask(lambda: busy.set() or go.wait(20))
@@ -123,7 +134,13 @@ def _read_until(process, what):
 
 @pytest.mark.slow
 @pytest.mark.parametrize(
-  ("number", "said"), [(signal.SIGTERM, "ready at "), (signal.SIGINT, "compiled: ")]
+  ("number", "said"),
+  [
+    (signal.SIGTERM, "ready at "),
+    (signal.SIGHUP, "ready at "),
+    (signal.SIGINT, "compiled: "),
+    (signal.SIGHUP, "compiled: "),
+  ],
 )
 def test_told_to_end_it_does_at_once_with_a_json_line(trained, number, said):
   process = _start(trained, "--port=0")

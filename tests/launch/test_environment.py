@@ -1,6 +1,8 @@
 """launch/environment.sh under a Python that t2i_jax was not written for, and with an environment
 whose making was broken off."""
 
+import sys
+
 import pytest
 
 from tests.fixtures import stand_ins
@@ -23,7 +25,7 @@ def test_a_wrong_python_is_one_line_and_makes_no_environment(tmp_path, version, 
     (line,) = err.splitlines()
     assert f"python3 is {version}; try: PYTHON=python3.12 bash" in line
   else:
-    assert status == 0 and made == [["-m", "venv", ".venv"]]
+    assert status == 0 and made == [["-m", "venv", "--clear", ".venv"]]
     assert out == f"{tmp_path}/.venv/bin/python\n"
 
 
@@ -67,3 +69,17 @@ esac
   fakes.forget()
   status, _, _ = fakes.run("bash", "-c", source, cwd=tmp_path, INSTALL="no")
   assert status == 0 and [call[0] for call in fakes.calls("python")] == ["-c"]
+
+
+def test_an_environment_whose_python_was_removed_is_made_anew(tmp_path):
+  fakes = stand_ins.StandIns(tmp_path / "here and there")
+  del fakes.environment["VIRTUAL_ENV"]
+  bin_folder = tmp_path / ".venv" / "bin"
+  bin_folder.mkdir(parents=True)
+  (bin_folder / "python").symlink_to("/nowhere/python3.12")
+  (bin_folder / "python3").symlink_to("python")
+  source = f"source '{SCRIPT}'; use_environment ''"
+  environment = {"INSTALL": "no", "PYTHON": sys.executable}
+  status, _, told = fakes.run("bash", "-c", source, cwd=tmp_path, **environment)
+  assert status == 0, told
+  assert (bin_folder / "python").exists()

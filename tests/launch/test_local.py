@@ -73,6 +73,14 @@ def test_gpus_are_found_where_none_are_named(fakes):
   assert fakes.calls("python") == []
 
 
+@pytest.mark.parametrize("said", ["No devices were found", "NVIDIA-SMI has failed because"])
+def test_what_nvidia_smi_says_without_a_gpu_is_none(fakes, said):
+  fakes.command("nvidia-smi", f"echo {said}; exit 6\n")
+  status, out, told = local(fakes, "--processes=2", "--dry_run", "--", "--workdir=a")
+  assert status == 0, told
+  assert len(out.splitlines()) == 2 and "CUDA_VISIBLE_DEVICES" not in out
+
+
 def test_when_one_ends_badly_the_others_are_ended_and_its_status_counts(fakes):
   fakes.plan("run", index=0)
   fakes.plan("deaf", index=1)
@@ -127,3 +135,10 @@ def test_wrong_use_is_told(fakes, words, told):
   status, _, said = local(fakes, *words, CUDA_VISIBLE_DEVICES="0,1")
   assert status == 2 and told in said and "usage: bash launch/local.sh" in said
   assert fakes.calls("python") == []
+
+
+def test_a_grace_that_begins_with_a_zero_is_no_octal_number(fakes):
+  for index in range(2):
+    fakes.plan(3, index=index)
+  status, _, told = local(fakes, "--processes=2", "--grace=09", "--", "--workdir=a")
+  assert status == 3 and "value too great" not in told

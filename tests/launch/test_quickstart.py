@@ -64,6 +64,8 @@ def test_it_tells_its_usage_and_refuses_what_would_fail_after_training(fakes):
   assert status == 0 and "usage: bash launch/quickstart.sh" in told
   status, _, told = fakes.run("bash", SCRIPT, "--steps=3", "--dataset=flowers")
   assert status == 2 and "--dataset=flowers: it trains on synthetic flowers" in told
+  status, _, told = fakes.run("bash", SCRIPT, "--workdir=gs://bucket/run")
+  assert status == 2 and "--workdir=gs://bucket/run: give a folder of this machine" in told
   assert fakes.calls() == []
   assert fakes.run("bash", SCRIPT, "--dataset=synthetic")[0] == 0 and fakes.calls("python")
 

@@ -312,6 +312,8 @@ def test_a_worker_starts_again_after_75_only(cloud, plan, starts, ends):
   cloud("run", "--", "--workdir=runs/a b")
   stand_ins.wait_until(lambda: (cloud.home() / "run" / "status").exists())
   assert len(cloud.starts()) == starts
+  cloud("status")
+  assert cloud.status == 0 and cloud.out.splitlines()[-1].endswith(": no metrics yet")
   # A folder of the one machine, which the next commit finds again.
   run = cloud.home() / "runs" / "a b"
   (run / "checkpoints").mkdir(parents=True)

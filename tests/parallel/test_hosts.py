@@ -247,6 +247,13 @@ def test_two_processes_are_one_run_that_outlives_signals_and_a_lost_process(
       ["--multihost", "--coordinator_address=host:1", "--process_count=2", "--process_index=2"],
       "--process_index=2: .* from 0 to 1",
     ),
+    *(
+      (
+        ["--multihost", f"--coordinator_address={address}", "--process_count=1"],
+        f"--coordinator_address={address}: give the host and a port",
+      )
+      for address in ("localhost", "localhost:", "localhost:xx", ":1", "host:0", "host:65536")
+    ),
   ],
 )
 def test_flags_of_hosts_come_together_or_not_at_all(words, named):
@@ -271,3 +278,17 @@ def test_processes_of_which_nothing_tells_are_one_line_and_status_2():
   )  # fmt: skip
   assert (done.returncode, done.stdout) == (2, "")
   assert "--multihost: " in _told(done.stderr)
+
+
+def test_a_first_process_that_does_not_come_is_one_line(command, monkeypatch):
+  monkeypatch.setattr(hosts, "_START_WITHIN", 0.2)
+  monkeypatch.setattr(hosts, "_BETWEEN_TRIES", 0.1)
+  monkeypatch.setattr(main, "_keep_standard_output", lambda: None)
+  with socket.create_server(("127.0.0.1", 0)) as listening:
+    port = listening.getsockname()[1]
+    hosts._wait_for_first(f"127.0.0.1:{port}")
+  address = f"--coordinator_address=127.0.0.1:{port}"
+  words = ["--multihost", address, "--process_count=2", "--process_index=1"]
+  command("--mode=sample", "--captions=red", *words, tiny=False)
+  assert command.status == 1
+  assert f"{address}: process 0 cannot be reached there" in command.err.splitlines()[-1]
