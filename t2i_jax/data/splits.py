@@ -146,11 +146,11 @@ class SplitList:
     return len(self.images) > len(self.unmatched)
 
   def is_list(self) -> bool:
-    """Whether it is meant as one: a line names an image, or has the ending of one."""
+    """Whether it is meant as one: a line names an image, or has a word that ends as one does."""
     return bool(self.images) or any(
-      os.path.splitext(part)[1].lower() in images.SUFFIXES
+      os.path.splitext(word)[1].lower() in images.SUFFIXES
       for line in self.unmatched.values()
-      for part in (line, line.split()[0])
+      for word in re.split(r"[\s,;|\"']+", line)
     )
 
 
@@ -199,8 +199,9 @@ def skipped_lines(lists: dict[str, SplitList]) -> list[dict[str, str]]:
   return skipped
 
 
-# A name with numbers or a word behind it, "1.jpg 0" or "1.jpg dog"; no row of a table of captions.
-_LABELLED = re.compile(r"(\S+)((?:\s+[-+]?[\d.]+)+| +[^\s,;|]+)")
+# A name with numbers or a word behind it, "1.jpg 0", "1.jpg,0" or "1.jpg dog"; no row of a table of
+# captions.
+_LABELLED = re.compile(r"(.+?)((?:(?:\s+|[,;]\s*)[-+]?[\d.]+)+| +[^\s,;|]+)")
 
 
 def _listed(line: str, file: str, names: names_lib.Names) -> str | None:
@@ -208,7 +209,7 @@ def _listed(line: str, file: str, names: names_lib.Names) -> str | None:
   image = names.find(line, file) or _without_ending(line, file, names)
   if image is None and (match := _LABELLED.fullmatch(line)):
     image = names.find(match[1], file)
-    if image is None and not re.search(r"[^\s\d.+-]", match[2]):  # A word could be of a caption.
+    if image is None and not re.search(r"[^\s\d.,;+-]", match[2]):  # A word could be of a caption.
       image = _without_ending(match[1], file, names)
   return image
 

@@ -49,6 +49,10 @@ class NotATable(ValueError):
   """The file is no table of captions; the message says why in a few words."""
 
 
+class UnclearTable(ValueError):
+  """The file is a table of captions, but not clear in which column they are."""
+
+
 @dataclasses.dataclass(frozen=True)
 class Row:
   """One line of a table, or one entry of a JSON file, counted from 1; `fault` says why it cannot be
@@ -66,6 +70,7 @@ def read(path: pathlib.Path, is_image: Callable[[str], bool]) -> list[Row]:
 
   Raises:
     NotATable: the file has none of the forms above.
+    UnclearTable: it has several columns of captions.
   """
   if is_too_large(path):
     raise NotATable(f"larger than {MOST_BYTES >> 20} MB")
@@ -135,7 +140,7 @@ def _place(header: list[str], names: tuple[str, ...], is_only: bool = False) -> 
   found = [name for name in names if name in header]
   if is_only and (len(found) > 1 or header.count(found[0]) > 1):
     columns = [name for name in header if name in names]
-    raise NotATable(f"several columns of captions: {', '.join(columns)}; keep one")
+    raise UnclearTable(f"several columns of captions: {', '.join(columns)}; keep one")
   return header.index(found[0])
 
 
@@ -149,7 +154,9 @@ def _records(
       at += 1
       continue
     some = (line + "\n" for line in lines[at : at + _LONGEST_RECORD])
-    reader = csv.reader(some, delimiter=delimiter, strict=True)
+    # People write a blank behind a comma, also before a quote.
+    blank = delimiter not in _UNQUOTED
+    reader = csv.reader(some, delimiter=delimiter, strict=True, skipinitialspace=blank)
     try:
       record, used = next(reader), reader.line_num
     except csv.Error as error:
@@ -175,8 +182,7 @@ def _swallows(lines: list[str], delimiter: str, is_image: Callable[[str], bool])
 
 def _tokens(lines: list[str], is_image: Callable[[str], bool]) -> Iterator[Row]:
   found = [(i, _TOKEN.fullmatch(line)) for i, line in enumerate(lines, 1) if line.strip()]
-  first = next((match for _, match in found if match), None)
-  if first is None or not is_image(first[1].strip()):
+  if not any(match and is_image(match[1].strip()) for _, match in found):
     raise NotATable(
       "its first line names no columns image and caption, and no line is an image, a tab and a "
       "caption"

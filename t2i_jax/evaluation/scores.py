@@ -4,7 +4,9 @@ score (`real`) and what the images of other captions score (`shuffled`).
 `r_precision`, `r_precision_efficientnet`, `caption_rank`, `feature_distance` and
 `attribute_accuracy` use all captions, by their final images. All other scores use one caption for
 each real image: distances, so that both sets are of equal size and their images independent; what
-looks at pixels or at every word's image, since there are many.
+looks at pixels or at every word's image, since there are many. Of networks with noise the five
+scores under one noise, `neighbour_distance`, `caption_distance` and `variance_by_*`, use at most
+512 of these.
 """
 
 from __future__ import annotations

@@ -57,6 +57,16 @@ class Run:
     """The command line that runs a mode on this run."""
     return command(f"--mode={mode}", f"--workdir={self.workdir}", *words)
 
+  def command_to_score(self) -> str:
+    """The command line that scores it: on the split on which it was scored last, or else on images
+    that it was not trained on."""
+    split = "unseen" if self.flag("dataset") == "synthetic" else "test"
+    if self.flag("train_split") == "class_train":
+      split = "class_test"
+    if self.scores:
+      split = self.scores[-1]["split"]
+    return self.command("evaluate", f"--split={split}")
+
   def command_again(self, workdir: str | None = None) -> str:
     """The command line that repeats the run in another folder, or continues it in its own."""
     flags = f"--flagfile={os.path.join(self.workdir, files.FLAGS)}"

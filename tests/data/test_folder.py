@@ -523,3 +523,28 @@ def test_a_row_that_puts_an_image_in_a_second_split_is_skipped(tmp_path):
   assert reasons(listing.skipped_captions) == {
     "captions.csv line 3": "an earlier row puts a.png in train, not test"
   }
+
+
+def test_a_table_of_two_columns_of_captions_is_refused_beside_another(tmp_path):
+  touch(tmp_path, *(f"{i}.png" for i in range(40)))
+  rows = "".join(f"{i}.png,x\n" for i in range(39))
+  (tmp_path / "captions_train.csv").write_text("image,caption\n" + rows)
+  (tmp_path / "captions_val.csv").write_text("image,caption,text\n39.png,x,y\n")
+  with pytest.raises(errors.InputError, match=r"captions_val\.csv: several columns of captions"):
+    read(tmp_path)
+
+
+def test_tokens_whose_first_image_is_missing_are_a_table(tmp_path):
+  touch(tmp_path, "1.jpg", "2.jpg")
+  (tmp_path / "captions.token").write_text("0.jpg#0\tzero\n1.jpg#0\tone\n2.jpg#0\ttwo\n")
+  listing = read(tmp_path)
+  assert content(listing) == {"1.jpg": ["one"], "2.jpg": ["two"]}
+  assert reasons(listing.skipped_captions) == {"captions.token line 1": "no image 0.jpg"}
+
+
+@pytest.mark.parametrize("delimiter", [", ", "; "])
+def test_a_blank_behind_a_comma_is_no_part_of_a_field(tmp_path, delimiter):
+  touch(tmp_path, "1.jpg", "2.jpg", "3.jpg")
+  rows = [("image", "caption"), ("1.jpg", '"a red, big; one"'), ("2.jpg", '"d"'), ("3.jpg", "e")]
+  (tmp_path / "captions.csv").write_text("\n".join(map(delimiter.join, rows)))
+  assert content(read(tmp_path)) == {"1.jpg": ["a red, big; one"], "2.jpg": ["d"], "3.jpg": ["e"]}

@@ -134,10 +134,13 @@ def test_where_there_are_no_captions_a_file_named_after_a_split_is_not_passed_ov
     test_folder.read(tmp_path)
 
 
-@pytest.mark.parametrize("form", ["{}.jpg 0", "{} -1", "{}.jpg\t7 8", "images/{}.jpg rose", "b {}"])
+@pytest.mark.parametrize("form", [
+  "{}.jpg 0", "{} -1", "{}.jpg\t7 8", "{}.jpg,0", "{}; 0.5, 1", "images/{}.jpg rose", "b {}",
+  "b {}.jpg 0",
+])  # fmt: skip
 def test_labels_may_follow_a_name_in_a_list(tmp_path, form):
   _captioned(tmp_path)
-  if form == "b {}":  # names with a space and a number are no labels
+  if form.startswith("b {}"):  # names with a space and a number are no labels
     for i in range(4):
       for suffix in ("jpg", "txt"):
         (tmp_path / f"images/{i}.{suffix}").rename(tmp_path / f"images/b {i}.{suffix}")
@@ -279,4 +282,24 @@ def test_a_file_named_after_a_split_that_is_too_large_is_not_read(tmp_path):
   (tmp_path / "test.txt").touch()
   os.truncate(tmp_path / "test.txt", (1 << 28) + 1)  # It takes no room.
   with pytest.raises(errors.InputError, match=r"test\.txt: larger than 256 MB; .* move it out"):
+    test_folder.read(tmp_path)
+
+
+def test_lists_divide_folders_of_classes(tmp_path):
+  test_folder.touch(tmp_path, *(f"{name}/{i}.jpg" for name in ("rose", "tulip") for i in range(4)))
+  for split, numbers in (("train", (0, 1, 2)), ("test", (3,))):
+    lines = [f"{name}/{i}.jpg 0" for name in ("rose", "tulip") for i in numbers]
+    (tmp_path / f"{split}.txt").write_text("\n".join(lines))
+  listing = test_folder.read(tmp_path)
+  assert test_folder.content(listing, "test") == {"rose/3.jpg": ["rose"], "tulip/3.jpg": ["tulip"]}
+  assert len(listing.splits["train"]) == 6
+  (tmp_path / "more.txt").write_text("rose/1.jpg: a red one")
+  with pytest.raises(errors.InputError, match=r"more\.txt"):
+    test_folder.read(tmp_path)
+
+
+def test_a_list_whose_labels_are_not_understood_is_refused_and_not_passed_over(tmp_path):
+  _captioned(tmp_path)
+  (tmp_path / "test.txt").write_text("0.jpg,rose,1\n1.jpg,tulip,2\n")
+  with pytest.raises(errors.InputError, match=r"test\.txt, line 1: no image is called '0.jpg,rose"):
     test_folder.read(tmp_path)

@@ -4,6 +4,7 @@ browser: test_report_in_browser.py."""
 import base64
 import hashlib
 import itertools
+import json
 import re
 
 import pytest
@@ -49,6 +50,25 @@ def test_what_is_missing_is_named_with_the_command_that_makes_it(tmp_path):
     "No strips": "--flagfile=", "Versions and device": "--flagfile=",
   }.items():  # fmt: skip
     assert command in " ".join(text.split(what, 1)[1].split()).split("Copy")[0]
+
+
+@pytest.mark.parametrize(
+  ("flags", "scored", "split"),
+  [
+    ("--dataset=flowers", None, "test"),
+    ("--dataset=flowers\n--train_split=class_train", None, "class_test"),
+    ("--dataset=synthetic", None, "unseen"),
+    ("--dataset=folder", "validation", "validation"),
+  ],
+)
+def test_a_run_is_scored_on_images_that_it_was_not_trained_on(tmp_path, flags, scored, split):
+  run = run_folders.make_run(tmp_path / "run")
+  (tmp_path / "run" / "run.flags").write_text(flags + "\n")
+  line = {"step": 10, "split": scored, "metrics": "all", "scores": {}}
+  (tmp_path / "run" / "scores.jsonl").write_text(json.dumps(line) + "\n" if scored else "")
+  report.write([run], str(tmp_path / "r.html"))
+  text = run_folders.Page(tmp_path / "r.html").text
+  assert set(re.findall(r"--mode=evaluate .*--split=(\w+)Copy", text)) == {split}
 
 
 def test_what_cannot_be_reported_is_an_input_error(tmp_path):

@@ -82,7 +82,8 @@ def read(raw_dir: pathlib.Path) -> listing.Listing:
     given = _from_texts(raw_dir, found, texts, ambiguous)
   else:
     classes = folders.classes(raw_dir)
-    _refuse(raw_dir, found, rows.not_understood, set(classes.values()))
+    others = [name for name in found.others if name not in lists]
+    _refuse(raw_dir, others, rows.not_understood, set(classes.values()))
     given = _from_classes(found, classes)
   splits, skipped = {split: [] for split in folders.present() or ["train"]}, list(found.unusable)
   for name, (captions, reason) in given.captions.items():
@@ -219,7 +220,8 @@ def _from_classes(found: scan.Found, classes: dict[str, str]) -> _Given:
 def _read_tables(
   raw_dir: pathlib.Path, found: scan.Found, names: names_lib.Names, files_of: Iterable[str]
 ) -> _Rows:
-  """The rows of those files that are tables. Raises InputError if two have captions of an image."""
+  """The rows of those files that are tables. Raises InputError for a table whose columns are not
+  clear, and if two have captions of an image."""
   rows = _Rows()
   stems = {os.path.splitext(name)[0] for name in found.photographs}
   for table in files_of:
@@ -227,6 +229,8 @@ def _read_tables(
       own = tables.read(raw_dir / table, lambda name, table=table: names.knows(name, table))
       if _is_record(table, own, stems, names):
         raise tables.NotATable("JSON that names no image")
+    except tables.UnclearTable as error:
+      raise errors.InputError(f"{raw_dir / table}: {error}") from None
     except tables.NotATable as error:
       rows.not_understood[table] = str(error)
       continue
@@ -256,16 +260,17 @@ def _refuse_both(raw_dir: pathlib.Path, table_of: dict[str, str], texts: dict[st
 
 
 def _refuse(
-  raw_dir: pathlib.Path, found: scan.Found, not_understood: dict[str, str], classes: set[str]
+  raw_dir: pathlib.Path, others: list[str], not_understood: dict[str, str], classes: set[str]
 ) -> None:
-  """Raises InputError if a file could hold the captions for which folders' names would stand in."""
+  """Raises InputError if one of the other files could hold the captions for which folders' names
+  would stand in."""
   for name, reason in not_understood.items():
     if not _names_classes(raw_dir / name, classes):
       raise errors.InputError(
         f"{raw_dir / name}: not understood as captions ({reason}); they are read from {LAYOUT}. "
         "If it holds none, move it out of the folder"
       )
-  loose = [name for name in found.others if not _is_document(name) and name not in not_understood]
+  loose = [name for name in others if not _is_document(name) and name not in not_understood]
   loose = [name for name in loose if not _names_classes(raw_dir / name, classes)]
   if loose:
     raise errors.InputError(
@@ -294,6 +299,6 @@ DATASET = listing.Dataset(
   layout=LAYOUT,
   files=files,
   read=read,
-  rules=5,
+  rules=6,
   splits=("train", "validation", "test"),
 )
