@@ -70,7 +70,7 @@ def interpolate(
   table[1 : 1 + length.sum()] = np.concatenate([one.vectors for one in mixed])
   starts = np.cumsum(length) - length + 1
   ids = np.where(slots < length[:, None], starts[:, None] + slots, 0).astype(np.int32)
-  if run.config.text == "reader":  # Its states have one length.
+  if run.config.text == "reader" or run.config.normalize_text:  # What is read has one length.
     table = np.asarray(words_lib.normalize(jnp.asarray(table)))
   noise = np.stack([one.noise for one in mixed])
   images = run.draw(ids, length, table, noise=noise, is_read=True)

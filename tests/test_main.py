@@ -13,6 +13,7 @@ import sys
 import jax
 import pytest
 
+from t2i_jax import config as config_lib
 from t2i_jax import errors, main, modes
 from t2i_jax.config import flags
 from t2i_jax.process import python_version
@@ -90,12 +91,9 @@ def test_every_mode_says_in_a_line_what_the_system_refused(capsys, monkeypatch, 
     raise error
 
   monkeypatch.setattr(modes.MODES[mode], "run", run)
-  needed = {
-    "train": ["--workdir=a", "--steps=1"], "evaluate": ["--workdir=a"], "export": ["--workdir=a"],
-    "report": ["--workdir=a"], "word2vec": ["--corpus=a", "--output=a.bin"],
-    "sample": ["--captions=a"], "cluster": ["--output=a"],
-  }  # fmt: skip
-  assert main.main(["t2i_jax", f"--mode={mode}", *needed.get(mode, [])]) == 1
+  for group in config_lib.Config.__bases__:  # a mode may need further flags
+    monkeypatch.setattr(group, "check", lambda config: None)
+  assert main.main(["t2i_jax", f"--mode={mode}", "--workdir=a"]) == 1
   train = "the run is safe up to its last checkpoint"
   told = line.format(train if mode == "train" else "no run was changed")
   assert capsys.readouterr().err.splitlines()[-1] == f"t2i_jax: {told}"

@@ -181,7 +181,7 @@ def _check_networks(config: Config) -> None:
   if config.prefixes == "one" and config.text == "sequence" and config.recurrence == "none":
     raise errors.InputError(
       "--prefixes=one: with --text=sequence and --recurrence=none only the last word would be "
-      "read; give --text=word, or a --recurrence"
+      "read; give --text=reader, or a --recurrence"
     )
   if config.discriminator == "projected" and config.batch_size % 8:
     raise errors.InputError(
@@ -206,7 +206,7 @@ def _check_networks(config: Config) -> None:
     config.euclid_target != "none"
   ):
     better = "a greater one"
-    if config.adversarial != "none":
+    if config.adversarial != "none" and config.share_gnn:
       better = "--euclid_target=none, which leaves the GNN out"
     raise errors.InputError(
       f"--euclid_weight=0: nothing would train the last word's image; give {better}"

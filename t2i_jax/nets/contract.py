@@ -43,6 +43,11 @@ def _check_discriminator(config, discriminator, images, words):
     words = jax.tree.map(lambda x: jnp.resize(x, (n, *x.shape[1:])), words)
   found = _call(config, "discriminator", discriminator, images, words, None)
   if isinstance(found, tuple):
+    if config.prefixes != "one" or config.real_pairing != "corresponding":
+      raise errors.InputError(
+        f"{_named(config, 'discriminator')}: gives Logits, which need `prefixes=one` and "
+        "`real_pairing=corresponding`"
+      )
     for what, each, wanted in zip(("alone", "pairs"), found, (("a", n), ("k", n, n))):
       _expect(config, "discriminator", f"logits, {what}", each, wanted)
   else:

@@ -186,6 +186,8 @@ def draw(
       return run("generator", method, *maps, words)
     m = packed.bucket
     last = words[m:].replace(weight=None)  # No row of these pads.
+    if isinstance(m, int) and not m:
+      return run("gnn", method, *maps, last)
     others = run("generator", method, *(x[:m] for x in maps), words[:m])
     return jnp.concatenate([others, run("gnn", method, *(x[m:] for x in maps), last)])
 

@@ -31,10 +31,12 @@ def check(
   if need <= have < _CLEARLY_FITS * need:
     need = max(need, _step_bytes(config, corpus, devices, frozen))
   if need > have:
+    names = "recurrence", "base_channels", "image_size", "batch_size"
+    given = " ".join(f"`{name}={getattr(config, name)}`" for name in names)
+    or_less = ", or `recurrence=convlstm`" if config.recurrence == "lstm" else ""
     raise errors.InputError(
-      f"`recurrence={config.recurrence}` `base_channels={config.base_channels}` "
-      f"`image_size={config.image_size}`: training needs {need / 1e9:,.1f} GB, and there are "
-      f"{have / 1e9:,.1f} GB; `mode=params` counts; try smaller ones, or `recurrence=convlstm`"
+      f"{given}: training needs {need / 1e9:,.1f} GB, and there are {have / 1e9:,.1f} GB; "
+      f"`mode=params` counts parameters; try smaller numbers{or_less}"
     )
 
 

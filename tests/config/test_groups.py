@@ -76,7 +76,11 @@ RUN = {"mode": "train", "workdir": "w", "steps": 1}
       "--augment: there is no discriminator",
     ),
     ({"euclid_weight": 0.0}, "--euclid_weight=0: .* give --euclid_target=none"),
-    ({"euclid_weight": 0.0, "share_gnn": False}, "--euclid_weight=0"),
+    ({"euclid_weight": 0.0, "share_gnn": False}, "--euclid_weight=0: .* give a greater one"),
+    (
+      {"prefixes": "one", "recurrence": "none"},
+      "--prefixes=one: .*; give --text=reader, or a --recurrence",
+    ),
     ({"euclid_weight": 0.0, "adversarial": "none"}, "--euclid_weight=0: .* give a greater one"),
     *(
       ({"adversarial": "none", name: value}, f"--{name}: there is no discriminator")

@@ -126,7 +126,17 @@ def test_a_network_that_does_not_fit_is_named_with_what_is_wanted(
   name = getattr(THESIS, flag)
   monkeypatch.setitem(kinds, name, network)
   with pytest.raises(errors.InputError, match=f"`{flag}={name}`: {message}"):
-    contract.check(dataclasses.replace(THESIS, recurrence_position="start"))
+    contract.check(
+      dataclasses.replace(
+        THESIS, recurrence_position="start", prefixes="one", real_pairing="corresponding"
+      )
+    )
+
+
+def test_logits_of_pairs_are_refused_where_a_step_has_no_pairs(monkeypatch):
+  monkeypatch.setitem(model.DISCRIMINATORS, "dcgan", model.DISCRIMINATORS["residual"])
+  with pytest.raises(errors.InputError, match="`discriminator=dcgan`: gives Logits, which need"):
+    contract.check(dataclasses.replace(THESIS, text="sequence"))
 
 
 def test_an_attribute_of_a_network_is_a_flag_of_what_a_run_is(monkeypatch):

@@ -137,6 +137,15 @@ def test_a_gnn_of_its_own_draws_the_last_word_and_no_other():
     np.testing.assert_array_equal(different & real, is_drawn_by(slots, last) & real)
 
 
+def test_a_gnn_of_its_own_draws_captions_of_one_slot():
+  """As between two captions, where only the last words' images are drawn."""
+  config = dataclasses.replace(CONFIG, share_gnn=False, recurrence="none")
+  networks, variables, words, draw = _network(config, slots=1)
+  given = reading.words_of(packing.pack(jnp.ones(3, int), 1, True), words[0], jnp.zeros((3, 0)))
+  expected = networks.gnn.apply(variables["gnn"], given.replace(weight=None), False)
+  np.testing.assert_allclose(draw(variables, words, jnp.ones(3, int))[0], expected, atol=1e-6)
+
+
 def test_a_shared_gnn_has_no_parameters_and_no_recurrence_none():
   _, variables, _, _ = _network(dataclasses.replace(CONFIG, recurrence="none"))
   assert variables["gnn"] == {"params": {}, "batch_stats": {}}

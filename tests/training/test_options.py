@@ -376,8 +376,10 @@ def test_what_does_not_fit_is_refused_with_the_figures(monkeypatch):
   config = dataclasses.replace(CONFIG, recurrence="lstm", recurrence_position="start")
   least = 16 * state_lib.count_parameters(config)["total"]
   monkeypatch.setattr(memory, "device_bytes", lambda: least - 1)
-  with pytest.raises(errors.InputError, match=r"`recurrence=lstm` .* needs "):
+  with pytest.raises(errors.InputError, match=r"`recurrence=lstm` .* or `recurrence=convlstm`$"):
     capacity.check(config, CORPUS)
+  with pytest.raises(errors.InputError, match=r"`recurrence=none` .* `batch_size=3`: .*numbers$"):
+    capacity.check(dataclasses.replace(config, recurrence="none", base_channels=256), CORPUS)
   # The parameters alone would fit, the step does not.
   monkeypatch.setattr(memory, "device_bytes", lambda: least + 1)
   with pytest.raises(errors.InputError, match="`recurrence=lstm`"):

@@ -1,4 +1,5 @@
-"""Every loss, term, order of updates and reading can be part of a step: traced, not computed."""
+"""Every network, loss, term, order of updates and reading can be part of a step: traced, not
+computed."""
 
 import dataclasses
 import functools
@@ -78,6 +79,9 @@ def _traced(config):
 
 
 CHOICES = [
+  *(("generator", name) for name in model.GENERATORS),
+  *(("recurrence", name) for name in model.RECURRENCES),
+  *(("discriminator", name) for name in model.DISCRIMINATORS),
   *(("adversarial", name) for name in adversarial.ADVERSARIAL),
   *(("updates", name) for name in ORDERS),
   *(("text", name) for name in words_lib.READINGS),
