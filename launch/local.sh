@@ -36,7 +36,7 @@ list_gpus() {
     tr ', ' '\n' <<<"$CUDA_VISIBLE_DEVICES" | sed '/^$/d; /^-/d'
   else
     # Without a driver that answers it says so on standard output.
-    { nvidia-smi --query-gpu=index --format=csv,noheader 2>/dev/null || true; } | sed -n '/^[0-9]*$/p'
+    { nvidia-smi --query-gpu=index --format=csv,noheader 2>/dev/null || true; } | sed -n '/^[0-9][0-9]*$/p'
   fi
 }
 

@@ -108,8 +108,8 @@ metrics() { # the last line of metrics.jsonl
   local workdir
   workdir="$(file workdir)"
   case "$workdir" in
-    gs://*) gcloud storage cat --range=-65536 "$workdir/metrics.jsonl" 2>/dev/null | tail -n 1 || say "no metrics yet" ;;
-    ?*) tail -n 1 "$workdir/metrics.jsonl" 2>/dev/null || say "no metrics yet" ;;
+    gs://*) gcloud storage cat --range=-65536 "$workdir/metrics.jsonl" | tail -n 1 || say "no metrics could be read" ;;
+    ?*) if [ -f "$workdir/metrics.jsonl" ]; then tail -n 1 "$workdir/metrics.jsonl"; else say "no metrics yet"; fi ;;
   esac
 }
 
