@@ -139,7 +139,6 @@ def _read_until(process, what):
     (signal.SIGTERM, "ready at "),
     (signal.SIGHUP, "ready at "),
     (signal.SIGINT, "compiled: "),
-    (signal.SIGHUP, "compiled: "),
   ],
 )
 def test_told_to_end_it_does_at_once_with_a_json_line(trained, number, said):
