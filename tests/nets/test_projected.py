@@ -31,8 +31,8 @@ def _words(count=16):
 
 @functools.cache
 def _variables():
-  module = projected.Discriminator()
-  return jax.jit(lambda: module.init(jax.random.key(0), _maps(), _words(), None))()
+  module, maps, given = projected.Discriminator(), _maps(), _words()
+  return jax.jit(lambda: module.init(jax.random.key(0), maps, given, None))()
 
 
 @jax.jit
