@@ -227,6 +227,9 @@ def test_a_network_that_is_added_as_written_works_with_the_default_flags(
   object.__setattr__(config, flag, name)  # as if its Literal had the name
   config.check()
   contract.check(config)
+  networks, words = model.build(config), model.example_words(config, 2)
+  made = jax.eval_shape(lambda: model.init(networks, jax.random.key(0), words))
+  assert made["generator"]["params"] and made["discriminator"]["params"]
 
 
 def test_training_from_a_program_keeps_absolute_inputs_as_mode_train_does(monkeypatch):
