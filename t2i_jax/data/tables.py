@@ -19,6 +19,7 @@ import re
 from collections.abc import Callable, Iterator
 from typing import Any
 
+from t2i_jax import errors
 from t2i_jax.data import raw
 
 SUFFIXES = (".csv", ".tsv", ".txt", ".token", ".json", ".jsonl", ".ndjson")
@@ -49,10 +50,6 @@ class NotATable(ValueError):
   """The file is no table of captions; the message says why in a few words."""
 
 
-class UnclearTable(ValueError):
-  """The file is a table of captions, but not clear in which column they are."""
-
-
 @dataclasses.dataclass(frozen=True)
 class Row:
   """One line of a table, or one entry of a JSON file, counted from 1; `fault` says why it cannot be
@@ -70,7 +67,7 @@ def read(path: pathlib.Path, is_image: Callable[[str], bool]) -> list[Row]:
 
   Raises:
     NotATable: the file has none of the forms above.
-    UnclearTable: it has several columns of captions.
+    InputError: it has several columns of captions.
   """
   if is_too_large(path):
     raise NotATable(f"larger than {MOST_BYTES >> 20} MB")
@@ -82,7 +79,7 @@ def read(path: pathlib.Path, is_image: Callable[[str], bool]) -> list[Row]:
     return list(_lines_of_json(data))
   if path.suffix.lower() == ".json":
     return list(_json(data))
-  return list(_columns(text, is_image))
+  return list(_columns(path, text, is_image))
 
 
 def unit(path: str) -> str:
@@ -106,7 +103,7 @@ def _fault_of(text: str) -> str:
 # Columns.
 
 
-def _columns(text: str, is_image: Callable[[str], bool]) -> Iterator[Row]:
+def _columns(path: pathlib.Path, text: str, is_image: Callable[[str], bool]) -> Iterator[Row]:
   lines = text.replace("\r\n", "\n").replace("\r", "\n").split("\n")
   first = next(i for i, line in enumerate(lines) if line.strip())
   found = _header(lines[first])
@@ -114,7 +111,11 @@ def _columns(text: str, is_image: Callable[[str], bool]) -> Iterator[Row]:
     yield from _tokens(lines, is_image)
     return
   delimiter, header = found
-  at_image, at_caption = _place(header, _IMAGE), _place(header, _CAPTION, is_only=True)
+  at_image, at_caption = _place(header, _IMAGE), _place(header, _CAPTION)
+  if len(of_captions := [name for name in header if name in _CAPTION]) > 1:
+    raise errors.InputError(
+      f"{path}: several columns of captions: {', '.join(of_captions)}; keep one"
+    )
   at_split = _place(header, _SPLIT) if set(_SPLIT) & set(header) else None
   for line, record, fault in _records(lines, first + 1, delimiter, is_image):
     if not fault and len(record) != len(header):
@@ -136,12 +137,8 @@ def _header(line: str) -> tuple[str, list[str]] | None:
   return None
 
 
-def _place(header: list[str], names: tuple[str, ...], is_only: bool = False) -> int:
-  found = [name for name in names if name in header]
-  if is_only and (len(found) > 1 or header.count(found[0]) > 1):
-    columns = [name for name in header if name in names]
-    raise UnclearTable(f"several columns of captions: {', '.join(columns)}; keep one")
-  return header.index(found[0])
+def _place(header: list[str], names: tuple[str, ...]) -> int:
+  return header.index(next(name for name in names if name in header))
 
 
 def _records(

@@ -25,8 +25,8 @@ from t2i_jax.process import interrupts
 
 # Seconds without a heartbeat after which a process counts as lost and all others end.
 _LOST_AFTER = 30
-_START_WITHIN = 300
-_BETWEEN_TRIES = 1
+_START_WITHIN = 300  # seconds, for all processes to come
+_BETWEEN_TRIES = 1  # seconds, to reach the first one
 
 log = logging.getLogger(__name__)
 

@@ -29,6 +29,30 @@ def _naming(flag, name):
   raise AssertionError(f"--{flag}={name} fits neither the thesis's networks nor the modern ones")
 
 
+def _looked_at(config, monkeypatch):
+  """(flag, what) of each result that is looked at and fits."""
+  found, expect = [], contract._expect
+
+  def expecting(config, flag, what, *more):
+    expect(config, flag, what, *more)
+    found.append((flag, what))
+
+  monkeypatch.setattr(contract, "_expect", expecting)
+  contract.check(config)
+  return found
+
+
+def _owed(config):
+  of_pairs = config.discriminator in config_lib._OF_PAIRS
+  logits_of = ("logits, alone", "logits, pairs") if of_pairs else ("logits",)
+  return [
+    ("generator", "maps of lower"),
+    *([("recurrence", "maps")] if config.recurrence != "none" else []),
+    ("generator", "images of upper"),
+    *(("discriminator", what) for what in logits_of),
+  ]
+
+
 @pytest.mark.parametrize(
   ("flag", "name"),
   [
@@ -37,18 +61,20 @@ def _naming(flag, name):
     *(("discriminator", name) for name in model.DISCRIMINATORS),
   ],
 )
-def test_every_network_that_a_flag_can_name_fits_the_others(flag, name):
-  contract.check(_naming(flag, name))
+def test_every_network_that_a_flag_can_name_fits_the_others(flag, name, monkeypatch):
+  config = _naming(flag, name)
+  assert _looked_at(config, monkeypatch) == _owed(config)
 
 
 @pytest.mark.parametrize("position", ["start", "penultimate", "last", "last_plus_deconv"])
 @pytest.mark.parametrize("statistics", ["joint", "per_word"])
-def test_the_thesis_s_networks_fit_wherever_the_recurrence_stands(position, statistics):
-  contract.check(
-    dataclasses.replace(
-      THESIS, recurrence_position=position, bn_statistics=statistics, share_gnn=False
-    )
+def test_the_thesis_s_networks_fit_wherever_the_recurrence_stands(
+  position, statistics, monkeypatch
+):
+  config = dataclasses.replace(
+    THESIS, recurrence_position=position, bn_statistics=statistics, share_gnn=False
   )
+  assert _looked_at(config, monkeypatch) == _owed(config)
 
 
 class _Maps(nn.Module):

@@ -220,8 +220,7 @@ def _from_classes(found: scan.Found, classes: dict[str, str]) -> _Given:
 def _read_tables(
   raw_dir: pathlib.Path, found: scan.Found, names: names_lib.Names, files_of: Iterable[str]
 ) -> _Rows:
-  """The rows of those files that are tables. Raises InputError for a table whose columns are not
-  clear, and if two have captions of an image."""
+  """The rows of those files that are tables. Raises InputError if two have captions of an image."""
   rows = _Rows()
   stems = {os.path.splitext(name)[0] for name in found.photographs}
   for table in files_of:
@@ -229,8 +228,6 @@ def _read_tables(
       own = tables.read(raw_dir / table, lambda name, table=table: names.knows(name, table))
       if _is_record(table, own, stems, names):
         raise tables.NotATable("JSON that names no image")
-    except tables.UnclearTable as error:
-      raise errors.InputError(f"{raw_dir / table}: {error}") from None
     except tables.NotATable as error:
       rows.not_understood[table] = str(error)
       continue
@@ -262,8 +259,7 @@ def _refuse_both(raw_dir: pathlib.Path, table_of: dict[str, str], texts: dict[st
 def _refuse(
   raw_dir: pathlib.Path, others: list[str], not_understood: dict[str, str], classes: set[str]
 ) -> None:
-  """Raises InputError if one of the other files could hold the captions for which folders' names
-  would stand in."""
+  """Raises InputError if one of these files could hold the captions that classes would replace."""
   for name, reason in not_understood.items():
     if not _names_classes(raw_dir / name, classes):
       raise errors.InputError(
